@@ -1,0 +1,1 @@
+"""trade-analyst: a scheduled, traceable market-data pipeline over the Charles Schwab Trader API."""

@@ -1,0 +1,1 @@
+"""What to ask the source for, and keeping what comes."""

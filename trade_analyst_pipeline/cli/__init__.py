@@ -1,0 +1,1 @@
+"""The `trade-analyst` command line: thin commands over the package."""

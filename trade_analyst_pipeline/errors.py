@@ -1,0 +1,231 @@
+"""Every exception of this package.
+
+TradeAnalystError
+├── SettingsError                 a setting is missing, unknown or out of range
+├── AuthError
+│   ├── LoginRequiredError        no usable token: a person has to log in again
+│   ├── ClientCredentialsError    app key or secret refused by the source
+│   ├── CallbackError             the redirect that came back is not the one expected
+│   └── TokenStoreError           the token file cannot be trusted or opened
+├── SourceError                   a request that brought no usable answer (carries the request)
+│   ├── SourceUnavailableError    outage, 5xx, connection failure: ask again later
+│   ├── RateLimitedError          429 after all waits
+│   ├── DeadlineExceededError     the call did not end in its time
+│   ├── NotAuthorizedError        401 after one refresh, or 403
+│   ├── SymbolNotFoundError       404
+│   ├── BadRequestError           other 4xx: the request itself is wrong
+│   ├── ResponseTooLargeError     over our bound on size
+│   ├── ChainTooLargeError        502 TooBigBody or a truncated chain: ask for less
+│   ├── CutResponseError          the body ended early
+│   └── UnexpectedContentError    HTML, redirect or anything that is not the JSON asked for
+├── CaptureError
+│   ├── SessionNotCapturableError the source's clock is not in the session asked for
+│   └── IncompleteSnapshotError   part of a snapshot did not arrive
+├── StorageError
+│   ├── CaptureDamagedError       an archived capture fails its checks
+│   ├── PartitionDamagedError     a table file or manifest fails its checks
+│   ├── PartitionMissingError     nothing is stored under that partition
+│   ├── FencedWriteError          a newer run has already written this partition
+│   ├── SchemaMismatchError       columns or types are not those of the schema
+│   └── DiskFullError             no space or quota left; the last good state stands
+├── ResponseRejectedError         a whole response is unusable (carries the reason)
+├── VerdictError                  too many bad rows: the partition keeps its last good data
+├── ImportRefusedError            a file offered to `import` is not a recorded response of that dataset
+├── QueryError                    an SQL text that cannot be answered
+└── ExportError                   a table cannot be exported as asked
+
+Each message says what, where and what to do next. None ever holds a token, key, code or account number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class TradeAnalystError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class SettingsError(TradeAnalystError):
+    """A setting is missing, unknown or out of range."""
+
+
+class AuthError(TradeAnalystError):
+    """Access to the source is not possible as things stand."""
+
+
+class LoginRequiredError(AuthError):
+    """No usable token is left; only an interactive login helps."""
+
+
+class ClientCredentialsError(AuthError):
+    """The source does not know the app key or refuses its secret."""
+
+
+class CallbackError(AuthError):
+    """A redirect arrived that is not the one expected."""
+
+
+class TokenStoreError(AuthError):
+    """The token file cannot be opened or trusted; it is left untouched."""
+
+
+@dataclass(frozen=True)
+class RequestSummary:
+    """What a failed request was, without any secret: dataset, path, symbols and attempts made."""
+
+    dataset: str
+    path: str
+    symbols: tuple[str, ...]
+    attempts: int = 1
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.symbols[:5]) + (f" and {len(self.symbols) - 5} more" if len(self.symbols) > 5 else "")
+        return f"{self.dataset} {self.path}" + (f" [{shown}]" if shown else "")
+
+
+class SourceError(TradeAnalystError):
+    """A request that brought no usable answer.
+
+    `reason` is a short stable word for gap records (such as `rate_limited`), `status` the HTTP status or None,
+    `is_retryable` whether asking again later can help.
+    """
+
+    reason = "source_error"
+    is_retryable = False
+
+    def __init__(self, request: RequestSummary, problem: str, advice: str, status: int | None = None) -> None:
+        super().__init__(f"{request}: {problem}. {advice}")
+        self.request = request
+        self.problem = problem
+        self.advice = advice
+        self.status = status
+
+
+class SourceUnavailableError(SourceError):
+    """Outage, server error or connection failure."""
+
+    reason = "unavailable"
+    is_retryable = True
+
+
+class RateLimitedError(SourceError):
+    """The source refused the call for going over its request limit."""
+
+    reason = "rate_limited"
+    is_retryable = True
+
+
+class DeadlineExceededError(SourceError):
+    """The call did not end in the time it was given."""
+
+    reason = "deadline"
+    is_retryable = True
+
+
+class NotAuthorizedError(SourceError):
+    """Refused although the token was refreshed once."""
+
+    reason = "not_authorized"
+
+
+class SymbolNotFoundError(SourceError):
+    """The source does not know the symbol."""
+
+    reason = "unknown_symbol"
+
+
+class BadRequestError(SourceError):
+    """The source calls the request wrong."""
+
+    reason = "bad_request"
+
+
+class ResponseTooLargeError(SourceError):
+    """The answer is larger than we accept."""
+
+    reason = "too_large"
+
+
+class ChainTooLargeError(SourceError):
+    """The source cannot send so large a chain in one answer."""
+
+    reason = "chain_too_large"
+
+
+class CutResponseError(SourceError):
+    """The body ended before its announced end."""
+
+    reason = "cut"
+    is_retryable = True
+
+
+class UnexpectedContentError(SourceError):
+    """The answer is not the JSON that was asked for."""
+
+    reason = "unexpected_content"
+
+
+class CaptureError(TradeAnalystError):
+    """A snapshot could not be taken."""
+
+
+class SessionNotCapturableError(CaptureError):
+    """The source's clock is not in the session asked for, and chains of other sessions cannot be had."""
+
+
+class IncompleteSnapshotError(CaptureError):
+    """Part of a snapshot did not arrive."""
+
+
+class StorageError(TradeAnalystError):
+    """The data folder cannot give or take what was asked."""
+
+
+class CaptureDamagedError(StorageError):
+    """An archived capture fails its checks."""
+
+
+class PartitionDamagedError(StorageError):
+    """A table file or manifest fails its checks."""
+
+
+class PartitionMissingError(StorageError):
+    """Nothing is stored under that partition."""
+
+
+class FencedWriteError(StorageError):
+    """A newer run has already written this partition."""
+
+
+class SchemaMismatchError(StorageError):
+    """Columns or types are not those of the schema."""
+
+
+class DiskFullError(StorageError):
+    """No space or quota is left; the last good state stands."""
+
+
+class ResponseRejectedError(TradeAnalystError):
+    """A whole response is unusable; `reason` is a short stable word for reports."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"response rejected ({reason}): {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class VerdictError(TradeAnalystError):
+    """Too many rows of a partition are bad; it keeps its last good data."""
+
+
+class ImportRefusedError(TradeAnalystError):
+    """A file offered to `import` is not a recorded response of that dataset."""
+
+
+class QueryError(TradeAnalystError):
+    """An SQL text that cannot be answered."""
+
+
+class ExportError(TradeAnalystError):
+    """A table cannot be exported as asked."""

@@ -1,0 +1,198 @@
+"""One frozen Settings object, read from `config.toml`, the environment and `.env` when asked; the only reader of them.
+
+Order of precedence: arguments, environment (`TRADE_ANALYST_` prefix, `__` for nesting), `.env`, `config.toml`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from trade_analyst_pipeline.errors import SettingsError
+
+PREFIX = "TRADE_ANALYST_"
+CONFIG_FILE = "config.toml"
+_SYMBOL = re.compile(r"[$/]?[A-Z][A-Z0-9./]{0,11}")
+_REDIRECT = re.compile(r"https://127\.0\.0\.1(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
+
+Days = tuple[Annotated[int, Field(ge=0, le=1100)], Annotated[int, Field(ge=0, le=1100)]]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UniverseSettings(_Section):
+    """What is watched."""
+
+    symbols: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("symbols")
+    @classmethod
+    def _well_formed(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
+        for symbol in symbols:
+            if not _SYMBOL.fullmatch(symbol):
+                message = f"{symbol!r} is not a Schwab symbol: upper case, class shares as BRK/B, indices as $SPX"
+                raise ValueError(message)
+        if len(set(symbols)) != len(symbols):
+            message = "a symbol is listed twice"
+            raise ValueError(message)
+        return symbols
+
+
+class BoundedChainSettings(_Section):
+    """How much of a chain a past session asks for: `strikes` around the money, expirations within days (inclusive)."""
+
+    strikes: int = Field(15, ge=1, le=500)
+    regular_days: Days = (0, 60)
+    late_days: Days = (14, 36)
+
+    @field_validator("regular_days", "late_days")
+    @classmethod
+    def _ordered(cls, days: tuple[int, int]) -> tuple[int, int]:
+        if days[0] > days[1]:
+            message = f"first day {days[0]} is after last day {days[1]}"
+            raise ValueError(message)
+        return days
+
+
+class CaptureSettings(_Section):
+    """When and how much is captured."""
+
+    history_sessions: int = Field(260, ge=1, le=2600)
+    closing_snapshot_minutes: tuple[Annotated[int, Field(ge=1, le=120)], ...] = (15, 5)
+    intraday_minutes: int = Field(15, ge=1, le=390)
+    workers: int = Field(2, ge=1, le=64)
+    bounded_chain: BoundedChainSettings = BoundedChainSettings()  # type: ignore[call-arg]
+
+
+class SchwabSettings(_Section):
+    """Where the live source is and how it may be used."""
+
+    base_url: str = "https://api.schwabapi.com"
+    redirect_uri: str = "https://127.0.0.1:8182/callback"
+    redirect_allowlist: tuple[str, ...] = ("https://127.0.0.1:8182/callback",)
+    pkce: bool = True
+    requests_per_minute: int = Field(120, ge=2, le=120)
+    reserved_per_minute: int = Field(0, ge=0, le=119)
+    deadline_seconds: float = Field(30.0, gt=0, le=300)
+    max_response_mib: int = Field(32, ge=1, le=256)
+    requests_in_flight: int = Field(6, ge=1, le=64)
+
+    @field_validator("base_url")
+    @classmethod
+    def _https(cls, url: str) -> str:
+        if not url.startswith("https://"):
+            message = "only https:// is accepted"
+            raise ValueError(message)
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _redirect_is_allowed(self) -> SchwabSettings:
+        for uri in self.redirect_allowlist:
+            if not _REDIRECT.fullmatch(uri):
+                message = f"redirect_allowlist: {uri!r} is not https://127.0.0.1[:port][/path]"
+                raise ValueError(message)
+        if self.redirect_uri not in self.redirect_allowlist:
+            message = f"redirect_uri {self.redirect_uri!r} is not in redirect_allowlist (the match is exact)"
+            raise ValueError(message)
+        if self.reserved_per_minute >= self.requests_per_minute:
+            message = "reserved_per_minute leaves no request for this program"
+            raise ValueError(message)
+        return self
+
+
+class SimulatorSettings(_Section):
+    """The built-in source."""
+
+    port: int = Field(8443, ge=1, le=65535)
+    seed: int = Field(20250102, ge=0)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Folders are relative to the current folder unless absolute."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        toml_file=CONFIG_FILE,
+        extra="forbid",
+        frozen=True,
+    )
+
+    environment: Literal["simulate", "live"] = "simulate"
+    data_root: Path = Path("data")
+    cache_root: Path = Path(".cache")
+    start_date: date = date(2025, 1, 2)
+    app_key: SecretStr | None = None
+    app_secret: SecretStr | None = None
+    token_key: SecretStr | None = None
+    universe: UniverseSettings
+    capture: CaptureSettings = CaptureSettings()  # type: ignore[call-arg]
+    schwab: SchwabSettings = SchwabSettings()  # type: ignore[call-arg]
+    simulator: SimulatorSettings = SimulatorSettings()  # type: ignore[call-arg]
+
+    @property
+    def data_folder(self) -> Path:
+        """Where this environment's data lies; never read by the other environment."""
+        return self.data_root / self.environment
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where this environment's tokens, budget and certificates lie."""
+        return self.cache_root / self.environment
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment, `.env`, `config.toml`; no secrets folder."""
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check all settings; raises SettingsError naming each wrong key, its problem and where it stands."""
+    try:
+        settings = Settings(**overrides)
+    except tomllib.TOMLDecodeError as error:
+        message = f"{CONFIG_FILE} is not valid TOML: {error}"
+        raise SettingsError(message) from error
+    except ValidationError as error:
+        lines = [_explain(item, overrides) for item in error.errors(include_url=False, include_input=False)]
+        raise SettingsError("Settings are not usable:\n" + "\n".join(lines)) from None
+    _refuse_unknown_variables(os.environ)
+    return settings
+
+
+def _explain(item: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+    path = [str(part) for part in item["loc"]]
+    variable = PREFIX + "__".join(path).upper()
+    if path and path[0] in overrides:
+        where = "argument"
+    elif any(name.upper().startswith(variable) for name in os.environ):
+        where = f"environment variable {variable}"
+    else:
+        where = f"{CONFIG_FILE} or .env"
+    return f"  {'.'.join(path) or 'settings'}: {item['msg']} (in {where}; see docs/settings.md)"
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    for name in environment:
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).split("__")[0] not in known:
+            message = f"environment variable {name} names no setting; see docs/settings.md for the list"
+            raise SettingsError(message)
