@@ -13,8 +13,21 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from trade_analyst_pipeline.errors import SettingsError
 
@@ -40,7 +53,9 @@ class UniverseSettings(_Section):
     def _well_formed(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
         for symbol in symbols:
             if not _SYMBOL.fullmatch(symbol):
-                message = f"{symbol!r} is not a Schwab symbol: upper case, class shares as BRK/B, indices as $SPX"
+                message = (
+                    f"{symbol!r} is not a Schwab symbol: upper case, class shares as BRK/B, indices as $SPX"
+                )
                 raise ValueError(message)
         if len(set(symbols)) != len(symbols):
             message = "a symbol is listed twice"

@@ -32,7 +32,9 @@ LATE_CLOSE_DELAY = timedelta(minutes=15)
 def _calendar() -> ExchangeCalendar:
     import exchange_calendars
 
-    return exchange_calendars.get_calendar("XNYS", start=CALENDAR_START.isoformat(), end=CALENDAR_END.isoformat())
+    return exchange_calendars.get_calendar(
+        "XNYS", start=CALENDAR_START.isoformat(), end=CALENDAR_END.isoformat()
+    )
 
 
 @cache
@@ -97,7 +99,9 @@ def _hours(session_date: date) -> tuple[datetime, datetime]:
     try:
         return _closes()[session_date]
     except KeyError:
-        message = f"{session_date} is not a session of the exchange (a weekend, a holiday, or outside the calendar)"
+        message = (
+            f"{session_date} is not a session of the exchange (a weekend, a holiday, or outside the calendar)"
+        )
         raise ValueError(message) from None
 
 
@@ -120,7 +124,9 @@ def latest_complete_session(now: datetime) -> date:
     return previous_session(day)
 
 
-def closing_snapshot_times(session_date: date, product: Product, minutes_before: tuple[int, ...]) -> list[datetime]:
+def closing_snapshot_times(
+    session_date: date, product: Product, minutes_before: tuple[int, ...]
+) -> list[datetime]:
     """The instants of the closing snapshots of a product, ascending, UTC."""
     closed = session_close(session_date, product)
     return sorted(closed - timedelta(minutes=minutes) for minutes in minutes_before)
