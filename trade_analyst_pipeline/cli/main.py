@@ -1,0 +1,73 @@
+"""The `trade-analyst` command: puts the commands together and turns errors into messages and exit codes.
+
+A command lives in a module beside this one and is named in `COMMANDS`; heavy libraries are imported inside the
+commands, so that `--help` and `--version` answer at once. Exit codes: 0 success, 1 the thing asked about is not well,
+2 wrong use.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from trade_analyst_pipeline.cli import healthcheck, simulator, ui
+from trade_analyst_pipeline.errors import TradeAnalystError
+
+PROGRAM = "trade-analyst"
+FAILED = 1
+
+# name -> (function whose docstring is the help text, an example of its use)
+COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
+    "healthcheck": (healthcheck.healthcheck, "trade-analyst healthcheck --json"),
+    "simulator": (simulator.simulator, "trade-analyst simulator --port 8443 --seed 7 --ca-file ca.pem"),
+    "ui": (ui.ui, "trade-analyst ui --port 3000"),
+}
+
+app = typer.Typer(name=PROGRAM, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Example: trade-analyst run")
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+) -> None:
+    """Options market data: captured once, kept verbatim, turned into tables and metrics."""
+
+
+for _name, (_command, _example) in COMMANDS.items():
+    app.command(_name, epilog=f"Example: {_example}")(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 success, 1 not well, 2 wrong use; `--debug` lets errors through."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if "--debug" in given:
+        app(given, prog_name=PROGRAM)
+    try:
+        app(given, prog_name=PROGRAM)
+    except TradeAnalystError as error:
+        _fail(str(error))
+    except Exception as error:  # noqa: BLE001  the one place where the unexpected is reported
+        advice = f"For the traceback: {PROGRAM} --debug {' '.join(given)}"
+        _fail(f"Unexpected {type(error).__name__}: {error}\n{advice}")
+
+
+def _fail(message: str) -> None:
+    from trade_analyst_pipeline.ops.logs import redact
+
+    typer.echo(redact(message), err=True)
+    sys.exit(FAILED)
