@@ -1,4 +1,4 @@
-"""Where Dagster's instance of an environment lives: the two variables that Dagster and `dagster.yaml` ask for."""
+"""Where the Dagster instance of an environment lives: the two variables that `dagster.yaml` stands on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ INSTANCE_FILE = "dagster.yaml"
 
 
 def choose_instance(settings: Settings) -> Path:
-    """Make this process and its children use the environment's own instance; returns the folder it is stored in.
+    """Make this process and its children use the environment's own instance; returns its storage folder.
 
-    The instance is described by `dagster.yaml` of the current folder and stored with the data. Raises SettingsError
-    where the current folder has no `dagster.yaml`.
+    The instance is described by `dagster.yaml` of the current folder and stored with the data. Raises
+    SettingsError where the current folder has no `dagster.yaml`.
     """
     home = Path.cwd()
     if not (home / INSTANCE_FILE).is_file():

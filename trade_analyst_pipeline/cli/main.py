@@ -1,8 +1,8 @@
 """The `trade-analyst` command: puts the commands together and turns errors into messages and exit codes.
 
-A command lives in a module beside this one and is named in `COMMANDS`; heavy libraries are imported inside the
-commands, so that `--help` and `--version` answer at once. Exit codes: 0 success, 1 the thing asked about is not well,
-2 wrong use.
+A command lives in a module beside this one and is named in `COMMANDS`; heavy libraries are imported inside
+the commands, so that `--help` and `--version` answer at once. Exit codes: 0 success, 1 the thing asked about
+is not well, 2 wrong use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`trade-analyst ui`: Dagster's web page and daemon, and the simulator behind them where that is the source."""
+"""`trade-analyst ui`: Dagster's web page and daemon, and the simulator where that is the source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STOP_SECONDS = 30
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web page on 127.0.0.1.")] = 3000,
 ) -> None:
-    """Open Dagster's web page and run its schedules and sensors on 127.0.0.1, until Ctrl-C stops everything."""
+    """Serve Dagster's web page and run its schedules and sensors on 127.0.0.1, until Ctrl-C."""
     from trade_analyst_pipeline.cli.dagster_instance import choose_instance
     from trade_analyst_pipeline.settings import load_settings
 
@@ -28,9 +28,7 @@ def ui(
     with _source(settings):
         typer.echo(f"Dagster will be at http://127.0.0.1:{port} in a few seconds. Ctrl-C stops it.")
         sys.exit(
-            run_until_stopped(
-                [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
-            )
+            run_until_stopped([sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)])
         )
 
 
@@ -47,7 +45,7 @@ def _source(settings: Settings) -> AbstractContextManager[Any]:
 
 
 def run_until_stopped(program: list[str]) -> int:
-    """Run a program until it ends by itself, or this process is interrupted or told to end; returns its exit code.
+    """Run a program until it ends, or this process is interrupted or told to end; returns its exit code.
 
     The program has a session of its own, so that it is told to end once, and given `STOP_SECONDS` for it.
     """

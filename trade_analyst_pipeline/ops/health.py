@@ -28,14 +28,13 @@ DAGSTER_FILE = Path("dagster.yaml")
 MOUNTS_FILE = Path("/proc/self/mounts")
 # Locks and durable renames cannot be relied on there.
 NETWORK_FILE_SYSTEMS = frozenset(
-    ("9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph-fuse", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs")
-    + ("fuse.sshfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs")
+    ("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "nfs", "nfs4", "smb3")
 )
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; a `note` is worth knowing but not wrong, `advice` is None when there is nothing to do."""
+    """One thing looked at; a `note` is worth knowing but not wrong, `advice` is None if nothing is to do."""
 
     name: str
     result: Result
@@ -56,9 +55,7 @@ class HealthReport:
 
     def to_json(self) -> str:
         """One JSON object: `is_well`, and `checks` as a list of name, result, detail and advice."""
-        return json.dumps(
-            {"is_well": self.is_well, "checks": [asdict(check) for check in self.checks]}, indent=2
-        )
+        return json.dumps({"is_well": self.is_well, "checks": [asdict(check) for check in self.checks]}, indent=2)
 
 
 def health_report(*, now: datetime, load: Callable[[], Settings] = load_settings) -> HealthReport:
@@ -109,9 +106,7 @@ def check_data_folder(folder: Path) -> Check:
     except OSError as error:
         advice = "Give this user write access, or set data_root to another folder."
         return Check("data folder", "failed", f"{place}: {error.strerror}", advice)
-    return Check(
-        "data folder", "ok", f"{folder}" if folder.exists() else f"{folder} will be made at first use"
-    )
+    return Check("data folder", "ok", f"{folder}" if folder.exists() else f"{folder} will be made at first use")
 
 
 def check_free_space(folder: Path) -> Check:
@@ -119,9 +114,7 @@ def check_free_space(folder: Path) -> Check:
     free = shutil.disk_usage(nearest_existing(folder)).free
     detail = f"{free / GIB:.1f} GiB free"
     if free < MINIMUM_FREE_BYTES:
-        return Check(
-            "free space", "failed", detail, f"Free {MINIMUM_FREE_BYTES / GIB:.0f} GiB, or move data_root."
-        )
+        return Check("free space", "failed", detail, f"Free {MINIMUM_FREE_BYTES / GIB:.0f} GiB, or move data_root.")
     return Check("free space", "ok", detail)
 
 
@@ -131,14 +124,12 @@ def check_file_system(folder: Path, *, mounts_file: Path) -> Check:
         return Check("local disk", "note", "not checked: this system does not list its mounts")
     kind = file_system_kind(nearest_existing(folder).resolve(), mounts_file.read_text(errors="replace"))
     if kind in NETWORK_FILE_SYSTEMS:
-        return Check(
-            "local disk", "failed", f"{folder} is on {kind}", "Set data_root to a folder on a local disk."
-        )
+        return Check("local disk", "failed", f"{folder} is on {kind}", "Set data_root to a folder on a local disk.")
     return Check("local disk", "ok", kind)
 
 
 def file_system_kind(path: Path, mounts: str) -> str:
-    """Type of the file system `path` is on: that of the deepest mount point above it, the last of equal ones."""
+    """Type of the file system `path` is on: of the deepest mount point above it, the last of equal ones."""
     found = (0, "unknown")
     for line in mounts.splitlines():
         _, mount_point, kind, *_ = line.split(" ")
@@ -153,11 +144,7 @@ def check_redirect(settings: Settings) -> Check:
     uri, allowed = settings.schwab.redirect_uri, settings.schwab.redirect_allowlist
     strangers = [entry for entry in (uri, *allowed) if not _is_private(entry)]
     if strangers or uri not in allowed:
-        problem = (
-            f"not https on 127.0.0.1: {', '.join(strangers)}"
-            if strangers
-            else f"{uri} is not in the allowlist"
-        )
+        problem = f"not https on 127.0.0.1: {', '.join(strangers)}" if strangers else f"{uri} is not in the allowlist"
         return Check("redirect address", "failed", problem, "Correct redirect_uri and redirect_allowlist.")
     return Check("redirect address", "ok", f"{uri} (register exactly this with the source)")
 
