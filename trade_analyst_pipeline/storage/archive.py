@@ -1,0 +1,191 @@
+"""The raw archive: each capture one sealed, append-only file of verbatim responses.
+
+`<root>/<dataset>/session_date=YYYY-MM-DD/<capture_id>.raw`. A capture is written to `<capture_id>.part`, locked by its
+process, then sealed: footer, sync, rename, sync of the folder. Nothing here looks into a body, and nothing ever
+changes or removes a sealed file. What is inside one file belongs to `captures.py` and `frames.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from trade_analyst_pipeline.errors import CaptureDamagedError, StorageError
+from trade_analyst_pipeline.schwab.messages import RawResponse
+from trade_analyst_pipeline.storage import captures, durable, frames
+from trade_analyst_pipeline.storage.captures import (
+    SEALED_SUFFIX,
+    UNSEALED_SUFFIX,
+    Capture,
+    CaptureWriter,
+    Footer,
+    Gap,
+    Header,
+    IndexEntry,
+)
+from trade_analyst_pipeline.storage.frames import DamagedFrameError, FrameCodec, OpenFile
+
+__all__ = ["Archive", "Capture", "CaptureWriter", "Gap", "IndexEntry"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_SESSION_FOLDER = re.compile(r"session_date=(\d{4}-\d{2}-\d{2})")
+_MOST_OF_ONE_TIME = 10_000
+
+
+class Archive:
+    """All captures below one folder (`data/<env>/raw`). Many processes may use it at once; one object, one thread."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._codec = FrameCodec()
+        self._known: dict[Path, tuple[tuple[int, int, int], Capture]] = {}
+
+    def begin(
+        self, *, dataset: str, session_date: date, scheduled_time: datetime, started_time: datetime
+    ) -> CaptureWriter:
+        """Start a capture; any number may have the same scheduled time, each gets its own id.
+
+        Raises StorageError for a dataset that is not a plain lower-case word, or a folder that is a link.
+        """
+        folder = durable.make_folders(self._root, *_folder_names(dataset, session_date))
+        scheduled, started = scheduled_time.astimezone(UTC), started_time.astimezone(UTC)
+        for number in range(_MOST_OF_ONE_TIME):
+            capture_id = f"{scheduled:%Y%m%dT%H%M%S%fZ}-{dataset}-{number:04d}"
+            writer = captures.start(folder, Header(capture_id, dataset, session_date, scheduled, started))
+            if writer is not None:
+                return writer
+        message = (
+            f"{folder} already has {_MOST_OF_ONE_TIME:,} captures scheduled for {scheduled.isoformat()}; "
+            "look for what starts them in a loop"
+        )
+        raise StorageError(message)
+
+    def captures(self, dataset: str, session_date: date | None = None) -> list[Capture]:
+        """Sealed captures of one session, or of all, ascending by id; only footers are read, each once per object.
+
+        Raises CaptureDamagedError when a file is not a whole sealed capture.
+        """
+        days = self._days(dataset) if session_date is None else [session_date]
+        found = [self._capture(path) for day in days for path in self._files(dataset, day, SEALED_SUFFIX)]
+        return sorted(found, key=lambda capture: capture.capture_id)
+
+    def sessions(self, dataset: str) -> list[date]:
+        """Session dates with at least one sealed capture, ascending."""
+        return [day for day in self._days(dataset) if self._files(dataset, day, SEALED_SUFFIX)]
+
+    def responses(self, capture: Capture) -> Iterator[RawResponse]:
+        """The responses as they arrived, in the order they were archived.
+
+        All is checked on the way: CRC of each frame, SHA-256 of each body, agreement with the footer. Raises
+        CaptureDamagedError naming the file and the record.
+        """
+        with _damage_named(capture.path, "footer"), OpenFile(durable.open_file(capture.path)) as file:
+            footer, end = self._footer(file)
+            expected = iter(footer.index)
+            gaps: list[Gap] = []
+            offset, number = len(frames.MAGIC), 0
+            while offset < end:
+                with _damage_named(capture.path, f"frame {number}"):
+                    frame = self._codec.unpack_at(file, offset, limit=end)
+                    if frame.kind == frames.RECORD:
+                        response, entry = captures.decode_record(frame)
+                        _require(entry == next(expected, None), "not the record that the footer lists here")
+                    elif frame.kind == frames.GAP:
+                        gaps.append(captures.decode(frame.payload, Gap))
+                    else:
+                        _require(
+                            number == 0 and captures.decode(frame.payload, Header) == footer.header,
+                            "does not belong here",
+                        )
+                if frame.kind == frames.RECORD:
+                    yield response
+                offset, number = frame.end, number + 1
+            _require(
+                next(expected, None) is None and tuple(gaps) == footer.gaps,
+                "lists records or gaps that are not there",
+            )
+
+    def index(self, capture: Capture) -> tuple[IndexEntry, ...]:
+        """What each record answers, in archive order, from the footer alone; raises CaptureDamagedError."""
+        with _damage_named(capture.path, "footer"), OpenFile(durable.open_file(capture.path)) as file:
+            return self._footer(file)[0].index
+
+    def verify(self, capture: Capture) -> None:
+        """Read every byte back; raises CaptureDamagedError when any is not as it was written."""
+        for _response in self.responses(capture):
+            pass
+        with _damage_named(capture.path, "footer"):
+            index = self.index(capture)
+            _require(captures.content_hash(index) == capture.content_hash, "does not agree with the records")
+
+    def recover(self, dataset: str) -> list[Capture]:
+        """Seal what dead processes left unsealed, cut after the last whole record and with an `interrupted` gap.
+
+        Captures being written now are left alone; one without any whole record holds nothing and is removed.
+        Returns the captures sealed.
+        """
+        parts = [path for day in self._days(dataset) for path in self._files(dataset, day, UNSEALED_SUFFIX)]
+        return [capture for path in parts if (capture := captures.recover(path)) is not None]
+
+    def _days(self, dataset: str) -> list[date]:
+        names = durable.list_names(self._root / _checked(dataset))
+        matches = (_SESSION_FOLDER.fullmatch(name) for name in names)
+        return sorted(date.fromisoformat(match[1]) for match in matches if match)
+
+    def _files(self, dataset: str, day: date, suffix: str) -> list[Path]:
+        folder = self._root.joinpath(*_folder_names(dataset, day))
+        return [folder / name for name in sorted(durable.list_names(folder)) if name.endswith(suffix)]
+
+    def _capture(self, path: Path) -> Capture:
+        state = path.lstat()
+        stamp = (state.st_mtime_ns, state.st_size, state.st_ino)
+        known = self._known.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        with _damage_named(path, "footer"), OpenFile(durable.open_file(path)) as file:
+            footer, _end = self._footer(file)
+            _require(footer.header.capture_id == path.stem, f"is that of {footer.header.capture_id}")
+            capture = footer.capture(path, file.size)
+        self._known[path] = (stamp, capture)
+        return capture
+
+    def _footer(self, file: OpenFile) -> tuple[Footer, int]:
+        """The footer of a sealed file and where it starts; raises DamagedFrameError."""
+        _require(file.read_at(0, len(frames.MAGIC)) == frames.MAGIC, "the file does not start as a capture does")
+        end = max(0, file.size - frames.TRAILER_BYTES)
+        offset = frames.footer_offset(file.read_at(end, frames.TRAILER_BYTES), file_size=file.size)
+        frame = self._codec.unpack_at(file, offset, limit=end)
+        _require(frame.kind == frames.FOOTER and frame.end == end, "is not where the trailer says")
+        return captures.decode(frame.payload, Footer), offset
+
+
+def _checked(dataset: str) -> str:
+    if _NAME.fullmatch(dataset) is None:
+        message = f"{dataset!r} cannot name a dataset: lower-case letters, digits and underscores only"
+        raise StorageError(message)
+    return dataset
+
+
+def _folder_names(dataset: str, day: date) -> tuple[str, str]:
+    return _checked(dataset), f"session_date={day.isoformat()}"
+
+
+def _require(is_so: bool, problem: str) -> None:
+    if not is_so:
+        raise DamagedFrameError(problem)
+
+
+@contextmanager
+def _damage_named(path: Path, part: str) -> Iterator[None]:
+    """Give damage found inside the file's path, the part of it, and what to do."""
+    try:
+        yield
+    except DamagedFrameError as error:
+        message = (
+            f"{path}: {part}: {error}. The capture is damaged; restore the file from a copy, or move it out of the "
+            "archive so that its session shows as a gap"
+        )
+        raise CaptureDamagedError(message) from error

@@ -1,0 +1,353 @@
+"""One capture: its values, how its records are laid out inside frames, and the writer that seals it.
+
+Which captures there are and where they lie is `archive.py`; the frames are `frames.py`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
+from trade_analyst_pipeline.storage import durable, frames
+from trade_analyst_pipeline.storage.frames import DamagedFrameError, Frame, FrameCodec, OpenFile
+
+SEALED_SUFFIX, UNSEALED_SUFFIX = ".raw", ".part"
+INTERRUPTED = "interrupted"
+_HEAD_LENGTH = struct.Struct("<I")
+_CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something asked for that did not come: which symbols, a short stable `reason`, and a sentence of `detail`."""
+
+    dataset: str
+    symbols: tuple[str, ...]
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A sealed capture: one dataset, one snapshot, all its symbols.
+
+    `capture_id` sorts by scheduled time and is unique within its dataset and session. Times are UTC on the source's
+    clock. `body_bytes` counts bodies as they arrived, `stored_bytes` the file. `content_hash` is a SHA-256 over the
+    sorted (request, body) pairs: the same whatever the id, the times and the order of arrival.
+    """
+
+    capture_id: str
+    dataset: str
+    session_date: date
+    path: Path
+    scheduled_time: datetime
+    started_time: datetime
+    finished_time: datetime
+    record_count: int
+    body_bytes: int
+    stored_bytes: int
+    gaps: tuple[Gap, ...]
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """Where one record of a capture starts in its file and what it answers, as the footer lists it."""
+
+    offset: int
+    request: MarketDataRequest
+    status: int
+    requested_time: datetime
+    received_time: datetime
+    body_sha256: str
+    body_bytes: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first frame: what the capture is."""
+
+    capture_id: str
+    dataset: str
+    session_date: date
+    scheduled_time: datetime
+    started_time: datetime
+
+
+@dataclass(frozen=True)
+class Footer:
+    """The last frame: all that a listing needs, and where each record is."""
+
+    header: Header
+    finished_time: datetime
+    body_bytes: int
+    gaps: tuple[Gap, ...]
+    content_hash: str
+    index: tuple[IndexEntry, ...]
+
+    def capture(self, path: Path, stored_bytes: int) -> Capture:
+        """The capture as callers see it."""
+        return Capture(
+            capture_id=self.header.capture_id,
+            dataset=self.header.dataset,
+            session_date=self.header.session_date,
+            path=path,
+            scheduled_time=self.header.scheduled_time,
+            started_time=self.header.started_time,
+            finished_time=self.finished_time,
+            record_count=len(self.index),
+            body_bytes=self.body_bytes,
+            stored_bytes=stored_bytes,
+            gaps=self.gaps,
+            content_hash=self.content_hash,
+        )
+
+
+@dataclass(frozen=True)
+class _RecordHead:
+    """What precedes a body inside a record frame: all of a response but the body."""
+
+    request: MarketDataRequest
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    requested_time: datetime
+    received_time: datetime
+    attempts: int
+    body_sha256: str
+
+
+def decode(payload: bytes, kind: type[T]) -> T:
+    """A payload of JSON as its dataclass; raises DamagedFrameError."""
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except msgspec.DecodeError as error:
+        raise DamagedFrameError(f"a {kind.__name__.strip('_').lower()} is not as written: {error}") from error
+
+
+def decode_record(frame: Frame) -> tuple[RawResponse, IndexEntry]:
+    """The response in a record frame and what the footer has to say of it; raises DamagedFrameError."""
+    start = _HEAD_LENGTH.size
+    if len(frame.payload) < start:
+        raise DamagedFrameError("a record without a head")
+    body_start = start + _HEAD_LENGTH.unpack_from(frame.payload)[0]
+    head = decode(frame.payload[start:body_start], _RecordHead)
+    body = frame.payload[body_start:]
+    sha = hashlib.sha256(body).hexdigest()
+    if sha != head.body_sha256:
+        raise DamagedFrameError("the body does not match its SHA-256")
+    response = RawResponse(
+        head.request,
+        head.status,
+        body,
+        head.headers,
+        head.requested_time,
+        head.received_time,
+        head.attempts,
+    )
+    return response, _index_entry(frame.offset, response, sha)
+
+
+def content_hash(index: Iterable[IndexEntry]) -> str:
+    """SHA-256 over the sorted (request, body) pairs of a capture."""
+    pairs = sorted(
+        hashlib.sha256(msgspec.json.encode(entry.request) + bytes.fromhex(entry.body_sha256)).digest()
+        for entry in index
+    )
+    return hashlib.sha256(b"".join(pairs)).hexdigest()
+
+
+def _index_entry(offset: int, response: RawResponse, sha: str) -> IndexEntry:
+    return IndexEntry(
+        offset,
+        response.request,
+        response.status,
+        response.requested_time,
+        response.received_time,
+        sha,
+        len(response.body),
+    )
+
+
+@dataclass
+class _Contents:
+    """What a file being written holds so far."""
+
+    size: int = 0
+    index: list[IndexEntry] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+
+
+class CaptureWriter:
+    """A capture being taken. Used as a context it is abandoned when the block ends without `seal`.
+
+    For one thread at a time. Writing raises DiskFullError, after which only `abandon` makes sense.
+    """
+
+    def __init__(self, path: Path, descriptor: int, header: Header, contents: _Contents) -> None:
+        self.capture_id = header.capture_id
+        self._path = path
+        self._descriptor = descriptor
+        self._header = header
+        self._contents = contents
+        self._codec = FrameCodec()
+        if not contents.size:
+            self._write(frames.MAGIC + self._codec.pack(frames.HEADER, msgspec.json.encode(header)))
+
+    def append(self, response: RawResponse) -> None:
+        """Add a response with its body byte for byte."""
+        sha = hashlib.sha256(response.body).hexdigest()
+        head = msgspec.json.encode(
+            _RecordHead(
+                response.request,
+                response.status,
+                response.headers,
+                response.requested_time,
+                response.received_time,
+                response.attempts,
+                sha,
+            )
+        )
+        offset = self._contents.size
+        self._write(self._codec.pack(frames.RECORD, b"".join((_HEAD_LENGTH.pack(len(head)), head, response.body))))
+        self._contents.index.append(_index_entry(offset, response, sha))
+
+    def note_gap(self, gap: Gap) -> None:
+        """Record that something asked for did not come."""
+        self._write(self._codec.pack(frames.GAP, msgspec.json.encode(gap)))
+        self._contents.gaps.append(gap)
+
+    def seal(self, finished_time: datetime) -> Capture:
+        """Close the capture for good: from the return on it survives a power cut. Raises DiskFullError."""
+        footer = self._footer(finished_time.astimezone(UTC))
+        offset = self._contents.size
+        packed = self._codec.pack(frames.FOOTER, msgspec.json.encode(footer))
+        whole = offset + len(packed) + frames.TRAILER_BYTES
+        self._write(packed + frames.pack_trailer(footer_offset=offset, file_size=whole))
+        with durable.disk_full_as_ours(self._path):
+            os.fsync(self._descriptor)
+        final = self._path.with_suffix(SEALED_SUFFIX)
+        durable.rename(self._path, final)
+        self._close()
+        return footer.capture(final, whole)
+
+    def abandon(self) -> None:
+        """Throw away what was written; nothing is left in the archive. Does nothing once sealed."""
+        if self._descriptor >= 0:
+            self._path.unlink(missing_ok=True)
+            self._close()
+
+    def __enter__(self) -> CaptureWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
+
+    def _footer(self, finished_time: datetime) -> Footer:
+        index = tuple(self._contents.index)
+        return Footer(
+            header=self._header,
+            finished_time=finished_time,
+            body_bytes=sum(entry.body_bytes for entry in index),
+            gaps=tuple(self._contents.gaps),
+            content_hash=content_hash(index),
+            index=index,
+        )
+
+    def _write(self, data: bytes) -> None:
+        with durable.disk_full_as_ours(self._path):
+            durable.write_all(self._descriptor, data)
+        self._contents.size += len(data)
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def start(folder: Path, header: Header) -> CaptureWriter | None:
+    """A writer for a new capture in `folder`, or None when that id is taken, sealed or not."""
+    path = folder / (header.capture_id + UNSEALED_SUFFIX)
+    try:
+        descriptor = os.open(path, _CREATE_FLAGS, 0o644)
+    except FileExistsError:
+        return None
+    # Looking for the sealed file after claiming the unsealed name leaves no moment in which both seem free.
+    if not _hold(descriptor, path):
+        os.close(descriptor)
+        return None
+    if path.with_suffix(SEALED_SUFFIX).exists():
+        path.unlink()
+        os.close(descriptor)
+        return None
+    try:
+        return CaptureWriter(path, descriptor, header, _Contents())
+    except BaseException:
+        path.unlink()
+        os.close(descriptor)
+        raise
+
+
+def recover(path: Path) -> Capture | None:
+    """Seal a capture whose writer died, cut after its last whole frame and with a gap that says so.
+
+    None when its writer lives, and when it holds no whole record: such a file is removed.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    if not _hold(descriptor, path):
+        os.close(descriptor)
+        return None
+    header, contents = _salvage(OpenFile(descriptor))
+    if header is None or not contents.index:
+        path.unlink()
+        os.close(descriptor)
+        return None
+    dropped = os.fstat(descriptor).st_size - contents.size
+    os.ftruncate(descriptor, contents.size)
+    os.lseek(descriptor, contents.size, os.SEEK_SET)
+    with CaptureWriter(path, descriptor, header, contents) as writer:
+        detail = f"the capturing process ended before sealing; {dropped} bytes of an unfinished record were dropped"
+        writer.note_gap(Gap(header.dataset, (), INTERRUPTED, detail))
+        return writer.seal(max(entry.received_time for entry in contents.index))
+
+
+def _hold(descriptor: int, path: Path) -> bool:
+    """Lock an open file for this process; False when another has it or `path` has become another file meanwhile."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.lstat().st_ino == os.fstat(descriptor).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _salvage(file: OpenFile) -> tuple[Header | None, _Contents]:
+    """All whole frames from the start of an unsealed file; a footer without a trailer is dropped."""
+    header, contents = None, _Contents(size=len(frames.MAGIC))
+    try:
+        if file.read_at(0, len(frames.MAGIC)) != frames.MAGIC:
+            return None, contents
+        for frame in FrameCodec().frames(file, len(frames.MAGIC), file.size):
+            if frame.kind == frames.HEADER:
+                header = decode(frame.payload, Header)
+            elif frame.kind == frames.RECORD:
+                contents.index.append(decode_record(frame)[1])
+            elif frame.kind == frames.GAP:
+                contents.gaps.append(decode(frame.payload, Gap))
+            else:
+                break
+            contents.size = frame.end
+    except DamagedFrameError:
+        pass  # the first frame that is not whole is where the crash cut the file
+    return header, contents
