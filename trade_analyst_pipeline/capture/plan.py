@@ -64,36 +64,62 @@ def end_of_day_snapshot(dataset: str, session_date: date, symbols: tuple[str, ..
     return Snapshot(dataset, session_date, instant, symbols)
 
 
-def snapshots_due(
+def closing_due(
+    dataset: str, tick: datetime, symbols: tuple[str, ...], *, minutes_before: tuple[int, ...]
+) -> list[Snapshot]:
+    """The closing snapshots due in the minute of `tick`; none on a day without a session."""
+    minute = tick.replace(second=0, microsecond=0)
+    session_date = current_session(minute)
+    if session_date is None:
+        return []
+    planned = closing_snapshots(dataset, session_date, symbols, minutes_before=minutes_before)
+    return [snapshot for snapshot in planned if snapshot.scheduled_time == minute]
+
+
+def intraday_due(
     dataset: str,
     tick: datetime,
     symbols: tuple[str, ...],
     *,
+    every_minutes: int,
     minutes_before: tuple[int, ...],
-    intraday_minutes: int,
 ) -> list[Snapshot]:
-    """What a schedule tick at `tick` has to capture: a closing snapshot of some product, an intraday one, or nothing.
+    """The intraday snapshot due in the minute of `tick`, or none.
 
-    `tick` is taken to the minute. Intraday snapshots lie `intraday_minutes` apart from the open on, the first one
-    interval after it, and hold the symbols whose product still trades.
+    Intraday snapshots lie `every_minutes` apart from the open on, the first one interval after it. They hold the
+    symbols whose product still trades and that no closing snapshot of the same minute holds.
     """
     minute = tick.replace(second=0, microsecond=0)
     session_date = current_session(minute)
     if session_date is None:
         return []
-    closing = [
-        snapshot
-        for snapshot in closing_snapshots(dataset, session_date, symbols, minutes_before=minutes_before)
-        if snapshot.scheduled_time == minute
-    ]
-    taken = {symbol for snapshot in closing for symbol in snapshot.symbols}
-    trading = tuple(
-        symbol
-        for symbol in symbols
-        if symbol not in taken and minute < session_close(session_date, option_product(symbol))
-    )
     since_open = minute - session_open(session_date)
-    on_grid = since_open > timedelta(0) and since_open % timedelta(minutes=intraday_minutes) == timedelta(0)
-    if on_grid and trading:
-        return [*closing, Snapshot(dataset, session_date, minute, trading)]
-    return closing
+    if since_open <= timedelta(0) or since_open % timedelta(minutes=every_minutes):
+        return []
+    closing = closing_due(dataset, minute, symbols, minutes_before=minutes_before)
+    held = {symbol for snapshot in closing for symbol in snapshot.symbols}
+    trading = tuple(s for s in symbols if s not in held and minute < session_close(session_date, option_product(s)))
+    return [Snapshot(dataset, session_date, minute, trading)] if trading else []
+
+
+def latest_due(
+    dataset: str,
+    session_date: date,
+    symbols: tuple[str, ...],
+    *,
+    minutes_before: tuple[int, ...],
+    now: datetime,
+    scope: Scope,
+) -> list[Snapshot]:
+    """What to capture of a session when no tick says it: each product's last closing snapshot that is due by `now`.
+
+    Products whose closing snapshots all lie ahead are captured as they stand at `now` (to the second), together.
+    """
+    planned = closing_snapshots(dataset, session_date, symbols, minutes_before=minutes_before, scope=scope)
+    due: dict[tuple[str, ...], Snapshot] = {
+        snapshot.symbols: snapshot for snapshot in planned if snapshot.scheduled_time <= now
+    }
+    held = {symbol for members in due for symbol in members}
+    ahead = tuple(symbol for symbol in symbols if symbol not in held)
+    early = [Snapshot(dataset, session_date, now.replace(microsecond=0), ahead, scope)] if ahead else []
+    return [*due.values(), *early]

@@ -1,0 +1,116 @@
+"""Which snapshots a session is made of, with instants read off the exchange's published hours."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from trade_analyst_pipeline.capture.plan import (
+    Snapshot,
+    closing_due,
+    closing_snapshots,
+    end_of_day_snapshot,
+    intraday_due,
+    latest_due,
+    symbols_by_product,
+)
+
+SYMBOLS = ("AAPL", "SPY", "$SPX")
+FULL_DAY = date(2026, 11, 23)
+HALF_DAY = date(2025, 11, 28)
+HOLIDAY_NOON = datetime(2025, 11, 27, 17, 0, tzinfo=UTC)
+
+
+def _utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def test_symbols_split_by_close_of_their_options() -> None:
+    """Index and late ETF options close at 16:15, stock options at 16:00; order is kept."""
+    assert symbols_by_product(SYMBOLS) == {"regular": ("AAPL",), "late": ("SPY", "$SPX")}
+    assert symbols_by_product(("AAPL",)) == {"regular": ("AAPL",)}
+
+
+@pytest.mark.parametrize(
+    ("session_date", "expected"),
+    [
+        (
+            FULL_DAY,
+            [
+                ("2026-11-23T20:45", ("AAPL",)),
+                ("2026-11-23T20:55", ("AAPL",)),
+                ("2026-11-23T21:00", ("SPY", "$SPX")),
+                ("2026-11-23T21:10", ("SPY", "$SPX")),
+            ],
+        ),
+        (
+            HALF_DAY,
+            [
+                ("2025-11-28T17:45", ("AAPL",)),
+                ("2025-11-28T17:55", ("AAPL",)),
+                ("2025-11-28T18:00", ("SPY", "$SPX")),
+                ("2025-11-28T18:10", ("SPY", "$SPX")),
+            ],
+        ),
+        (date(2026, 7, 1), [("2026-07-01T19:45", ("AAPL",)), ("2026-07-01T19:55", ("AAPL",))]),
+    ],
+)
+def test_closing_snapshots_lie_before_each_products_close(
+    session_date: date, expected: list[tuple[str, tuple[str, ...]]]
+) -> None:
+    """15 and 5 minutes before 16:00 and 16:15 New York, before 13:00 and 13:15 on a half day, in summer time too."""
+    symbols = SYMBOLS if len(expected) == 4 else ("AAPL",)
+    planned = closing_snapshots("options", session_date, symbols, minutes_before=(15, 5))
+    assert [(f"{s.scheduled_time:%Y-%m-%dT%H:%M}", s.symbols) for s in planned] == expected
+
+
+def test_end_of_day_comes_after_the_last_close() -> None:
+    """17:00 New York on a full day, 14:00 on a half day."""
+    assert end_of_day_snapshot("ohlc", FULL_DAY, SYMBOLS).scheduled_time == _utc("2026-11-23T22:00")
+    assert end_of_day_snapshot("ohlc", HALF_DAY, SYMBOLS).scheduled_time == _utc("2025-11-28T19:00")
+
+
+def test_a_tick_brings_the_closing_snapshot_of_its_minute_only() -> None:
+    """Seconds of the tick do not matter; other minutes and holidays bring nothing."""
+    tick = datetime(2026, 11, 23, 20, 45, 3, tzinfo=UTC)
+    assert [s.symbols for s in closing_due("options", tick, SYMBOLS, minutes_before=(15, 5))] == [("AAPL",)]
+    assert closing_due("options", _utc("2026-11-23T20:46"), SYMBOLS, minutes_before=(15, 5)) == []
+    assert closing_due("options", HOLIDAY_NOON, SYMBOLS, minutes_before=(15, 5)) == []
+
+
+@pytest.mark.parametrize(
+    ("tick", "expected"),
+    [
+        ("2026-11-23T14:30", ()),  # the open itself
+        ("2026-11-23T14:45", SYMBOLS),
+        ("2026-11-23T14:50", ()),  # off the grid
+        ("2026-11-23T20:45", ("SPY", "$SPX")),  # AAPL has its closing snapshot then
+        ("2026-11-23T21:00", ()),  # AAPL closed, the others have their closing snapshot
+        ("2026-11-23T21:15", ()),  # all closed
+        ("2025-11-28T18:15", ()),  # half day, all closed
+        ("2025-11-27T17:00", ()),  # Thanksgiving
+    ],
+)
+def test_intraday_snapshots_hold_what_still_trades(tick: str, expected: tuple[str, ...]) -> None:
+    """Every 15 minutes from the open, without symbols that closed or that a closing snapshot holds."""
+    planned = intraday_due("options", _utc(tick), SYMBOLS, every_minutes=15, minutes_before=(15, 5))
+    assert tuple(symbol for snapshot in planned for symbol in snapshot.symbols) == expected
+
+
+def test_without_a_tick_the_last_due_closing_snapshot_of_each_product_is_taken() -> None:
+    """In the evening both; between the closes the late products as they stand; at noon all as they stand."""
+
+    def planned(now: str) -> list[tuple[str, tuple[str, ...]]]:
+        snapshots = latest_due("options", FULL_DAY, SYMBOLS, minutes_before=(15, 5), now=_utc(now), scope="full")
+        return [(f"{s.scheduled_time:%H:%M}", s.symbols) for s in snapshots]
+
+    assert planned("2026-11-24T01:00") == [("20:55", ("AAPL",)), ("21:10", ("SPY", "$SPX"))]
+    assert planned("2026-11-23T20:50") == [("20:45", ("AAPL",)), ("20:50", ("SPY", "$SPX"))]
+    assert planned("2026-11-23T17:00") == [("17:00", SYMBOLS)]
+
+
+def test_a_snapshot_is_a_value() -> None:
+    """Two plans of the same thing are equal, so that a repeated plan finds what is archived."""
+    one = Snapshot("options", FULL_DAY, _utc("2026-11-23T20:55"), SYMBOLS)
+    assert one == Snapshot("options", FULL_DAY, _utc("2026-11-23T20:55"), SYMBOLS, "full")
