@@ -69,10 +69,10 @@ def archived(snapshot: Snapshot, archive: Archive) -> tuple[Capture, ...]:
     return tuple(found) if held.issuperset(snapshot.symbols) else ()
 
 
-async def take(snapshot: Snapshot, question: Question, *, source: Source, archive: Archive, in_flight: int) -> Capture:
+async def take(snapshot: Snapshot, question: Question, *, source: Source, archive: Archive) -> Capture:
     """Ask for the snapshot and seal what comes; raises SessionNotCapturableError outside its session.
 
-    Requests overlap, `in_flight` at most; records stand in the archive in the order asked. A request that fails
+    Requests overlap as far as the client lets them; records stand in the archive in the order asked. A request that fails
     becomes a gap in the capture. A dead login aborts the capture.
     """
     started = _refuse_other_session(snapshot, source.clock)
@@ -83,7 +83,7 @@ async def take(snapshot: Snapshot, question: Question, *, source: Source, archiv
         started_time=started,
     )
     try:
-        async for answer in _answers(question.requests, question, source, asyncio.Semaphore(in_flight)):
+        async for answer in _answers(question.requests, question, source):
             if isinstance(answer, Gap):
                 writer.note_gap(answer)
             else:
@@ -100,7 +100,6 @@ async def take_each(
     source_at: Callable[[datetime], Source],
     ask: Callable[[Snapshot], Question],
     archive: Archive,
-    in_flight: int,
     at_once: int = 3,
 ) -> AsyncIterator[Outcome]:
     """Take each snapshot that is not archived yet, `at_once` at a time; outcomes come in the order planned."""
@@ -113,7 +112,7 @@ async def take_each(
                 return Outcome(snapshot, found, was_archived=True)
             source = source_at(snapshot.scheduled_time)
             try:
-                capture = await take(snapshot, ask(snapshot), source=source, archive=archive, in_flight=in_flight)
+                capture = await take(snapshot, ask(snapshot), source=source, archive=archive)
             except SessionNotCapturableError as error:
                 capture = _record_gap(snapshot, archive, source.clock.now(), str(error))
             return Outcome(snapshot, (capture,), was_archived=False)
@@ -155,13 +154,13 @@ def _record_gap(snapshot: Snapshot, archive: Archive, now: datetime, detail: str
 
 
 async def _answers(
-    requests: Iterable[MarketDataRequest], question: Question, source: Source, limit: asyncio.Semaphore
+    requests: Iterable[MarketDataRequest], question: Question, source: Source
 ) -> AsyncIterator[RawResponse | Gap]:
     """What came of each request, in the order asked; parts of answers that were too large follow in a later round.
 
     Rounds keep the order in which the budget is drawn on, and with it every time stamp, free of chance.
     """
-    tasks = [asyncio.create_task(_answer(request, question, source, limit)) for request in requests]
+    tasks = [asyncio.create_task(_answer(request, question, source)) for request in requests]
     parts: list[MarketDataRequest] = []
     try:
         for task in tasks:
@@ -175,17 +174,16 @@ async def _answers(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     if parts:
-        async for answer in _answers(parts, question, source, limit):
+        async for answer in _answers(parts, question, source):
             yield answer
 
 
 async def _answer(
-    request: MarketDataRequest, question: Question, source: Source, limit: asyncio.Semaphore
+    request: MarketDataRequest, question: Question, source: Source
 ) -> RawResponse | Gap | list[MarketDataRequest]:
     """The response to a request, the gap it leaves, or the parts to ask for instead when it was too large."""
     try:
-        async with limit:
-            response = await source.client.fetch(request)
+        response = await source.client.fetch(request)
         if not question.is_cut_short(response):
             return response
         problem = "the source cut the chain short"
