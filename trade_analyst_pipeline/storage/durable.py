@@ -123,7 +123,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.fsync(folder)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Replace `path` by `data`, atomically and durably; raises DiskFullError."""
     with replacing(path) as file:
         file.write(data)
@@ -158,9 +158,9 @@ def sync_file(path: Path) -> None:
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of an existing plain file; raises StorageError for a symbolic link."""
+    """A descriptor of a plain file, which must exist unless `flags` create it; StorageError for a symbolic link."""
     try:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise

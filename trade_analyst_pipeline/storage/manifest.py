@@ -1,0 +1,196 @@
+"""The manifest of a partition: the only truth about which files it consists of, and the fence that guards it.
+
+A partition is a folder with immutable Parquet files, `_manifest.json`, and `_fence`, which is both the lock and the
+memory of the fence numbers handed out and accepted. Writing and reading rows is `tables.py`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from trade_analyst_pipeline.errors import PartitionDamagedError, StorageError
+from trade_analyst_pipeline.storage import durable
+
+Partition: TypeAlias = date | int
+
+MANIFEST_NAME = "_manifest.json"
+FENCE_NAME = "_fence"
+STAGES = ("tables", "metrics", "quarantine", "exports")
+_MANIFEST_LIMIT = 16 << 20
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_FOLDER = re.compile(r"session_date=(?P<day>\d{4}-\d{2}-\d{2})|year=(?P<year>\d{4})")
+_FILE_NAME = re.compile(r"part-(?P<fence>\d{1,19})-[0-9a-f]{12}\.parquet")
+_SLOT_BYTES = 64
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """One immutable Parquet file of a partition."""
+
+    name: str
+    size_bytes: int
+    row_count: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RetiredFile:
+    """A file that a newer one has replaced; kept for readers that still have it in their plan. Epoch seconds."""
+
+    name: str
+    retired_at: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one partition holds, as of its last commit.
+
+    `columns` maps names to our type names; `first_time` and `last_time` are the range of the first time column of the
+    key, UTC, None without rows or without such a column. `created_time` is when it was written.
+    """
+
+    stage: str
+    name: str
+    partition: Partition
+    schema_name: str
+    schema_version: str
+    columns: dict[str, str]
+    key: tuple[str, ...]
+    row_count: int
+    content_hash: str
+    fence: int
+    source_captures: tuple[str, ...]
+    code_version: str
+    created_time: datetime
+    first_time: datetime | None
+    last_time: datetime | None
+    files: tuple[PartFile, ...]
+    retired: tuple[RetiredFile, ...] = ()
+
+    @property
+    def file_names(self) -> frozenset[str]:
+        """Names of all files it lists, those that count and those retired."""
+        return frozenset(file.name for file in self.files) | frozenset(file.name for file in self.retired)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size_bytes for file in self.files)
+
+
+def folder_name(partition: Partition) -> str:
+    """`session_date=YYYY-MM-DD` for a date, `year=YYYY` for a year from 1000 to 9999; raises StorageError."""
+    if isinstance(partition, datetime | bool):
+        message = f"{partition!r} is no partition key: give a session date or a year"
+        raise StorageError(message)
+    if isinstance(partition, date):
+        return f"session_date={partition.isoformat()}"
+    if not 1000 <= partition <= 9999:
+        message = f"{partition!r} is no partition key: a year has four digits"
+        raise StorageError(message)
+    return f"year={partition}"
+
+
+def partition_of(name: str) -> Partition | None:
+    """The partition key of a folder name, or None when it is not one."""
+    match = _FOLDER.fullmatch(name)
+    if match is None:
+        return None
+    return date.fromisoformat(match["day"]) if match["day"] else int(match["year"])
+
+
+def table_folder_names(stage: str, name: str) -> tuple[str, str]:
+    """Folder names of a table, checked; raises StorageError for an unknown stage or a name that is not a plain word."""
+    if stage not in STAGES:
+        message = f"{stage!r} is no stage; stages are {', '.join(STAGES)}"
+        raise StorageError(message)
+    if _NAME.fullmatch(name) is None:
+        message = f"{name!r} cannot name a table: lower-case letters, digits and underscores only"
+        raise StorageError(message)
+    return stage, name
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest in a partition's folder, None without one; raises PartitionDamagedError."""
+    path = folder / MANIFEST_NAME
+    try:
+        text = durable.read_bytes(path, limit=_MANIFEST_LIMIT)
+    except FileNotFoundError:
+        return None
+    try:
+        manifest = msgspec.json.decode(text, type=Manifest, strict=True)
+    except msgspec.DecodeError as error:
+        message = f"{path} is not a manifest ({error}); run `trade-analyst rebuild` for this partition"
+        raise PartitionDamagedError(message) from error
+    for name in manifest.file_names:
+        if fence_in(name) is None:
+            message = f"{path} lists {name!r}, which is no file of ours; run `trade-analyst rebuild`"
+            raise PartitionDamagedError(message)
+    return manifest
+
+
+def file_name(fence: int, sha256: str) -> str:
+    """The name of a data file: the same name always means the same bytes."""
+    return f"part-{fence}-{sha256[:12]}.parquet"
+
+
+def fence_in(name: str) -> int | None:
+    """The fence number in the name of a data file, or None for any other name."""
+    match = _FILE_NAME.fullmatch(name)
+    return int(match["fence"]) if match else None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Make `manifest` the truth about its partition, atomically and durably; raises DiskFullError."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    durable.write_bytes(folder / MANIFEST_NAME, text + b"\n")
+
+
+class Fence:
+    """Fence numbers of one partition while its lock is held: the highest handed out and the highest accepted."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        content = os.pread(descriptor, 2 * _SLOT_BYTES, 0)
+        slots = [(*_numbers(content[start : start + _SLOT_BYTES]), start) for start in (0, _SLOT_BYTES)]
+        self.issued, self.accepted, self._start = max(slots)
+
+    def record(self, *, issued: int, accepted: int) -> None:
+        """Remember new numbers durably; the slot with the present ones stays, should this write be torn."""
+        text = f"{issued} {accepted}"
+        line = f"{text} {zlib.crc32(text.encode()):08x}".ljust(_SLOT_BYTES - 1) + "\n"
+        self._start = _SLOT_BYTES - self._start
+        os.pwrite(self._descriptor, line.encode(), self._start)
+        os.fsync(self._descriptor)
+        self.issued, self.accepted = issued, accepted
+
+
+@contextmanager
+def locked_fence(folder: Path) -> Iterator[Fence]:
+    """Hold the lock of a partition, waiting for it; raises StorageError for a link, DiskFullError."""
+    path = folder / FENCE_NAME
+    descriptor = durable.open_file(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with durable.disk_full_as_ours(path):
+            yield Fence(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _numbers(slot: bytes) -> tuple[int, int]:
+    words = slot.split()
+    if len(words) == 3 and f"{zlib.crc32(b' '.join(words[:2])):08x}".encode() == words[2]:
+        return int(words[0]), int(words[1])
+    return 0, 0
