@@ -39,13 +39,16 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback(epilog="Example: trade-analyst run")
 def _options(
-    version: Annotated[
+    _version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log everything, and show the traceback of an error.")] = False,
 ) -> None:
     """Options market data: captured once, kept verbatim, turned into tables and metrics."""
+    from trade_analyst_pipeline.ops.logs import configure_logging
+
+    configure_logging(level="DEBUG" if debug else "WARNING")
 
 
 for _name, (_command, _example) in COMMANDS.items():
