@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
-from trade_analyst_pipeline.market.sessions import option_product, session_close, session_open
+from trade_analyst_pipeline.market.columns import Rule, table_schema
+from trade_analyst_pipeline.market.session_hours import up_to_close
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -101,21 +101,12 @@ def snapshot_values(options: pl.DataFrame) -> pl.DataFrame:
 
 def _snapshots(options: pl.DataFrame) -> pl.DataFrame:
     """Every snapshot not after its close, numbered; `fresh_since` is the oldest time a quote may have."""
-    keys = options.select("symbol", "session_date", "snapshot_time").unique()
-    pairs = keys.select("symbol", "session_date").unique()
-    products = {symbol: option_product(symbol) for symbol in pairs["symbol"].unique()}
-    hours = pairs.with_columns(
-        pl.Series("open_time", [session_open(day) for day in pairs["session_date"]], dtype=TIME),
-        pl.Series(
-            "close_time", [session_close(day, products[symbol]) for symbol, day in pairs.iter_rows()], dtype=TIME
-        ),
-    )
+    fresh_since = pl.max_horizontal(pl.col("snapshot_time") - OLDEST_QUOTE, "open_time")
     return (
-        keys.join(hours, on=("symbol", "session_date"))
-        .filter(pl.col("snapshot_time") <= pl.col("close_time"))
+        up_to_close(options.select("symbol", "session_date", "snapshot_time").unique())
         .sort("symbol", "session_date", "snapshot_time")
         .with_row_index("snapshot")
-        .with_columns(fresh_since=pl.max_horizontal(pl.col("snapshot_time") - OLDEST_QUOTE, "open_time"))
+        .with_columns(fresh_since=fresh_since)
     )
 
 
