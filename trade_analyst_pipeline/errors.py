@@ -6,10 +6,12 @@ TradeAnalystError
 │   ├── LoginRequiredError        no usable token: a person has to log in again
 │   ├── ClientCredentialsError    app key or secret refused by the source
 │   ├── CallbackError             the redirect that came back is not the one expected
-│   └── TokenStoreError           the token file cannot be trusted or opened
+│   ├── TokenStoreError           the token file cannot be trusted or opened
+│   └── AuthUnavailableError      no new token just now (outage, full disk, busy lock): ask again later
 ├── SourceError                   a request that brought no usable answer (carries the request)
 │   ├── SourceUnavailableError    outage, 5xx, connection failure: ask again later
 │   ├── RateLimitedError          429 after all waits
+│   ├── UntrustedServerError      the server's certificate is not one we trust
 │   ├── DeadlineExceededError     the call did not end in its time
 │   ├── NotAuthorizedError        401 after one refresh, or 403
 │   ├── SymbolNotFoundError       404
@@ -70,6 +72,10 @@ class TokenStoreError(AuthError):
     """The token file cannot be opened or trusted; it is left untouched."""
 
 
+class AuthUnavailableError(AuthError):
+    """No new token can be had just now; the present state stands and asking again later can help."""
+
+
 @dataclass(frozen=True)
 class RequestSummary:
     """What a failed request was, without any secret: dataset, path, symbols and attempts made."""
@@ -116,6 +122,12 @@ class RateLimitedError(SourceError):
 
     reason = "rate_limited"
     is_retryable = True
+
+
+class UntrustedServerError(SourceError):
+    """The server's certificate is not one we trust; nothing was sent to it."""
+
+    reason = "untrusted_server"
 
 
 class DeadlineExceededError(SourceError):
