@@ -25,9 +25,10 @@ Point = tuple[int, int] | None
 def sparkline(values: Sequence[float | None], *, title: str = "") -> str:
     """Markdown of an inline SVG line through `values`, evenly spaced, below 1,000 characters.
 
-    Null and non-finite values leave a gap. The lowest value has a red mark, the highest a green one (the first of each). Long
-    series are thinned to what fits: each point is then the mean of its neighbours, and only a stretch without any
-    value leaves a gap; the marks stay at the true extremes. `title` becomes the alternative text, shortened.
+    Null and non-finite values leave a gap. The lowest value has a red mark, the highest a green one (the first of
+    each). Long series are thinned to what fits: each point is then the mean of its neighbours, and only a stretch
+    without any value leaves a gap; the marks stay at the true extremes. `title` becomes the alternative text,
+    shortened.
     """
     numbers = [float(value) if value is not None and math.isfinite(value) else None for value in values]
     for points in range(min(len(numbers), MOST_POINTS), 0, -1):
