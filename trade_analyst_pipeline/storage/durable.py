@@ -143,9 +143,21 @@ def rename(source: Path, destination: Path) -> None:
         os.fsync(folder)
 
 
-def temporary_path(path: Path) -> Path:
-    """A fresh temporary path beside `path`, for libraries that insist on creating their file themselves."""
-    return path.with_name(_temporary_name(path.name))
+@contextmanager
+def building(path: Path) -> Iterator[Path]:
+    """A free path beside `path` where a library makes its own file, which takes the place of `path` at the end.
+
+    On any error that file is gone and `path` is untouched. Raises DiskFullError.
+    """
+    temporary = path.with_name(_temporary_name(path.name))
+    try:
+        with disk_full_as_ours(path):
+            yield temporary
+            sync_file(temporary)
+            rename(temporary, path)
+    finally:
+        for left in (temporary, temporary.with_name(temporary.name + ".wal")):
+            left.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,7 +43,7 @@ from trade_analyst_pipeline.storage.manifest import (
     write_manifest,
 )
 
-__all__ = ["Manifest", "Partition", "TableStore", "content_hash"]
+__all__ = ["Manifest", "Partition", "TableStore", "content_hash", "parquet_bytes"]
 
 GRACE = timedelta(hours=24)
 # Level 1 writes a day of options in 60 % of the time of the default level 3, for 4 % more bytes.
@@ -143,7 +143,18 @@ class TableStore:
 
     def files(self, stage: str, name: str) -> list[Path]:
         """The data files that count, in partition order; raises PartitionDamagedError when one is not there whole."""
-        return self._files(stage, name, self.manifests(stage, name))
+        return self.paths(self.manifests(stage, name))
+
+    def paths(self, manifests: Iterable[Manifest]) -> list[Path]:
+        """The data files of these manifests, in order; raises PartitionDamagedError when one is not there whole."""
+        paths = []
+        for manifest in manifests:
+            folder = self._table(manifest.stage, manifest.name) / folder_name(manifest.partition)
+            for file in manifest.files:
+                if problem := _size_problem(folder / file.name, file):
+                    _raise_damaged(folder, problem)
+                paths.append(folder / file.name)
+        return paths
 
     def scan(
         self, stage: str, name: str, *, partitions: Collection[Partition] | None = None, schema: TableSchema
@@ -159,7 +170,7 @@ class TableStore:
             manifests = [manifest for manifest in manifests if manifest.partition in wanted]
         for manifest in manifests:
             _require_readable(manifest, schema)
-        files = self._files(stage, name, manifests)
+        files = self.paths(manifests)
         if not files:
             return schema.empty().lazy()
         return pl.scan_parquet(
@@ -189,17 +200,6 @@ class TableStore:
     def _table(self, stage: str, name: str) -> Path:
         return self.root.joinpath(*table_folder_names(stage, name))
 
-    def _files(self, stage: str, name: str, manifests: Sequence[Manifest]) -> list[Path]:
-        table = self._table(stage, name)
-        paths = []
-        for manifest in manifests:
-            folder = table / folder_name(manifest.partition)
-            for file in manifest.files:
-                if problem := _size_problem(folder / file.name, file):
-                    _raise_damaged(folder, problem)
-                paths.append(folder / file.name)
-        return paths
-
     def _commit(self, folder: Path, wanted: Manifest) -> Manifest:
         """Swap the manifest if the fence still holds, else take the new files away again."""
         now = self._clock.now().timestamp()
@@ -228,10 +228,8 @@ class TableStore:
         return tuple(file for file in old if file.name not in kept)
 
 
-def _write_rows(folder: Path, frame: pl.DataFrame, manifest: Manifest) -> tuple[PartFile, ...]:
-    """Write one data file with its metadata, or none for a frame without rows."""
-    if not frame.height:
-        return ()
+def parquet_bytes(frame: pl.DataFrame, manifest: Manifest) -> bytes:
+    """A Parquet file of these rows, with what the manifest says of them in its footer."""
     buffer = io.BytesIO()
     metadata = {
         "schema_name": manifest.schema_name,
@@ -243,7 +241,14 @@ def _write_rows(folder: Path, frame: pl.DataFrame, manifest: Manifest) -> tuple[
         "row_count": str(manifest.row_count),
     }
     frame.write_parquet(buffer, compression="zstd", compression_level=_ZSTD_LEVEL, statistics=True, metadata=metadata)
-    data = buffer.getbuffer()
+    return buffer.getvalue()
+
+
+def _write_rows(folder: Path, frame: pl.DataFrame, manifest: Manifest) -> tuple[PartFile, ...]:
+    """Write one data file, or none for a frame without rows."""
+    if not frame.height:
+        return ()
+    data = parquet_bytes(frame, manifest)
     sha256 = hashlib.sha256(data).hexdigest()
     name = file_name(manifest.fence, sha256)
     durable.write_bytes(folder / name, data)

@@ -1,0 +1,286 @@
+"""Tables as files for other people's programs: Parquet, CSV, JSON and XLSX, and the published metrics of a session.
+
+Text that a spreadsheet would take for a formula is defused in CSV and XLSX. Which rows there are is decided before;
+writing safely is `storage/durable.py`.
+
+Times are UTC: kept as such in Parquet, ISO 8601 text with `Z` in CSV and JSON, and in XLSX dates without a zone,
+because spreadsheets have none. Lists become text joined by `; ` in CSV and XLSX. Null is an empty cell or JSON null.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
+
+import msgspec
+import polars as pl
+
+from trade_analyst_pipeline.errors import ExportError
+from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.storage import durable
+from trade_analyst_pipeline.storage.tables import Partition, TableStore, content_hash, parquet_bytes
+
+if TYPE_CHECKING:
+    from xlsxwriter.workbook import Workbook
+    from xlsxwriter.worksheet import Worksheet
+
+Format = Literal["parquet", "csv", "json", "xlsx"]
+XLSX_ROWS = 1_048_576
+XLSX_COLUMNS = 16_384
+XLSX_TEXT = 32_767
+PUBLISHED_MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 16 << 20
+_PUBLISHED_FORMATS: tuple[Format, ...] = ("parquet", "csv")
+# A cell is risky when, after any quotes, blanks, controls and invisible signs, it starts as a formula does; full-width
+# forms count, as some programs fold them.
+_SKIPPED = r"""[\s"'`\u2018\u2019\u201c\u201d\x00-\x20\u200b-\u200f\u2060\ufeff]*"""
+_RISKY = rf"(?:[\t\r\x00]|{_SKIPPED}[=+\-@\uff1d\uff0b\uff0d\uff20])"
+_ISO_TIME = "%Y-%m-%dT%H:%M:%S%.6fZ"
+
+
+def export_table(
+    frame: pl.DataFrame | pl.LazyFrame,
+    path: Path,
+    *,
+    format: Format,  # noqa: A002  the word users type: --format
+    guard_formulas: bool = True,
+) -> None:
+    """Write a table to `path`, atomically; what was there before is replaced only by a whole new file.
+
+    With `guard_formulas` each text cell of CSV and XLSX that a spreadsheet could take for a formula gets a leading
+    apostrophe, which `unguarded` takes off again; numbers stay numbers, Parquet and JSON stay as they are. Raises
+    ExportError for what the format cannot hold, DiskFullError.
+    """
+    if format not in get_args(Format):
+        message = f"{format!r} is no export format; formats are {', '.join(get_args(Format))}"
+        raise ExportError(message)
+    rows = frame.lazy()
+    if not path.parent.is_dir():
+        message = f"{path.parent} does not exist; make the folder first"
+        raise ExportError(message)
+    with durable.replacing(path) as file:
+        if format == "parquet":
+            rows.sink_parquet(file, compression="zstd")
+        elif format == "csv":
+            _write_csv(rows, file, guard_formulas=guard_formulas)
+        elif format == "json":
+            file.write(_json(rows.collect()))
+        else:
+            _write_xlsx(rows.collect(), file, guard_formulas=guard_formulas)
+
+
+def guarded(text: pl.Expr) -> pl.Expr:
+    """Text with an apostrophe before each value that a spreadsheet could take for a formula."""
+    return text.str.replace(f"^{_RISKY}", "'${0}")
+
+
+def unguarded(text: pl.Expr) -> pl.Expr:
+    """The text that `guarded` was given, from what it made of it."""
+    return text.str.replace(f"^'({_RISKY})", "${1}")
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One file for readers of plain folders."""
+
+    name: str
+    format: Format
+    row_count: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One metric of the session: `content_hash` of the rows published, `source_content_hash` of their partition."""
+
+    name: str
+    schema_version: str
+    content_hash: str
+    source_content_hash: str
+    files: tuple[PublishedFile, ...]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What `manifest.json` says. `created_time` is when anything in it last changed."""
+
+    session_date: date
+    code_version: str
+    created_time: datetime
+    tables: tuple[PublishedTable, ...]
+
+
+def publish_session(
+    store: TableStore,
+    session_date: date,
+    *,
+    schemas: Iterable[TableSchema],
+    code_version: str,
+    created_time: datetime,
+) -> Publication:
+    """Put the metrics of a session into `exports/metrics/session_date=YYYY-MM-DD/` for readers of plain folders.
+
+    One Parquet and one CSV file for each metric that has a partition, then `manifest.json`, each replaced atomically
+    and only when it changes, so doing it again writes nothing; what is no longer published is removed. While a
+    changed session is being published a file may be newer than the manifest: compare its SHA-256 and read again.
+    Raises PartitionDamagedError, SchemaMismatchError, DiskFullError.
+    """
+    folder = durable.make_folders(store.root, "exports", "metrics", f"session_date={session_date.isoformat()}")
+    found = (_publish_table(store, folder, schema, session_date) for schema in sorted(schemas, key=lambda s: s.name))
+    tables = tuple(table for table in found if table is not None)
+    publication = Publication(session_date, code_version, created_time.astimezone(UTC), tables)
+    present = _publication(folder)
+    if present is not None and (present.code_version, present.tables) == (code_version, tables):
+        return present
+    text = msgspec.json.format(msgspec.json.encode(publication), indent=1)
+    durable.write_bytes(folder / PUBLISHED_MANIFEST, text + b"\n")
+    kept = {file.name for table in tables for file in table.files}
+    for name in durable.list_names(folder):
+        if name.endswith(_PUBLISHED_FORMATS) and not name.startswith(".") and name not in kept:
+            (folder / name).unlink(missing_ok=True)
+    return publication
+
+
+def _publication(folder: Path) -> Publication | None:
+    """The manifest that is there; None when there is none or it cannot be read, as it is made anew then."""
+    try:
+        return msgspec.json.decode(
+            durable.read_bytes(folder / PUBLISHED_MANIFEST, limit=_MANIFEST_LIMIT), type=Publication
+        )
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _publish_table(store: TableStore, folder: Path, schema: TableSchema, session_date: date) -> PublishedTable | None:
+    keys: tuple[Partition, ...] = (session_date, session_date.year)
+    source = next((found for key in keys if (found := store.manifest("metrics", schema.name, key))), None)
+    if source is None:
+        return None
+    rows = store.scan("metrics", schema.name, partitions=[source.partition], schema=schema)
+    if "session_date" in schema.names:
+        rows = rows.filter(pl.col("session_date") == session_date)
+    frame = rows.collect()
+    hashed = content_hash(frame, schema)
+    csv = io.BytesIO()
+    _write_csv(frame.lazy(), csv, guard_formulas=True)
+    described = replace(source, row_count=frame.height, content_hash=hashed, schema_version=schema.version)
+    contents: dict[Format, bytes] = {"parquet": parquet_bytes(frame, described), "csv": csv.getvalue()}
+    files = tuple(_publish_file(folder, schema.name, kind, frame.height, contents[kind]) for kind in _PUBLISHED_FORMATS)
+    return PublishedTable(schema.name, schema.version, hashed, source.content_hash, files)
+
+
+def _publish_file(folder: Path, table: str, kind: Format, row_count: int, data: bytes) -> PublishedFile:
+    path = folder / f"{table}.{kind}"
+    file = PublishedFile(path.name, kind, row_count, len(data), hashlib.sha256(data).hexdigest())
+    try:
+        is_there = path.lstat().st_size == len(data) and durable.read_bytes(path, limit=len(data)) == data
+    except FileNotFoundError:
+        is_there = False
+    if not is_there:
+        durable.write_bytes(path, data)
+    return file
+
+
+def _write_csv(rows: pl.LazyFrame, file: BinaryIO, *, guard_formulas: bool) -> None:
+    _flat(rows, guard_formulas=guard_formulas).sink_csv(file, datetime_format=_ISO_TIME)
+
+
+def _json(frame: pl.DataFrame) -> bytes:
+    """An array of one object per row, times as ISO 8601 text."""
+    _refuse_non_finite(frame, "json")
+    times = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime)]
+    return frame.with_columns(pl.col(times).dt.strftime(_ISO_TIME)).write_json().encode()
+
+
+def _flat(rows: pl.LazyFrame, *, guard_formulas: bool) -> pl.LazyFrame:
+    """Lists joined to text, categories as text, and risky text defused, column names included."""
+    schema = rows.collect_schema()
+    lists = [name for name, dtype in schema.items() if isinstance(dtype, pl.List)]
+    categories = [name for name, dtype in schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
+    rows = rows.with_columns(pl.col(lists).cast(pl.List(pl.String)).list.join("; "), pl.col(categories).cast(pl.String))
+    if not guard_formulas:
+        return rows
+    names = schema.names()
+    safe = pl.Series("names", names, dtype=pl.String).to_frame().select(guarded(pl.col("names"))).to_series()
+    return rows.with_columns(guarded(pl.col(pl.String))).rename(dict(zip(names, safe, strict=True)))
+
+
+def _refuse_non_finite(frame: pl.DataFrame, kind: Format) -> None:
+    numbers = frame.select(pl.col(pl.Float32, pl.Float64))
+    bad = [column.name for column in numbers.get_columns() if (~column.drop_nulls().is_finite()).any()]
+    if bad:
+        message = f"{kind} has no way to write NaN or infinity, found in {', '.join(bad)}; use parquet or csv"
+        raise ExportError(message)
+
+
+def _refuse_beyond_xlsx(frame: pl.DataFrame) -> None:
+    """Raise ExportError for what a worksheet would cut or change: rows, columns, long text, large whole numbers."""
+    _refuse_non_finite(frame, "xlsx")
+    if frame.height >= XLSX_ROWS or frame.width > XLSX_COLUMNS:
+        message = (
+            f"an XLSX sheet ends at {XLSX_ROWS:,} rows (one is the header) and {XLSX_COLUMNS:,} columns; this table "
+            f"has {frame.height:,} rows and {frame.width:,} columns. Use csv or parquet"
+        )
+        raise ExportError(message)
+    for column in frame.get_columns():
+        if column.dtype == pl.String() and (column.str.len_chars() > XLSX_TEXT).any():
+            message = f"an XLSX cell ends at {XLSX_TEXT:,} characters; column {column.name} has longer text. Use csv"
+            raise ExportError(message)
+        if column.dtype.is_integer() and not column.drop_nulls().is_between(-(2**53), 2**53).all():
+            message = f"XLSX keeps whole numbers only up to 2^53; column {column.name} has larger ones. Use csv"
+            raise ExportError(message)
+
+
+def _write_xlsx(frame: pl.DataFrame, file: BinaryIO, *, guard_formulas: bool) -> None:
+    import xlsxwriter
+
+    frame = _flat(frame.lazy(), guard_formulas=guard_formulas).collect()
+    _refuse_beyond_xlsx(frame)
+    # Rows go to the disk as they come; a sheet kept in memory would take kilobytes a row.
+    with tempfile.TemporaryDirectory(prefix="trade-analyst-xlsx-") as scratch:
+        book = xlsxwriter.Workbook(file, {"constant_memory": True, "tmpdir": scratch})
+        sheet = book.add_worksheet("data")
+        header = book.add_format({"bold": True})
+        for place, name in enumerate(frame.columns):
+            sheet.write_string(0, place, name, header)
+        sheet.freeze_panes(1, 0)
+        writers = [_cell_writer(book, sheet, dtype) for dtype in frame.dtypes]
+        for number, row in enumerate(frame.iter_rows(), start=1):
+            for place, (write, value) in enumerate(zip(writers, row, strict=True)):
+                if value is not None:
+                    write(number, place, value)
+        book.close()
+
+
+def _cell_writer(book: Workbook, sheet: Worksheet, dtype: pl.DataType) -> Callable[[int, int, Any], object]:
+    """How a value of that type is written; never by guessing from its text."""
+    if dtype.is_numeric():
+        return partial(_write, sheet.write_number)
+    if dtype == pl.Boolean():
+        return partial(_write, sheet.write_boolean)
+    if isinstance(dtype, pl.Date):
+        return partial(_write_time, sheet, book.add_format({"num_format": "yyyy-mm-dd"}))
+    if isinstance(dtype, pl.Datetime):
+        return partial(_write_time, sheet, book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss.000"}))
+    return partial(_write_text, sheet)
+
+
+def _write(method: Callable[[int, int, Any], object], row: int, place: int, value: object) -> None:
+    method(row, place, value)
+
+
+def _write_time(sheet: Worksheet, style: object, row: int, place: int, value: datetime | date) -> None:
+    naive = value.replace(tzinfo=None) if isinstance(value, datetime) else value
+    sheet.write_datetime(row, place, naive, style)
+
+
+def _write_text(sheet: Worksheet, row: int, place: int, value: object) -> None:
+    sheet.write_string(row, place, str(value))

@@ -1,0 +1,180 @@
+"""SQL over the tables: one view per stored table, each over the files that its manifests list at that moment.
+
+`tables.options`, `metrics.iv_rank`, `quarantine.options` …, also found without the stage in front, in that order.
+Views hold no data. Here belongs what DuckDB is told; which files count is decided by `tables.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from trade_analyst_pipeline.errors import DiskFullError, QueryError
+from trade_analyst_pipeline.storage import durable
+from trade_analyst_pipeline.storage.manifest import Manifest
+from trade_analyst_pipeline.storage.tables import TableStore
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+CATALOGUE_NAME = "catalogue.duckdb"
+VIEW_STAGES = ("tables", "metrics", "quarantine")
+DEFAULT_ROWS = 1000
+_GLOB_SIGNS = str.maketrans({sign: f"[{sign}]" for sign in "*?["})
+_SQL_TYPES = {
+    "boolean": "BOOLEAN",
+    "int8": "TINYINT",
+    "int16": "SMALLINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "uint8": "UTINYINT",
+    "uint16": "USMALLINT",
+    "uint32": "UINTEGER",
+    "uint64": "UBIGINT",
+    "float32": "FLOAT",
+    "float64": "DOUBLE",
+    "text": "VARCHAR",
+    "date": "DATE",
+    "time[us,UTC]": "TIMESTAMP WITH TIME ZONE",
+    "time[ns,UTC]": "TIMESTAMP WITH TIME ZONE",
+    "duration[us]": "BIGINT",
+    "list[text]": "VARCHAR[]",
+}
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """Rows of an answer; `is_cut` when there were more than the bound."""
+
+    frame: pl.DataFrame
+    is_cut: bool
+
+
+def create_views(connection: DuckDBPyConnection, root: Path) -> list[str]:
+    """Make the views of all tables below `root` (`data/<env>`) in an open DuckDB connection; returns their names.
+
+    Works on any connection that may write to its own catalogue, such as one on `:memory:`. Replaces views made
+    before. A view keeps the file list of this moment, which stays readable for the grace time of the store.
+    """
+    store = TableStore(root)
+    made = []
+    for stage in VIEW_STAGES:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {stage}").fetchall()
+        for name in store.names(stage):
+            if manifests := store.manifests(stage, name):
+                paths = [str(path) for path in store.paths(manifests)]
+                select = _select(manifests, paths)
+                connection.execute(f"CREATE OR REPLACE VIEW {stage}.{_identifier(name)} AS {select}").fetchall()
+                made.append(f"{stage}.{name}")
+    connection.execute(f"SET search_path = 'main,{','.join(VIEW_STAGES)}'").fetchall()
+    connection.execute("SET TimeZone = 'UTC'").fetchall()
+    return made
+
+
+def build_catalogue(root: Path) -> Path:
+    """Write `catalogue.duckdb` anew with the views of this moment, beside the old one and renamed over it.
+
+    For other programs: open it read-only. Raises DiskFullError; the old catalogue stands then.
+    """
+    import duckdb
+
+    root = root.resolve()
+    path = durable.make_folders(root) / CATALOGUE_NAME
+    with durable.building(path) as temporary:
+        try:
+            connection = duckdb.connect(str(temporary))
+            try:
+                create_views(connection, root)
+            finally:
+                connection.close()
+        except duckdb.Error as error:
+            if not durable.is_disk_full(error):
+                raise
+            message = f"no space or quota left while writing {path}; the old catalogue stands. Free some space"
+            raise DiskFullError(message) from error
+    # A log left beside the old file belongs to it, and DuckDB refuses to open the new file with it.
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    return path
+
+
+def query(root: Path, sql: str, *, limit: int = DEFAULT_ROWS) -> QueryResult:
+    """The first `limit` rows that one reading SQL statement gives over the present tables below `root`.
+
+    The statement can read the tables' own folders and nothing else: no other file, no network, no extension, no
+    setting. Raises QueryError for several statements, for one that writes, and for one that DuckDB cannot answer.
+    """
+    import duckdb
+
+    root = root.resolve()
+    views: list[str] = []
+    connection = duckdb.connect(":memory:")
+    try:
+        _require_one_select(connection, sql)
+        views = create_views(connection, root)
+        _lock_down(connection, root)
+        frame = connection.sql(sql).limit(limit + 1).pl()
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
+        message = f"{error}\nTables and views: {', '.join(views) or 'none yet; run `trade-analyst run` first'}"
+        raise QueryError(message) from error
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+    except pl.exceptions.ComputeError as error:
+        message = f"a column of the answer has a type that cannot be shown; cast it to VARCHAR ({error})"
+        raise QueryError(message) from error
+    finally:
+        connection.close()
+    return QueryResult(frame.head(limit), frame.height > limit)
+
+
+def _require_one_select(connection: DuckDBPyConnection, sql: str) -> None:
+    from duckdb import StatementType
+
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        message = f"give exactly one SQL statement; there are {len(statements)}"
+        raise QueryError(message)
+    if statements[0].type != StatementType.SELECT:
+        message = (
+            "only statements that read are answered (SELECT, WITH, FROM, DESCRIBE, SUMMARIZE); to take data out, "
+            "use `trade-analyst export`"
+        )
+        raise QueryError(message)
+
+
+def _lock_down(connection: DuckDBPyConnection, root: Path) -> None:
+    """Leave the connection nothing but reading below the stages of `root`, for good."""
+    paths = [str(root / stage) for stage in VIEW_STAGES]
+    # DuckDB holds both the pattern it is given and the file it finds against the list.
+    folders = ", ".join(_text(path) for path in [*paths, *(path.translate(_GLOB_SIGNS) for path in paths)])
+    for setting in (
+        "SET temp_directory = ''",
+        "SET python_enable_replacements = false",
+        f"SET allowed_directories = [{folders}]",
+        "SET enable_external_access = false",
+        "SET lock_configuration = true",
+    ):
+        connection.execute(setting).fetchall()
+
+
+def _select(manifests: Sequence[Manifest], paths: Sequence[str]) -> str:
+    """The query behind a view. Files of several schema versions are joined by column name, missing ones null."""
+    if not paths:
+        columns = manifests[-1].columns.items()
+        nulls = ", ".join(f"CAST(NULL AS {_SQL_TYPES[kind]}) AS {_identifier(name)}" for name, kind in columns)
+        return f"SELECT {nulls} WHERE false"
+    by_name = len({tuple(manifest.columns) for manifest in manifests if manifest.files}) > 1
+    files = ", ".join(_text(path.translate(_GLOB_SIGNS)) for path in paths)
+    options = f"hive_partitioning = false, union_by_name = {str(by_name).lower()}"
+    return f"SELECT * FROM read_parquet([{files}], {options})"  # noqa: S608  each value is quoted by `_text`
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
