@@ -1,0 +1,200 @@
+"""Failures on demand: one place where an answer may be replaced before it is sent.
+
+A fault names the requests it is for and how often it strikes; what it does is a function from answer to answer. The
+functions that follow make the failures that clients have met. Tests switch them on through `SimulatorServer.faults`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from trade_analyst_pipeline.simulator.answers import Answer, html_answer, json_answer
+from trade_analyst_pipeline.simulator.wire_reference import errors_body
+
+Change = Callable[[Answer], Answer]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request as a fault sees it: `path` below the market-data base (`/chains`) or the whole OAuth path."""
+
+    path: str
+    symbols: tuple[str, ...] = ()
+    instant: datetime | None = None
+
+
+@dataclass
+class Fault:
+    """A change for some requests. A None matches everything; `times_left` None means always."""
+
+    change: Change
+    path: str | None = None
+    symbol: str | None = None
+    instant: datetime | None = None
+    times_left: int | None = 1
+    struck: int = 0
+
+    def matches(self, ask: Ask) -> bool:
+        """Whether it strikes this request."""
+        return (
+            self.times_left != 0
+            and (self.path is None or self.path == ask.path)
+            and (self.symbol is None or self.symbol in ask.symbols)
+            and (self.instant is None or self.instant == ask.instant)
+        )
+
+
+@dataclass
+class FaultPlan:
+    """The faults switched on at present, the oldest first; at most one strikes a request."""
+
+    faults: list[Fault] = field(default_factory=list)
+
+    def add(
+        self,
+        change: Change,
+        *,
+        path: str | None = None,
+        symbol: str | None = None,
+        instant: datetime | None = None,
+        times: int | None = 1,
+    ) -> Fault:
+        """Switch a fault on for the next `times` matching requests (None: for all)."""
+        fault = Fault(change, path, symbol, instant, times)
+        self.faults.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        """Switch all faults off."""
+        self.faults.clear()
+
+    def apply(self, ask: Ask, answer: Answer) -> Answer:
+        """The answer as the first matching fault leaves it."""
+        for fault in self.faults:
+            if fault.matches(ask):
+                fault.struck += 1
+                fault.times_left = None if fault.times_left is None else fault.times_left - 1
+                return fault.change(answer)
+        return answer
+
+
+# -- whole answers -------------------------------------------------------------------------------------------------
+
+
+def answered(status: int, body: bytes = b"", content_type: str = "application/json", **headers: str) -> Change:
+    """Any answer; header names with `_` for `-`."""
+    sent = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return lambda _: Answer(status, body, content_type, sent)
+
+
+def rate_limited(retry_after: str | None = None) -> Change:
+    """429, with `Retry-After` when given."""
+    headers = () if retry_after is None else (("retry-after", retry_after),)
+    return lambda _: replace(json_answer(errors_body(429, "Too Many Requests"), 429), headers=headers)
+
+
+def server_error() -> Change:
+    """500 in the usual error shape."""
+    return lambda _: json_answer(errors_body(500, "Internal Server Error"), 500)
+
+
+def unauthorized() -> Change:
+    """401, as for a token that has just been revoked."""
+    return lambda _: json_answer(errors_body(401, "Unauthorized", "Client not authorized"), 401)
+
+
+def body_too_big() -> Change:
+    """502 of the gateway for an answer over its limit."""
+    return lambda _: too_big_answer()
+
+
+def too_big_answer() -> Answer:
+    """What the gateway says when a body is over its limit."""
+    detail = {"errorcode": "protocol.http.TooBigBody"}
+    return json_answer({"fault": {"faultstring": "Body buffer overflow", "detail": detail}}, 502)
+
+
+def access_denied() -> Change:
+    """403 page of the edge."""
+    return lambda _: html_answer(403, "Access Denied", "You don't have permission. Reference #18.7d5c.1")
+
+
+def html_page(status: int = 200) -> Change:
+    """A page where JSON was asked for."""
+    return lambda _: html_answer(status, "Maintenance", "We will be back soon.")
+
+
+def cut_body() -> Change:
+    """The connection breaks half way through the body."""
+    return lambda answer: replace(answer, is_cut=True)
+
+
+def truncated_json(share: float = 0.5) -> Change:
+    """A complete answer whose JSON text ends early."""
+    return lambda answer: replace(answer, body=answer.body[: int(len(answer.body) * share)])
+
+
+# -- inside a body -------------------------------------------------------------------------------------------------
+
+
+def edited(edit: Callable[[Any], Any]) -> Change:
+    """The JSON value after `edit`, which changes it in place or returns another; NaN becomes a bare token."""
+
+    def change(answer: Answer) -> Answer:
+        value = json.loads(answer.body)
+        result = edit(value)
+        return replace(answer, body=json.dumps(value if result is None else result, separators=(",", ":")).encode())
+
+    return change
+
+
+def contracts_in(chain: Any) -> Iterator[dict[str, Any]]:
+    """The contracts of a decoded chain, in order."""
+    for side in ("callExpDateMap", "putExpDateMap"):
+        for row in chain[side].values():
+            for found in row.values():
+                yield from found
+
+
+def contract_fields(count: int = 1, **fields: Any) -> Change:
+    """Other values in the first `count` contracts of a chain: a wrong type, -999, NaN, a crossed quote."""
+
+    def edit(chain: Any) -> None:
+        for _, contract in zip(range(count), contracts_in(chain), strict=False):
+            contract.update(fields)
+
+    return edited(edit)
+
+
+def without_fields(*names: str, count: int = 1) -> Change:
+    """The first `count` contracts of a chain lack these fields."""
+
+    def edit(chain: Any) -> None:
+        for _, contract in zip(range(count), contracts_in(chain), strict=False):
+            for name in names:
+                contract.pop(name)
+
+    return edited(edit)
+
+
+def duplicate_key(name: str, text: str = "1.0") -> Change:
+    """The first occurrence of a key stands twice, first with the value `text`."""
+
+    def change(answer: Answer) -> Answer:
+        key = f'"{name}":'.encode()
+        return replace(answer, body=answer.body.replace(key, key + text.encode() + b"," + key, 1))
+
+    return change
+
+
+def empty_chain() -> Change:
+    """A chain without contracts, status FAILED."""
+
+    def edit(chain: Any) -> None:
+        chain.update(status="FAILED", numberOfContracts=0, callExpDateMap={}, putExpDateMap={})
+
+    return edited(edit)

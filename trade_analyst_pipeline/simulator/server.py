@@ -1,0 +1,300 @@
+"""The simulator as a server: HTTPS on loopback, OAuth, and market data at the instant the base address names.
+
+Below `/at/<UTC instant>/marketdata/v1` the market stands at that instant, whoever asks and however often; without it
+it follows the clock. Token lifetimes always follow the machine's clock.
+"""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import parse_qsl
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from trade_analyst_pipeline.simulator import routes
+from trade_analyst_pipeline.simulator.answers import Answer, json_answer
+from trade_analyst_pipeline.simulator.certificate import make_identity
+from trade_analyst_pipeline.simulator.faults import Ask, FaultPlan
+from trade_analyst_pipeline.simulator.market import Market
+from trade_analyst_pipeline.simulator.oauth import DEFAULT_REDIRECT_URIS, OAuthDesk, Rotation
+from trade_analyst_pipeline.simulator.wire_reference import errors_body
+
+_FIXED_HEADERS = {
+    "Schwab-Resource-Version": "1",
+    "Cache-Control": "no-store",
+    "Pragma": "no-cache",
+    "Expires": "-1",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+}
+_SMALLEST_GZIP = 512
+
+
+def machine_time() -> datetime:
+    """The machine's clock, UTC."""
+    return datetime.now(UTC)
+
+
+@lru_cache(maxsize=4096)
+def parse_instant(text: str) -> datetime:
+    """The UTC instant in a base address; raises ValueError for a text without zone or that is no instant."""
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        message = f"{text!r} has no time zone: write it as 2026-01-05T20:55:00Z"
+        raise ValueError(message)
+    return instant.astimezone(UTC)
+
+
+class _CutResponse(Response):
+    """Announces its whole body, sends half of it and breaks off."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        half = bytes(self.body[: len(self.body) // 2])
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+
+
+class SimulatorApp:
+    """What the server does with a request, apart from sockets.
+
+    `compress` answers with gzip those who accept it; on loopback that costs more than it saves, so it is off.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        *,
+        desk: OAuthDesk,
+        now: Callable[[], datetime] = machine_time,
+        faults: FaultPlan | None = None,
+        compress: bool = False,
+    ) -> None:
+        self.market = market
+        self.desk = desk
+        self.faults = faults if faults is not None else FaultPlan()
+        self.requests: Counter[str] = Counter()
+        self._now = now
+        self._compress = compress
+
+    def asgi(self) -> Starlette:
+        """The application to serve."""
+        return Starlette(
+            routes=[
+                Route("/v1/oauth/authorize", self._authorize),
+                Route("/v1/oauth/token", self._token, methods=["POST"]),
+                Route("/marketdata/v1{rest:path}", self._market_data),
+                Route("/at/{instant}/marketdata/v1{rest:path}", self._market_data),
+            ]
+        )
+
+    async def _authorize(self, request: Request) -> Response:
+        answer = self.desk.authorize(dict(request.query_params))
+        return self._reply(request, Ask(request.url.path), answer)
+
+    async def _token(self, request: Request) -> Response:
+        form = dict(_form(await request.body()))
+        answer = self.desk.token(request.headers.get("authorization"), form)
+        return self._reply(request, Ask(request.url.path), answer)
+
+    async def _market_data(self, request: Request) -> Response:
+        path, params = request.path_params["rest"], request.query_params
+        named = params.get("symbols", params.get("symbol", ""))
+        symbols = tuple(named.split(",")) if named else (path[1:].partition("/")[0],)
+        try:
+            text = request.path_params.get("instant")
+            instant = self._now() if text is None else parse_instant(text)
+        except ValueError as error:
+            answer = json_answer(errors_body(400, "Bad Request", str(error)), 400)
+            return self._reply(request, Ask(path, symbols), answer)
+        refusal = self._refusal(request.headers.get("authorization"))
+        answer = refusal or routes.answer(self.market, instant, path, params)
+        return self._reply(request, Ask(path, symbols, instant), answer)
+
+    def _refusal(self, authorization: str | None) -> Answer | None:
+        if authorization is None:
+            body = errors_body(400, "Bad Request", "Missing header", {"header": "Authorization"})
+            return json_answer(body, 400)
+        scheme, _, token = authorization.partition(" ")
+        if scheme != "Bearer" or not self.desk.accepts(token):
+            return json_answer(errors_body(401, "Unauthorized", "Client not authorized"), 401)
+        return None
+
+    def _reply(self, request: Request, ask: Ask, answer: Answer) -> Response:
+        self.requests[ask.path] += 1
+        answer = self.faults.apply(ask, answer)
+        correlation = request.headers.get("schwab-client-correlid") or str(uuid.uuid4())
+        headers = {"Schwab-Client-CorrelId": correlation, **_FIXED_HEADERS, **dict(answer.headers)}
+        body = answer.body
+        if self._compress and len(body) >= _SMALLEST_GZIP and "gzip" in request.headers.get("accept-encoding", ""):
+            body = gzip.compress(body, compresslevel=1, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        kind = _CutResponse if answer.is_cut else Response
+        return kind(body, answer.status, headers | {"Content-Type": answer.content_type})
+
+
+def _form(body: bytes) -> list[tuple[str, str]]:
+    return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+
+
+def create_app(
+    market: Market,
+    *,
+    now: Callable[[], datetime] = machine_time,
+    machine_now: Callable[[], float] = time.time,
+    redirect_uris: tuple[str, ...] = DEFAULT_REDIRECT_URIS,
+) -> Starlette:
+    """The application alone, for another server or an in-process transport."""
+    return SimulatorApp(market, desk=OAuthDesk(machine_now=machine_now, redirect_uris=redirect_uris), now=now).asgi()
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.listening.set()
+
+
+class SimulatorServer:
+    """The simulator on 127.0.0.1 over TLS, on a thread of its own.
+
+    `port` 0 takes a free one. The certificate authority to trust is written to `ca_file`; the private key exists only
+    in memory and, while the server reads it, in a folder nobody else can open.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        ca_file: Path,
+        port: int = 0,
+        now: Callable[[], datetime] = machine_time,
+        machine_now: Callable[[], float] = time.time,
+        redirect_uris: tuple[str, ...] = DEFAULT_REDIRECT_URIS,
+        rotation: Rotation = "same",
+        compress: bool = False,
+        market: Market | None = None,
+    ) -> None:
+        self.market = market if market is not None else Market(seed)
+        self.ca_file = ca_file
+        self.desk = OAuthDesk(machine_now=machine_now, redirect_uris=redirect_uris, rotation=rotation)
+        self._app = SimulatorApp(self.market, desk=self.desk, now=now, compress=compress)
+        self._wanted_port = port
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        self.base_url = ""
+
+    @property
+    def faults(self) -> FaultPlan:
+        """Failures on demand."""
+        return self._app.faults
+
+    @property
+    def requests(self) -> Counter[str]:
+        """Requests answered so far, by path below the base (`/chains`) or OAuth path."""
+        return self._app.requests
+
+    def at(self, instant: datetime) -> str:
+        """The base address under which the market stands at that instant."""
+        return f"{self.base_url}/at/{instant.astimezone(UTC).isoformat().replace('+00:00', 'Z')}"
+
+    def start(self) -> None:
+        """Listen; returns once requests are answered. Raises OSError when the port is taken."""
+        server = self._prepare()
+        self._thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [self._socket]}, name="simulator", daemon=True
+        )
+        self._thread.start()
+        server.listening.wait(timeout=10.0)
+
+    def run(self, announce: Callable[[str], None]) -> None:
+        """Listen in the foreground until interrupted; `announce` gets the base address once it is known."""
+        server = self._prepare()
+        announce(self.base_url)
+        server.run(sockets=[self._socket] if self._socket else None)
+
+    def stop(self) -> None:
+        """End the server and wait for its thread; answers under way are finished."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(timeout=10.0)
+        if self._socket is not None:
+            self._socket.close()
+        self._server = self._thread = self._socket = None
+
+    def __enter__(self) -> SimulatorServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _prepare(self) -> _Server:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", self._wanted_port))
+        self.base_url = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._server = _Server(self._config())
+        return self._server
+
+    def _config(self) -> uvicorn.Config:
+        identity = make_identity(machine_time())
+        self.ca_file.parent.mkdir(parents=True, exist_ok=True)
+        self.ca_file.write_bytes(identity.authority)
+        with tempfile.TemporaryDirectory(prefix="simulator-") as folder:
+            certificate, key = Path(folder) / "certificate.pem", Path(folder) / "key.pem"
+            certificate.write_bytes(identity.certificate)
+            key.touch(mode=0o600)
+            key.write_bytes(identity.key)
+            config = uvicorn.Config(
+                self._app.asgi(),
+                ssl_certfile=str(certificate),
+                ssl_keyfile=str(key),
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=5,
+            )
+            config.load()
+        return config
+
+
+def serve(
+    *,
+    port: int,
+    seed: int,
+    ca_file: Path,
+    redirect_uris: tuple[str, ...] = DEFAULT_REDIRECT_URIS,
+    announce: Callable[[str], None],
+) -> None:
+    """Run the simulator in the foreground until interrupted; `announce` gets one line once it is ready."""
+    server = SimulatorServer(seed=seed, port=port, ca_file=ca_file, redirect_uris=redirect_uris)
+    try:
+        server.run(lambda base: announce(f"simulator ready at {base} (seed {seed}, trust {ca_file})"))
+    finally:
+        server.stop()

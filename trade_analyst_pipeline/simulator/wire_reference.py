@@ -1,0 +1,271 @@
+"""Market hours, instruments, movers and error bodies as the wire spells them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from trade_analyst_pipeline.market.sessions import NEW_YORK, is_session, session_close, session_open
+from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS, Instrument
+from trade_analyst_pipeline.simulator.paths import calendar, dividend_schedule
+from trade_analyst_pipeline.simulator.wire_quotes import year_range
+
+if TYPE_CHECKING:
+    from trade_analyst_pipeline.simulator.market import Market
+
+MARKETS = ("equity", "option", "bond", "future", "forex")
+PROJECTIONS = frozenset({"symbol-search", "symbol-regex", "desc-search", "desc-regex", "search", "fundamental"})
+MOVER_INDICES = frozenset(
+    [
+        "$DJI",
+        "$COMPX",
+        "$SPX",
+        "NYSE",
+        "NASDAQ",
+        "OTCBB",
+        "INDEX_ALL",
+        "EQUITY_ALL",
+        "OPTION_ALL",
+        "OPTION_PUT",
+        "OPTION_CALL",
+    ]
+)
+MOVER_SORTS = frozenset({"VOLUME", "TRADES", "PERCENT_CHANGE_UP", "PERCENT_CHANGE_DOWN"})
+MOVER_FREQUENCIES = frozenset({"0", "1", "5", "10", "30", "60"})
+
+
+def errors_body(status: int, title: str, detail: str | None = None, source: Any = None) -> dict[str, Any]:
+    """The body of a refusal. As observed, a 404 has its status as text and no detail."""
+    error: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        "status": str(status) if status == 404 else status,
+        "title": title,
+    }
+    if detail is not None:
+        error["detail"] = detail
+    if source is not None:
+        error["source"] = source
+    return {"errors": [error]}
+
+
+# -- market hours ------------------------------------------------------------------------------------------------
+
+
+def markets_body(names: Iterable[str], day: date) -> dict[str, Any]:
+    """Hours of each market on a date; on a closed day the product bears the market's own name."""
+    return {name: _market(name, day) for name in names}
+
+
+def _market(name: str, day: date) -> dict[str, Any]:
+    if not is_session(day):
+        closed = {"date": day.isoformat(), "marketType": name.upper(), "product": name, "isOpen": False}
+        return {name: closed}
+    return {code: _product(name, code, title, day) for code, title in _PRODUCTS[name]}
+
+
+_PRODUCTS = {
+    "equity": (("EQ", "equity"),),
+    "option": (("EQO", "equity option"), ("IND", "index option")),
+    "bond": (("BON", "bond"),),
+    "future": (("/ES", "E-mini S&P 500"),),
+    "forex": (("forex", "forex"),),
+}
+
+
+def _product(name: str, code: str, title: str, day: date) -> dict[str, Any]:
+    return {
+        "date": day.isoformat(),
+        "marketType": name.upper(),
+        "product": code,
+        "productName": title,
+        "isOpen": True,
+        "sessionHours": _hours(name, code, day),
+    }
+
+
+def _hours(name: str, code: str, day: date) -> dict[str, Any]:
+    opened, closed = session_open(day), session_close(day, "late" if code == "IND" else "regular")
+    hours: dict[str, Any] = {}
+    if name == "equity":
+        hours["preMarket"] = [_span(opened - timedelta(minutes=150), opened)]
+    hours["regularMarket"] = [_span(opened, closed)]
+    if name == "equity":
+        hours["postMarket"] = [_span(closed, closed + timedelta(hours=4))]
+    return hours
+
+
+def _span(start: datetime, end: datetime) -> dict[str, str]:
+    return {"start": start.astimezone(NEW_YORK).isoformat(), "end": end.astimezone(NEW_YORK).isoformat()}
+
+
+# -- instruments -------------------------------------------------------------------------------------------------
+
+_ASSET_TYPES = {
+    "stock": "EQUITY",
+    "etf": "ETF",
+    "index": "INDEX",
+    "fund": "MUTUAL_FUND",
+    "future": "FUTURE",
+    "forex": "FOREX",
+}
+
+
+def find_instruments(market: Market, instant: datetime, text: str, projection: str) -> dict[str, Any]:
+    """Instruments matching a search; an empty object when none does."""
+    found = [item for item in INSTRUMENTS.values() if _matcher(text, projection)(item)]
+    if not found:
+        return {}
+    detailed = projection == "fundamental"
+    return {"instruments": [instrument_entry(market, instant, item, detailed=detailed) for item in found]}
+
+
+def _matcher(text: str, projection: str) -> Callable[[Instrument], bool]:
+    if projection == "symbol-regex":
+        return lambda item: re.fullmatch(text, item.symbol) is not None
+    if projection == "desc-regex":
+        return lambda item: re.search(text, item.description) is not None
+    if projection == "desc-search":
+        return lambda item: text.lower() in item.description.lower()
+    if projection == "search":
+        return lambda item: text.upper() in item.symbol or text.lower() in item.description.lower()
+    wanted = set(text.split(","))
+    return lambda item: item.symbol in wanted
+
+
+def by_cusip(market: Market, instant: datetime, cusip: str) -> dict[str, Any] | None:
+    """The instrument of a CUSIP, or None."""
+    found = [item for item in INSTRUMENTS.values() if item.cusip == cusip and cusip]
+    return {"instruments": [instrument_entry(market, instant, found[0], detailed=False)]} if found else None
+
+
+def instrument_entry(market: Market, instant: datetime, item: Instrument, *, detailed: bool) -> dict[str, Any]:
+    """One instrument; `detailed` adds its fundamentals."""
+    entry: dict[str, Any] = {"fundamental": _fundamentals(market, instant, item)} if detailed else {}
+    return entry | {
+        "cusip": item.cusip,
+        "symbol": item.symbol,
+        "description": item.description.upper(),
+        "exchange": item.exchange_name,
+        "assetType": _ASSET_TYPES[item.kind],
+    }
+
+
+_UNKNOWN_RATIOS = [
+    "pegRatio",
+    "pbRatio",
+    "prRatio",
+    "pcfRatio",
+    "grossMarginTTM",
+    "grossMarginMRQ",
+    "netProfitMarginTTM",
+    "netProfitMarginMRQ",
+    "operatingMarginTTM",
+    "operatingMarginMRQ",
+    "returnOnEquity",
+    "returnOnAssets",
+    "returnOnInvestment",
+    "quickRatio",
+    "currentRatio",
+    "interestCoverage",
+    "totalDebtToCapital",
+    "ltDebtToEquity",
+    "totalDebtToEquity",
+]
+_UNKNOWN_CHANGES = ["epsChangePercentTTM", "epsChangeYear", "epsChange", "revChangeYear", "revChangeTTM", "revChangeIn"]
+
+
+def _fundamentals(market: Market, instant: datetime, item: Instrument) -> dict[str, Any]:
+    moment = market.moment(item.symbol, instant)
+    reach, close, earnings = year_range(market, moment), moment.previous_close, item.earnings_per_share
+    past = [paid for paid in dividend_schedule(market.seed, item) if paid.ex_date <= moment.day]
+    amount = past[-1].amount if past else 0.0
+    fields: dict[str, Any] = {
+        "symbol": item.symbol,
+        "high52": reach.high,
+        "low52": reach.low,
+        "dividendAmount": round(4.0 * amount, 4),
+        "dividendYield": round(400.0 * amount / close, 5),
+    }
+    fields |= {"dividendDate": f"{past[-1].ex_date} 00:00:00.0"} if past else {}
+    fields |= {"peRatio": round(close / earnings, 5) if earnings else 0.0}
+    fields |= dict.fromkeys(_UNKNOWN_RATIOS, 0.0) | {"epsTTM": earnings} | dict.fromkeys(_UNKNOWN_CHANGES, 0.0)
+    fields |= {
+        "sharesOutstanding": item.shares_outstanding,
+        "marketCapFloat": 0.0,
+        "marketCap": round(item.shares_outstanding * close, 0),
+        "bookValuePerShare": 0.0,
+        "shortIntToFloat": 0.0,
+        "shortIntDayToCover": 0.0,
+        "divGrowthRate3Year": 0.0,
+        "dividendPayAmount": amount,
+    }
+    fields |= {"dividendPayDate": f"{past[-1].ex_date + timedelta(days=4)} 00:00:00.0"} if past else {}
+    yesterday = float(market.path(item.symbol).volumes[max(moment.index - 1, 0)])
+    return fields | {
+        "beta": round(item.market_share * item.volatility / 0.165, 5),
+        "vol1DayAvg": 0.0,
+        "vol10DayAvg": 0.0,
+        "vol3MonthAvg": 0.0,
+        "avg10DaysVolume": int(reach.ten_day_volume),
+        "avg1DayVolume": int(yesterday),
+        "avg3MonthVolume": int(reach.year_volume),
+        "dividendFreq": 4 if past else 0,
+        "eps": earnings,
+        "dtnVolume": int(yesterday),
+        "fundLeverageFactor": 0.0,
+    }
+
+
+# -- movers ------------------------------------------------------------------------------------------------------
+
+
+def movers_body(market: Market, instant: datetime, index: str, sort: str) -> dict[str, Any]:
+    """Up to ten stocks of an index by `sort`. Out of hours the change equals the price, as observed."""
+    exchanges = {"NYSE": "N", "NASDAQ": "Q", "$COMPX": "Q"}
+    kinds = {"stock", "etf"} if index in {"EQUITY_ALL", "INDEX_ALL"} else {"stock"}
+    chosen = [
+        item
+        for item in INSTRUMENTS.values()
+        if item.kind in kinds and item.exchange == exchanges.get(index, item.exchange)
+    ]
+    rows = [_mover(market, instant, item) for item in chosen]
+    total = sum(row["volume"] for row in rows)
+    for row in rows:
+        row["totalVolume"] = total
+        row["marketShare"] = round(100.0 * row["volume"] / total, 2) if total else 0.0
+    return {"screeners": sorted(rows, key=_ORDER[sort])[:10]}
+
+
+_ORDER: dict[str, Callable[[dict[str, Any]], float]] = {
+    "VOLUME": lambda row: -float(row["volume"]),
+    "TRADES": lambda row: -float(row["trades"]),
+    "PERCENT_CHANGE_UP": lambda row: -float(row["netPercentChange"]),
+    "PERCENT_CHANGE_DOWN": lambda row: float(row["netPercentChange"]),
+}
+
+
+def _mover(market: Market, instant: datetime, item: Instrument) -> dict[str, Any]:
+    moment = market.moment(item.symbol, instant)
+    change = round(moment.spot - moment.previous_close, 2)
+    share = round(change / moment.previous_close, 4)
+    if moment.phase != "open":
+        change, share = moment.spot, 1.0
+    return {
+        "description": item.description.upper(),
+        "volume": moment.volume,
+        "lastPrice": moment.spot,
+        "netChange": change,
+        "marketShare": 0.0,
+        "totalVolume": 0,
+        "trades": moment.volume // 90,
+        "netPercentChange": share,
+        "symbol": item.symbol,
+    }
+
+
+def last_date_of_hours(day: date) -> date:
+    """The last date market hours can be asked for: a year ahead, and not beyond the calendar."""
+    return min(day + timedelta(days=366), calendar().days[-1])
