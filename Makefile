@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+AUDIT ?=
 WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 .DEFAULT_GOAL := run
-.PHONY: run test check reliability bench ui help lock clean setup
+.PHONY: run test check audit newest reliability bench ui help lock clean setup
 MAKEFLAGS += --no-print-directory
 
 # Compiled bytecode halves the start of every command, so set-up and first imports write it even where the
@@ -39,11 +40,16 @@ test: $(VENV)/.dev  ## format, lint, types, import ranks, declared dependencies,
 	@$(PY) -m coverage combine -q
 	$(PY) -m coverage report
 
-check: test  ## test, then vulnerability audit, workflow lint and a search for secrets
-	$(PY) .ci/audit.py requirements/base.txt requirements/dev.txt
+check: test audit  ## test, then audit
+
+audit: $(VENV)/.dev  ## known vulnerabilities of the locked packages, workflow lint and a search for secrets
+	$(PY) .ci/audit.py $(AUDIT) requirements/base.txt requirements/dev.txt
 	$(BIN)/zizmor --offline --no-progress --min-severity medium .github/workflows
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(PY) .ci/secrets.py
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files '^requirements/.*\.txt$$'
+
+newest: $(VENV)/.dev  ## put the newest releases within the declared ranges into the virtual environment
+	$(BIN)/uv pip install -q --python $(PY) --upgrade -r requirements/base.in -r requirements/dev.in
 
 reliability: $(VENV)/.dev  ## fault, kill and fuzz harnesses in full form; prints NOT RUN where means are absent
 	$(PY) -m pytest -m reliability $(ARGS)

@@ -13,18 +13,18 @@ from trade_analyst_pipeline.ops import logs
 
 # What each secret place would hold; the shapes are the source's, the values are made up.
 CANARIES = {
-    "app_key": "kAnArYaPpKeY0123456789abcdefghij",
-    "app_secret": "sEcReT/cAnArY+42",
+    "app_key": "kAnArYaPpKeY0123456789abcdefghij",  # pragma: allowlist secret
+    "app_secret": "sEcReT/cAnArY+42",  # pragma: allowlist secret
     "access_token": "I0.Y2FuYXJ5YWNjZXNzdG9rZW4tMTIz@",
     "refresh_token": "rEfReSh~CaNaRy_0123456789/+abc@",
-    "id_token": "eyJhbGciOiJSUzI1NiJ9.eyJjYW5hcnkiOiJ0cnVlIn0.c2lnbmF0dXJl",
+    "id_token": "eyJhbGciOiJSUzI1NiJ9.eyJjYW5hcnkiOiJ0cnVlIn0.c2lnbmF0dXJl",  # pragma: allowlist secret
     "code": "C0.b2F1dGgyLmNhbmFyeWNvZGUtNDU2@",
     "state": "sTaTe-CaNaRy-9f8e7d6c5b4a",
     "streamer_token": "StReAmEr CaNaRy token+/=",
     "customer_id": "canary-customer-7d1f2e3a",
     "correl_id": "canary-correl-5c4b3a29-1807",
     "account_number": "98765432canary",
-    "fernet_key": "Y2FuYXJ5LWZlcm5ldC1rZXktMDEyMzQ1Njc4OS1hYmNkZWY=",
+    "fernet_key": "Y2FuYXJ5LWZlcm5ldC1rZXktMDEyMzQ1Njc4OS1hYmNkZWY=",  # pragma: allowlist secret
 }
 
 
