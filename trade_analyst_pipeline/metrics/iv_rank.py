@@ -144,7 +144,8 @@ def _rank_and_percentile() -> list[pl.Expr]:
     has_history = ~pl.col("status").is_in(["stale", "short"])
     has_rank = has_history & (pl.col("status") != "flat")
     lower, equal = pl.col("lower"), pl.col("equal")
-    rank = 100 * (pl.col("iv") - pl.col("lo")) / (pl.col("hi") - pl.col("lo"))
+    # divided before it is scaled, so that the highest value stands at 100 exactly
+    rank = 100 * ((pl.col("iv") - pl.col("lo")) / (pl.col("hi") - pl.col("lo")))
     return [
         pl.when(has_rank).then(rank).alias("iv_rank"),
         pl.when(has_history).then(100 * lower / pl.col("n_obs")).alias("iv_percentile"),
