@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -90,7 +91,7 @@ class ScriptedServer:
 
     replies: list[Reply]
     url: str = ""
-    requests: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list, repr=False)
     open_connections: int = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -116,12 +117,12 @@ class ScriptedServer:
 
 
 @contextlib.asynccontextmanager
-async def serving(context: ssl.SSLContext | None, *replies: Reply) -> AsyncIterator[ScriptedServer]:
-    """A ScriptedServer on a free port of 127.0.0.1; plain HTTP without a context."""
+async def serving(context: ssl.SSLContext, *replies: Reply) -> AsyncIterator[ScriptedServer]:
+    """A ScriptedServer on a free port of 127.0.0.1."""
     scripted = ScriptedServer(list(replies))
     server = await asyncio.start_server(scripted.handle, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
-    scripted.url = f"{'https' if context else 'http'}://127.0.0.1:{port}"
+    scripted.url = f"https://127.0.0.1:{port}"
     try:
         yield scripted
     finally:
@@ -169,8 +170,38 @@ async def client_for(
             tokens=tokens or FakeTokens(),
             budget=RequestBudget(per_minute=120, clock=clock, state_file=None),
             clock=clock,
-            rng=random.Random(7),
+            rng=random.Random(7),  # noqa: S311 - seeded jitter
             deadline_seconds=deadline_seconds,
             max_response_bytes=max_response_bytes,
             in_flight=in_flight,
         )
+
+
+class Wire:
+    """The helpers above, as tests get them."""
+
+    start = START
+    answer = staticmethod(answer)
+    raw = staticmethod(raw)
+    drip = staticmethod(drip)
+    zipped = staticmethod(zipped)
+    tokens = FakeTokens
+
+    def __init__(self, authority: Authority) -> None:
+        self.authority = authority
+
+    def serving(
+        self, *replies: Reply, identity: str = "127.0.0.1"
+    ) -> contextlib.AbstractAsyncContextManager[ScriptedServer]:
+        """A TLS server that gives these replies."""
+        return serving(self.authority.server_context(identity), *replies)
+
+    def client(self, server: ScriptedServer, **options: Any) -> contextlib.AbstractAsyncContextManager[SchwabClient]:
+        """A client that trusts the test's CA."""
+        return client_for(server, options.pop("ca_file", self.authority.file), **options)
+
+
+@pytest.fixture
+def wire(authority: Authority) -> Wire:
+    """Everything needed to script a source and to ask it."""
+    return Wire(authority)

@@ -81,7 +81,7 @@ def test_counting_control_sees_a_budget_that_is_too_generous() -> None:
 
 def test_bursts_after_rest_stay_within_the_limit() -> None:
     """Idle spells of any length between bursts never let a window exceed 120."""
-    clock, rng = HandClock(), random.Random(20260105)
+    clock, rng = HandClock(), random.Random(20260105)  # noqa: S311 - seeded test data
     budget = RequestBudget(per_minute=120, clock=clock, state_file=None)
 
     async def bursts() -> list[datetime]:
@@ -109,7 +109,7 @@ def test_simulated_grant_depends_only_on_its_number(workers: int) -> None:
     budget = RequestBudget(per_minute=120, clock=clock, state_file=None)
     grants: dict[int, datetime] = {}
     numbers = iter(range(400))
-    rng = random.Random(workers)
+    rng = random.Random(workers)  # noqa: S311 - seeded test data
 
     async def work() -> None:
         for number in numbers:
