@@ -120,7 +120,7 @@ _DECLARED: tuple[Column, ...] = (
         "low_priced (mid under 0.05), wide (spread over half of mid and over 0.10), locked (bid equals ask). "
         "none where the instrument has no quote by nature.",
     ),
-    Column("net_change", pl.Float64(), "dollars", "last minus previous_close; null without a last trade."),
+    Column("net_change", pl.Float64(), "dollars", "last minus previous_close, as sent; 0 without a last trade."),
     Column("net_change_pct", pl.Float64(), "percent", "net_change as sent by the vendor, over its unrounded close."),
     Column("mark_change", pl.Float64(), "dollars", "mark minus previous_close, as sent."),
     Column("mark_change_pct", pl.Float64(), "percent", "mark_change as sent by the vendor, over its unrounded close."),
@@ -149,8 +149,13 @@ _DECLARED: tuple[Column, ...] = (
     Column("expiration_type", pl.String(), None, "M end of month, Q quarterly, S third Friday, W weekly."),
     Column("exercise_type", pl.String(), None, "A American, E European."),
     Column("intrinsic_value", pl.Float64(), "dollars", "Underlying's last against strike, negative out of the money."),
-    Column("extrinsic_value", pl.Float64(), "dollars", "last minus intrinsic_value; null without a last trade."),
-    Column("time_value", pl.Float64(), "dollars", "last minus positive intrinsic value; null without a last trade."),
+    Column(
+        "extrinsic_value",
+        pl.Float64(),
+        "dollars",
+        "last minus intrinsic_value, as sent, so meaningless without a last trade.",
+    ),
+    Column("time_value", pl.Float64(), "dollars", "last (or a model's price) minus positive intrinsic value, as sent."),
     Column("is_in_the_money", pl.Boolean(), None, "Whether intrinsic_value is above zero."),
     Column("is_non_standard", pl.Boolean(), None, "Whether the deliverable was adjusted."),
     Column("is_mini", pl.Boolean(), None, "Whether the contract is a mini."),
@@ -169,9 +174,7 @@ _DECLARED: tuple[Column, ...] = (
     Column("vendor_delta", pl.Float64(), "per dollar", "The vendor's delta; null where its model failed."),
     Column("vendor_gamma", pl.Float64(), "per dollar squared", "The vendor's gamma; null where its model failed."),
     Column("vendor_theta", pl.Float64(), "dollars per calendar day", "The vendor's theta; null where it failed."),
-    Column(
-        "vendor_vega", pl.Float64(), "dollars per point", "The vendor's vega, per 0.01 of volatility; null: failed."
-    ),
+    Column("vendor_vega", pl.Float64(), "dollars per point", "The vendor's vega, per 0.01 of volatility; or null."),
     Column("vendor_rho", pl.Float64(), "dollars per point", "The vendor's rho, per 0.01 of rate; null: failed."),
     Column(
         "chain_scope",
@@ -268,4 +271,13 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
     Column("yang_zhang_volatility", pl.Float64(), "fraction", "Overnight, open-to-close and range, annualised."),
 )
 
-COLUMNS: dict[str, Column] = {column.name: column for column in (*_DECLARED, *_METRIC_COLUMNS)}
+_QUARANTINE_COLUMNS: tuple[Column, ...] = (
+    Column("broken_rules", pl.String(), None, "Names of the rules the row broke, comma-separated."),
+    Column("detail", pl.String(), None, "What was wrong in words; null where the rules say it."),
+    Column(
+        "request", pl.String(), None, "Path and query of the request whose answer held the row; null: see captures."
+    ),
+    Column("row_json", pl.String(), None, "The row itself as JSON: typed, or as the wire had it when it has no type."),
+)
+
+COLUMNS: dict[str, Column] = {column.name: column for column in (*_DECLARED, *_METRIC_COLUMNS, *_QUARANTINE_COLUMNS)}

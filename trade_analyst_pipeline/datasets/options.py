@@ -1,0 +1,499 @@
+"""Option chains: what to ask, how the wire's contracts become rows, and which rows are acceptable.
+
+One row per contract and snapshot. Where the wire sends a stand-in for a missing value the table has null, counted;
+the value as sent stays in the archive. A crossed quote has no bid and no ask here, and `quote_status` says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from trade_analyst_pipeline.errors import ResponseRejectedError
+from trade_analyst_pipeline.market import vendor_values as vendor
+from trade_analyst_pipeline.market.chain_pieces import ChainPiece, chain_scope, halves, piece_of
+from trade_analyst_pipeline.market.columns import TIME, table_schema
+from trade_analyst_pipeline.market.normalized import Intake, Normalized, request_text
+from trade_analyst_pipeline.market.option_rules import CONTRACT_RULES
+from trade_analyst_pipeline.market.sessions import CALENDAR_END, NEW_YORK, expiration_time, option_product
+from trade_analyst_pipeline.market.wire_json import (
+    BadRow,
+    RowColumns,
+    RowShape,
+    Unknown,
+    convert_header,
+    convert_rows,
+    decode_strict,
+    entries,
+    fields,
+    parse_tolerant,
+    row_type,
+)
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
+
+NAME: Final = "options"
+PATH: Final = "/chains"
+
+CONTRACT: Final = RowShape(
+    "contract",
+    (
+        *fields("text", "symbol:option_symbol putCall:option_type", required=True),
+        *fields("number", "strikePrice:strike", required=True),
+        *fields("day", "expirationDate:expiration", required=True),
+        *fields("number", "bid:bid ask:ask last:last mark:mark openPrice:open highPrice:high lowPrice:low"),
+        *fields("number", "closePrice:previous_close high52Week:high_52_week low52Week:low_52_week"),
+        *fields("number", "netChange:net_change percentChange:net_change_pct markChange:mark_change"),
+        *fields("number", "markPercentChange:mark_change_pct intrinsicValue:intrinsic_value"),
+        *fields("number", "extrinsicValue:extrinsic_value timeValue:time_value multiplier:multiplier"),
+        *fields("whole", "bidSize:bid_size askSize:ask_size lastSize:last_size totalVolume:volume"),
+        *fields("whole", "openInterest:open_interest daysToExpiration:days_to_expiration"),
+        *fields("instant", "quoteTimeInLong:quote_time tradeTimeInLong:trade_time lastTradingDay:last_trading_date"),
+        *fields("model", "volatility:vendor_implied_volatility theoreticalVolatility:vendor_theoretical_volatility"),
+        *fields("model", "delta:vendor_delta gamma:vendor_gamma theta:vendor_theta vega:vendor_vega rho:vendor_rho"),
+        *fields("model", "theoreticalOptionValue:vendor_theoretical_value"),
+        *fields("text", "optionRoot:option_root settlementType:settlement_type expirationType:expiration_type"),
+        *fields("text", "exerciseType:exercise_type deliverableNote:deliverable_note description:description"),
+        *fields("text", "exchangeName:exchange_name bidAskSize:bid_ask_size"),
+        *fields("flag", "inTheMoney:is_in_the_money nonStandard:is_non_standard mini:is_mini"),
+        *fields("flag", "pennyPilot:is_penny_pilot"),
+        *fields("raw", "optionDeliverablesList:deliverables"),
+    ),
+)
+
+CHAIN: Final = RowShape(
+    "chain",
+    (
+        *fields("text", "symbol:symbol", required=True),
+        *fields("text", "status:status strategy:strategy assetMainType:underlying_asset_type"),
+        *fields("text", "assetSubType:underlying_asset_sub_type"),
+        *fields("flag", "isChainTruncated:is_truncated isDelayed:is_delayed isIndex:is_index"),
+        *fields("whole", "numberOfContracts:announced_contracts"),
+        *fields("model", "underlyingPrice:underlying_price interestRate:interest_rate dividendYield:dividend_yield"),
+        *fields("raw", "interval:interval volatility:volatility daysToExpiration:days_to_expiration"),
+    ),
+)
+
+UNDERLYING: Final = RowShape(
+    "underlying",
+    (
+        *fields("number", "bid:underlying_bid ask:underlying_ask last:underlying_last mark:underlying_mark"),
+        *fields("instant", "quoteTime:underlying_quote_time"),
+        *fields("raw", "symbol:symbol description:description exchangeName:exchange_name delayed:delayed"),
+        *fields("raw", "tradeTime:trade_time bidSize:bid_size askSize:ask_size totalVolume:volume change:change"),
+        *fields("raw", "percentChange:change_pct markChange:mark_change markPercentChange:mark_change_pct"),
+        *fields("raw", "close:close openPrice:open highPrice:high lowPrice:low"),
+        *fields("raw", "fiftyTwoWeekHigh:high_52_week fiftyTwoWeekLow:low_52_week"),
+    ),
+)
+
+_PLACES: Final = {
+    "$": CHAIN.name,
+    "$.underlying": UNDERLYING.name,
+    "$.callExpDateMap[...][...][...]": CONTRACT.name,
+    "$.putExpDateMap[...][...][...]": CONTRACT.name,
+}
+
+SCHEMA: Final = table_schema(
+    NAME,
+    "1.0",
+    key=("option_symbol", "snapshot_time"),
+    columns=(
+        *("symbol", "option_symbol", "session_date", "snapshot_time", "chain_scope"),
+        *("option_root", "option_type", "expiration_date", "expiration_time", "last_trading_date"),
+        *("days_to_expiration", "strike", "bid", "ask", "quote_status", "last", "mark"),
+        *("bid_size", "ask_size", "last_size", "open", "high", "low", "previous_close"),
+        *("net_change", "net_change_pct", "mark_change", "mark_change_pct", "volume", "open_interest"),
+        *("quote_time", "trade_time", "vendor_implied_volatility", "vendor_delta", "vendor_gamma", "vendor_theta"),
+        *("vendor_vega", "vendor_rho", "vendor_theoretical_value", "vendor_theoretical_volatility"),
+        *("intrinsic_value", "extrinsic_value", "time_value", "high_52_week", "low_52_week", "multiplier"),
+        *("settlement_type", "expiration_type", "exercise_type", "is_in_the_money", "is_non_standard", "is_mini"),
+        *("is_penny_pilot", "deliverables", "deliverable_note", "description", "exchange_name"),
+        *("underlying_price", "underlying_bid", "underlying_ask", "underlying_last", "underlying_mark"),
+        *("underlying_quote_time", "underlying_asset_type", "underlying_asset_sub_type"),
+        *("interest_rate", "dividend_yield", "is_index", "is_delayed"),
+    ),
+    required=("symbol", "session_date", "chain_scope", "option_type", "expiration_date", "strike", "quote_status"),
+    rules=CONTRACT_RULES,
+)
+
+_EXPECTED: Final = {
+    "settlement_type": frozenset("AP"),
+    "expiration_type": frozenset("MQSW"),
+    "exercise_type": frozenset("AE"),
+    "underlying_asset_type": frozenset({"EQUITY", "INDEX"}),
+}
+
+
+def requests(
+    symbols: Iterable[str],
+    *,
+    strike_count: int | None = None,
+    first_expiration: date | None = None,
+    last_expiration: date | None = None,
+) -> list[MarketDataRequest]:
+    """One chain per underlying with the underlying's quote: the full chain, or as bounded.
+
+    `strike_count` strikes around the money; both expirations included.
+    """
+    piece = ChainPiece(first_expiration, last_expiration, strike_count)
+    return [_request(symbol, piece) for symbol in symbols]
+
+
+def split(
+    request: MarketDataRequest, *, session_date: date, expirations: Sequence[date] = ()
+) -> list[MarketDataRequest]:
+    """Two requests that together ask for the same contracts, for a chain too large for one response.
+
+    Halves as `chain_pieces.halves` does; raises ValueError when no split is left.
+    """
+    piece = piece_of(request.params)
+    if piece is None:
+        message = f"{request.path} holds a query this dataset does not ask, so it cannot be split"
+        raise ValueError(message)
+    return [_request(request.symbols[0], part) for part in halves(piece, session_date, expirations)]
+
+
+def _request(symbol: str, piece: ChainPiece) -> MarketDataRequest:
+    params = (("symbol", symbol), ("includeUnderlyingQuote", "true"), *piece.params())
+    return MarketDataRequest(NAME, PATH, params, (symbol,))
+
+
+def is_cut_short(response: RawResponse) -> bool:
+    """Whether the source says that it left contracts out of the chain (`isChainTruncated`)."""
+    try:
+        return msgspec.json.decode(response.body, type=_TruncationMark).is_truncated is True
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+class _TruncationMark(msgspec.Struct):
+    is_truncated: Any = msgspec.field(name="isChainTruncated", default=False)
+
+
+def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normalized:
+    """The contracts of one capture as rows of SCHEMA, in wire order; see `Normalized` for what was left out and why."""
+    table = _Table(session_date)
+    for response in responses:
+        table.add(response)
+    return table.normalized()
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """One chain response, read: its header and underlying as typed structs, its contracts, and what was wrong."""
+
+    header: Any
+    underlying: Any
+    contracts: list[msgspec.Struct]
+    unknown: Unknown
+    bad: list[BadRow]
+    counts: Counter[str]
+
+
+class _Table:
+    """Chain responses of one capture becoming one table."""
+
+    # Contracts are turned into columns of numbers in batches, so that a capture of full chains stays small in memory.
+    _BATCH = 1 << 15
+
+    def __init__(self, session_date: date) -> None:
+        self._session_date = session_date
+        self._intake = Intake()
+        self._rows = RowColumns(CONTRACT)
+        self._batches: list[pl.DataFrame] = []
+        self._headers: list[dict[str, Any]] = []
+        self._heights: list[int] = []
+        self._pieces: dict[str, list[ChainPiece | None]] = {}
+
+    def add(self, response: RawResponse) -> None:
+        """Take on one response: its rows, or the reason why it has none."""
+        request = response.request
+        text = request_text(request.path, request.params)
+        try:
+            chain = _read(response)
+        except ResponseRejectedError as error:
+            self._intake.note_problem(error, symbols=request.symbols, request=text)
+            return
+        symbol = chain.header.symbol
+        self._intake.counts += chain.counts
+        self._intake.reject(chain.bad, symbol=symbol, snapshot_time=response.received_time, request=text)
+        self._pieces.setdefault(symbol, []).append(piece_of(request.params))
+        self._headers.append(_header(chain, response, self._session_date))
+        self._heights.append(len(chain.contracts))
+        self._rows.extend(chain.contracts, chain.unknown)
+        if self._rows.height >= self._BATCH:
+            self._close_batch()
+
+    def normalized(self) -> Normalized:
+        """The table of everything added."""
+        self._close_batch()
+        contracts = pl.concat(self._batches)
+        for header in self._headers:
+            header["chain_scope"] = chain_scope(self._pieces[header["symbol"]], self._session_date)
+        headers = pl.DataFrame(self._headers, schema=_HEADER_COLUMNS, orient="row")
+        response_of_row = np.repeat(np.arange(len(self._heights), dtype=np.uint32), self._heights)
+        wire = pl.concat([contracts, headers[response_of_row]], how="horizontal")
+        table = _cleaned(wire)
+        self._intake.counts += _observed(wire, table)
+        return self._intake.normalized(table)
+
+    def _close_batch(self) -> None:
+        rows, self._rows = self._rows, RowColumns(CONTRACT)
+        self._batches.append(pl.DataFrame([*rows.series(), *_derived(rows)]))
+        self._intake.counts += rows.counts
+
+
+_HEADER_COLUMNS: Final = pl.Schema(
+    {
+        "symbol": pl.String(),
+        "session_date": pl.Date(),
+        "snapshot_time": TIME,
+        "fresh_since": TIME,
+        "chain_scope": pl.String(),
+        "underlying_price": pl.Float64(),
+        "underlying_bid": pl.Float64(),
+        "underlying_ask": pl.Float64(),
+        "underlying_last": pl.Float64(),
+        "underlying_mark": pl.Float64(),
+        "underlying_quote_time": pl.Float64(),
+        "underlying_asset_type": pl.String(),
+        "underlying_asset_sub_type": pl.String(),
+        "interest_rate": pl.Float64(),
+        "dividend_yield": pl.Float64(),
+        "is_index": pl.Boolean(),
+        "is_delayed": pl.Boolean(),
+    }
+)
+
+
+def _document_type(unknown: Unknown) -> type[msgspec.Struct]:
+    contract: Any = row_type(CONTRACT, unknown)
+    contracts: Any = dict[str, dict[str, list[contract]]] | None
+    return msgspec.defstruct(
+        "chain_document",
+        [
+            ("underlying", row_type(UNDERLYING, unknown) | None, None),
+            ("callExpDateMap", contracts, None),
+            ("putExpDateMap", contracts, None),
+        ],
+        bases=(row_type(CHAIN, unknown),),
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+
+
+def _read(response: RawResponse) -> _Chain:
+    """The chain of a response; raises ResponseRejectedError when none of it can be used."""
+    if response.status != 200:
+        raise ResponseRejectedError("http_status", f"answered {response.status}")
+    try:
+        chain = _read_strict(response.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        chain = None
+    chain = chain or _read_tolerant(response.body)
+    _require_usable(chain, response.request)
+    return chain
+
+
+def _read_strict(body: bytes) -> _Chain | None:
+    """The chain by the fast path; None when a repeated key would hide a contract."""
+    document, unknown = decode_strict(body, _document_type, _PLACES)
+    if document.callExpDateMap is None and document.putExpDateMap is None:
+        return None
+    contracts = [
+        contract
+        for side in (document.callExpDateMap, document.putExpDateMap)
+        for strikes in (side or {}).values()
+        for listed in strikes.values()
+        for contract in listed
+    ]
+    if body.count(b'"strikePrice"') != len(contracts):
+        return None
+    counts = Counter(f"unknown_field:{found.shape}.{found.wire}" for found in unknown if found.shape != CONTRACT.name)
+    return _Chain(document, document.underlying, contracts, unknown, [], counts)
+
+
+def _read_tolerant(body: bytes) -> _Chain:
+    """The chain by the slow path, which keeps what can be read and names what cannot."""
+    document = parse_tolerant(body)
+    if not isinstance(document, dict):
+        raise ResponseRejectedError("not_an_object", f"{type(document).__name__} where a chain belongs")
+    sides = [side for name, side in entries(document) if name in {"callExpDateMap", "putExpDateMap"}]
+    if not sides:
+        reason = "error_body" if document.keys() & {"errors", "fault", "message"} else "missing_field"
+        raise ResponseRejectedError(reason, f"no callExpDateMap or putExpDateMap: {json.dumps(document)[:200]}")
+    envelope = {name: value for name, value in document.items() if name not in _NESTED}
+    header, counts = convert_header(envelope, CHAIN)
+    underlying, more = None, Counter[str]()
+    if isinstance(document.get("underlying"), dict):
+        underlying, more = convert_header(document["underlying"], UNDERLYING)
+    contracts, bad, unknown = convert_rows(_listed(sides), CONTRACT)
+    return _Chain(header, underlying, contracts, frozenset(), bad, counts + more + unknown + Counter(tolerant_parse=1))
+
+
+_NESTED: Final = frozenset({"underlying", "callExpDateMap", "putExpDateMap"})
+
+
+def _listed(sides: Iterable[Any]) -> Iterable[Any]:
+    """Everything that stands where a contract belongs, wherever the nesting breaks off."""
+    for side in sides:
+        if not isinstance(side, dict):
+            if side is not None:
+                yield side
+            continue
+        for _, strikes in entries(side):
+            for _, listed in entries(strikes) if isinstance(strikes, dict) else [("", strikes)]:
+                yield from listed if isinstance(listed, list) else [listed]
+
+
+def _require_usable(chain: _Chain, request: MarketDataRequest) -> None:
+    header = chain.header
+    if header.status in {"FAILED", "NO_DATA"}:
+        raise ResponseRejectedError("chain_failed", f"status {header.status}")
+    if header.is_truncated:
+        raise ResponseRejectedError("chain_truncated", "the source left contracts out (isChainTruncated)")
+    if not chain.contracts and not chain.bad:
+        raise ResponseRejectedError("empty_chain", "not one contract")
+    if request.symbols and header.symbol not in request.symbols:
+        raise ResponseRejectedError("other_symbol", f"asked for {request.symbols[0]}, answered {header.symbol[:40]}")
+    announced = header.announced_contracts
+    if announced is not None and announced != len(chain.contracts) + len(chain.bad):
+        chain.counts["announced_contracts_differ"] += 1
+    if header.status not in {None, "SUCCESS"}:
+        chain.counts[f"unknown_value:status={header.status[:40]}"] += 1
+
+
+def _header(chain: _Chain, response: RawResponse, session_date: date) -> dict[str, Any]:
+    header, product = chain.header, option_product(chain.header.symbol)
+    row = {name: getattr(header, name, None) for name in _HEADER_COLUMNS}
+    row |= {
+        name: getattr(chain.underlying, name, None)
+        for name in _HEADER_COLUMNS
+        if name.startswith("underlying_") and not hasattr(header, name)
+    }
+    row |= {
+        "session_date": session_date,
+        "snapshot_time": response.received_time,
+        "fresh_since": vendor.fresh_since(response.received_time, session_date, product),
+        "underlying_asset_sub_type": header.underlying_asset_sub_type or None,
+    }
+    return {name: None if name in _HEADER_MODELS and isinstance(value, str) else value for name, value in row.items()}
+
+
+_HEADER_MODELS: Final = frozenset({"underlying_price", "interest_rate", "dividend_yield"})
+
+
+def _derived(rows: RowColumns) -> list[pl.Series]:
+    """Columns that need more than arithmetic, each reckoned once per distinct value."""
+    remembered: dict[tuple[Any, Any], tuple[int | None, int | None]] = {}
+    dates, instants = [], []
+    for stated in zip(rows.values("expiration"), rows.values("settlement_type"), strict=True):
+        if stated not in remembered:
+            remembered[stated] = _expiration(*stated)
+        day, microseconds = remembered[stated]
+        dates.append(day)
+        instants.append(microseconds)
+    texts: dict[bytes, str | None] = {}
+    deliverables = []
+    for raw in map(bytes, rows.values("deliverables")):
+        if raw not in texts:
+            texts[raw] = _deliverables_text(raw)
+        deliverables.append(texts[raw])
+    return [
+        pl.Series("expiration_date", dates, dtype=pl.Int32).cast(pl.Date),
+        pl.Series("expiration_time", instants, dtype=pl.Int64).cast(TIME),
+        pl.Series("deliverables", deliverables, dtype=pl.String),
+    ]
+
+
+def _expiration(stated: str | int, settlement: str | None) -> tuple[int | None, int | None]:
+    """Expiration as days and its last instant as microseconds since 1970; null where the text is no date."""
+    try:
+        if isinstance(stated, int):
+            instant = datetime.fromtimestamp(stated / 1000, UTC)
+        else:
+            instant = datetime.fromisoformat(stated)
+    except (ValueError, OverflowError, OSError):
+        return None, None
+    day = (instant.astimezone(NEW_YORK) if instant.tzinfo else instant).date()
+    days = (day - date(1970, 1, 1)).days
+    if not date(2005, 2, 1) <= day <= CALENDAR_END:
+        return days, None
+    return days, int(expiration_time(day, settlement or "P").timestamp()) * 1_000_000
+
+
+def _deliverables_text(raw: bytes) -> str | None:
+    """Units, symbol and kind of each thing delivered; null when none is listed."""
+    try:
+        things = msgspec.json.decode(raw, type=list[_Deliverable] | None) if raw else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return raw.decode("utf-8", "replace")[:200]
+    if not things:
+        return None
+    return "; ".join(f"{thing.units:.15g} {thing.symbol} {thing.kind}" for thing in things)
+
+
+class _Deliverable(msgspec.Struct, frozen=True):
+    units: float = msgspec.field(name="deliverableUnits")
+    symbol: str
+    kind: str = msgspec.field(name="assetType")
+
+
+_PRICES: Final = ("bid", "ask", "last", "mark", "open", "high", "low", "previous_close", "high_52_week", "low_52_week")
+_UNDERLYING_PRICES: Final = (
+    "underlying_price",
+    "underlying_bid",
+    "underlying_ask",
+    "underlying_last",
+    "underlying_mark",
+)
+_SIZES: Final = ("bid_size", "ask_size", "last_size", "volume", "open_interest", "days_to_expiration")
+_GREEKS: Final = ("vendor_delta", "vendor_gamma", "vendor_theta", "vendor_vega", "vendor_rho")
+
+
+def _cleaned(wire: pl.DataFrame) -> pl.DataFrame:
+    """The table of a wire table: units of ours, stand-ins to null, state of each quote."""
+    option_type = pl.col("option_type")
+    return (
+        wire.lazy()
+        .with_columns(
+            *map(vendor.price, (*_PRICES, *_UNDERLYING_PRICES)),
+            *map(vendor.whole, _SIZES),
+            *map(vendor.greek, _GREEKS),
+            *map(vendor.instant, ("quote_time", "trade_time", "underlying_quote_time")),
+            vendor.instant("last_trading_date").dt.convert_time_zone(str(NEW_YORK)).dt.date(),
+            vendor.volatility("vendor_implied_volatility", default="vendor_theoretical_volatility"),
+            vendor.volatility("vendor_theoretical_volatility"),
+            vendor.model_value("vendor_theoretical_value"),
+            vendor.fraction("interest_rate"),
+            pl.when(pl.col("dividend_yield") >= 0).then(vendor.fraction("dividend_yield")),
+            pl.when(option_type == "CALL")
+            .then(pl.lit("C"))
+            .when(option_type == "PUT")
+            .then(pl.lit("P"))
+            .otherwise(option_type)
+            .alias("option_type"),
+        )
+        .with_columns(vendor.quote_status("fresh_since"))
+        .with_columns(vendor.uncrossed("bid"), vendor.uncrossed("ask"))
+        .select(SCHEMA.names)
+        .collect()
+    )
+
+
+def _observed(wire: pl.DataFrame, table: pl.DataFrame) -> Counter[str]:
+    """What the cleaning did and what was new, counted."""
+    counts = vendor.nulled(wire, table, [name for name in SCHEMA.names if name in wire.columns])
+    counts += vendor.unexpected_values(table, _EXPECTED)
+    counts["crossed_quote"] = int(table["quote_status"].eq("crossed").sum())
+    default = wire["vendor_implied_volatility"] == wire["vendor_theoretical_volatility"]
+    counts["default_volatility"] = int(default.sum())
+    return counts

@@ -1,0 +1,391 @@
+"""JSON of the wire to typed rows: one fast strict decode, and a slow tolerant one that names what is wrong.
+
+A dataset declares the fields of its rows as a `RowShape` and the envelope around them as a msgspec type. The strict
+decode accepts only declared fields of declared types; a field the vendor added is learned, counted and read past at
+full speed. Anything else that fails is parsed again by the tolerant path, which keeps the good rows and returns each
+bad one with a rule. What a field means for the market is not decided here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+import msgspec
+import polars as pl
+
+from trade_analyst_pipeline.errors import ResponseRejectedError
+
+MAX_UNKNOWN_FIELDS = 16
+_REMEMBERED_TYPES = 128
+_LARGEST_EXACT = 2**53
+_LAST_INSTANT_MS = 253_402_300_799_999
+_NON_FINITE_TEXTS = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "INF", "-INF", "NAN")
+
+_Whole = Annotated[float, msgspec.Meta(ge=-_LARGEST_EXACT, le=_LARGEST_EXACT, multiple_of=1)]
+_Instant = Annotated[float, msgspec.Meta(ge=0, le=_LAST_INSTANT_MS, multiple_of=1)]
+_ModelNumber = float | Literal["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "INF", "-INF", "NAN"]
+
+Kind = Literal["number", "whole", "instant", "model", "text", "flag", "day", "raw"]
+
+# The wire writes whole numbers as 7 or 7.0 as it likes, so every number is read as a float; `whole` and `instant`
+# accept only values a float holds exactly.
+_TYPES: Final[Mapping[Kind, Any]] = {
+    "number": float,
+    "whole": _Whole,
+    "instant": _Instant,
+    "model": _ModelNumber,
+    "text": str,
+    "flag": bool,
+    "day": str | int,
+    "raw": msgspec.Raw,
+}
+_DTYPES: Final[Mapping[Kind, pl.DataType]] = {
+    "number": pl.Float64(),
+    "whole": pl.Float64(),
+    "instant": pl.Float64(),
+    "model": pl.Float64(),
+    "text": pl.String(),
+    "flag": pl.Boolean(),
+}
+
+
+@dataclass(frozen=True)
+class WireField:
+    """One member of a JSON object: its name there, the column it becomes, and the kind of value it holds.
+
+    Kinds: `number`; `whole`, a number without fraction; `instant`, epoch milliseconds; `model`, a number or the text
+    NaN or Infinity; `text`; `flag`; `day`, text or epoch milliseconds; `raw`, any JSON kept as bytes.
+    """
+
+    wire: str
+    column: str
+    kind: Kind
+    required: bool = False
+
+
+def fields(kind: Kind, names: str, *, required: bool = False) -> tuple[WireField, ...]:
+    """Fields of one kind from a list of `wire:column` names."""
+    pairs = (pair.partition(":") for pair in names.split())
+    return tuple(WireField(wire, column, kind, required) for wire, _, column in pairs)
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """The declared members of one kind of JSON object."""
+
+    name: str
+    fields: tuple[WireField, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names in declared order."""
+        return tuple(field.column for field in self.fields)
+
+
+class UnknownField(NamedTuple):
+    """A member nobody declared: the shape it was found in and its name on the wire."""
+
+    shape: str
+    wire: str
+
+
+Unknown = frozenset[UnknownField]
+NOTHING_UNKNOWN: Unknown = frozenset()
+
+
+@lru_cache(maxsize=_REMEMBERED_TYPES)
+def row_type(shape: RowShape, unknown: Unknown = NOTHING_UNKNOWN, *, is_open: bool = False) -> type[msgspec.Struct]:
+    """The struct of a shape: attributes are column names, unknown fields follow as `unknown_0` and so on.
+
+    An open struct ignores undeclared members, a closed one fails at the first.
+    """
+    extra = unknown_names(shape, unknown)
+    members: list[Any] = []
+    for field in shape.fields:
+        kind = _TYPES[field.kind]
+        if field.required:
+            members.append((field.column, kind))
+        elif field.kind == "raw":
+            members.append((field.column, kind, msgspec.Raw()))
+        else:
+            members.append((field.column, kind | None, None))
+    members += [(f"unknown_{i}", msgspec.Raw, msgspec.UNSET) for i in range(len(extra))]
+    renames = {field.column: field.wire for field in shape.fields}
+    renames |= {f"unknown_{i}": name for i, name in enumerate(extra)}
+    return msgspec.defstruct(
+        shape.name, members, rename=renames, kw_only=True, gc=False, forbid_unknown_fields=not is_open
+    )
+
+
+def unknown_names(shape: RowShape, unknown: Unknown) -> list[str]:
+    """Wire names of the unknown fields of one shape, in the order of their attributes."""
+    return sorted(found.wire for found in unknown if found.shape == shape.name)
+
+
+_UNKNOWN_MESSAGE = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `(?P<place>[^`]*)`)?", re.DOTALL)
+
+
+def decode_strict(
+    body: bytes, document_type: Callable[[Unknown], Any], places: Mapping[str, str]
+) -> tuple[Any, Unknown]:
+    """The typed document, and the undeclared fields it holds.
+
+    `document_type` builds the type of the whole document; `places` maps the place of an object, as
+    `$.callExpDateMap[...]`, to the name of its shape. Raises msgspec.DecodeError, UnicodeDecodeError or
+    RecursionError when the body is anything else than declared fields of declared types.
+    """
+    unknown = NOTHING_UNKNOWN
+    for _ in range(MAX_UNKNOWN_FIELDS):
+        try:
+            return _decoder(document_type, unknown).decode(body), unknown
+        except msgspec.ValidationError as error:
+            found = _unknown_field(str(error), places)
+            if found is None or found in unknown:
+                raise
+            unknown |= {found}
+    message = f"more than {MAX_UNKNOWN_FIELDS} undeclared fields"
+    raise msgspec.ValidationError(message)
+
+
+@lru_cache(maxsize=_REMEMBERED_TYPES)
+def _decoder(document_type: Callable[[Unknown], Any], unknown: Unknown) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(document_type(unknown))
+
+
+def _unknown_field(message: str, places: Mapping[str, str]) -> UnknownField | None:
+    match = _UNKNOWN_MESSAGE.fullmatch(message)
+    if match is None:
+        return None
+    shape = places.get(re.sub(r"\[\d+\]", "[...]", match["place"] or "$"))
+    return None if shape is None else UnknownField(shape, match["name"])
+
+
+class RowColumns:
+    """Collects typed rows as columns, in small chunks because whole chains do not fit a processor's cache."""
+
+    _CHUNK = 128
+
+    def __init__(self, shape: RowShape) -> None:
+        self.shape = shape
+        self.counts: Counter[str] = Counter()
+        self.height = 0
+        self._values: dict[str, list[Any]] = {column: [] for column in shape.columns}
+
+    def extend(self, rows: Sequence[msgspec.Struct], unknown: Unknown = NOTHING_UNKNOWN) -> None:
+        """Take on rows of one response, decoded with these unknown fields."""
+        names = unknown_names(self.shape, unknown)
+        collected = list(self._values.values())
+        for start in range(0, len(rows), self._CHUNK):
+            columns = list(zip(*map(msgspec.structs.astuple, rows[start : start + self._CHUNK]), strict=True))
+            for values, column in zip(collected, columns, strict=False):
+                values.extend(column)
+            for name, column in zip(names, columns[len(collected) :], strict=True):
+                self.counts[f"unknown_field:{self.shape.name}.{name}"] += len(column) - column.count(msgspec.UNSET)
+        self.height += len(rows)
+
+    def values(self, column: str) -> list[Any]:
+        """The values of one column as Python objects."""
+        return self._values[column]
+
+    def series(self) -> list[pl.Series]:
+        """One series per field with a plain type; numbers and instants as floats, NaN and Infinity texts as null."""
+        return [self._series(field) for field in self.shape.fields if field.kind in _DTYPES]
+
+    def _series(self, field: WireField) -> pl.Series:
+        values = self._values[field.column]
+        try:
+            return pl.Series(field.column, values, dtype=_DTYPES[field.kind], strict=True)
+        except TypeError:
+            if field.kind != "model":
+                raise
+        numbers = [None if isinstance(value, str) else value for value in values]
+        self.counts[f"non_finite:{field.column}"] += sum(isinstance(value, str) for value in values)
+        return pl.Series(field.column, numbers, dtype=pl.Float64(), strict=True)
+
+
+class NonFinite(str):
+    """The text of a number that is not finite: NaN, Infinity, or beyond the range of a float."""
+
+    __slots__ = ()
+
+
+class RepeatedKeys(dict[str, Any]):
+    """A JSON object some of whose keys came more than once; `pairs` has all of them in wire order."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def parse_tolerant(body: bytes) -> Any:
+    """The document as plain objects, NaN and the like as `NonFinite`, objects with repeated keys as `RepeatedKeys`.
+
+    Bytes that are not UTF-8 become lone surrogates, found again in the row they spoil. Raises ResponseRejectedError:
+    empty_body, html, encoding, truncated, not_json, nested_too_deep.
+    """
+    start = body.lstrip()[:1]
+    if not start:
+        raise ResponseRejectedError("empty_body", "no bytes but white space")
+    if start == b"<":
+        raise ResponseRejectedError("html", f"a page instead of JSON: {_excerpt(body)}")
+    if body[:3] == b"\xef\xbb\xbf" or b"\x00" in body[:4] or body[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        raise ResponseRejectedError("encoding", "a byte order mark or UTF-16 where plain UTF-8 belongs")
+    text = body.decode("utf-8", "surrogateescape")
+    try:
+        return json.loads(
+            text, object_pairs_hook=_object, parse_constant=NonFinite, parse_float=_float, parse_int=_integer
+        )
+    except RecursionError:
+        raise ResponseRejectedError("nested_too_deep", f"nesting beyond any response: {_excerpt(body)}") from None
+    except json.JSONDecodeError as error:
+        is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        raise ResponseRejectedError("truncated" if is_cut else "not_json", str(error)) from None
+
+
+def _excerpt(body: bytes) -> str:
+    return ascii(body[:80].decode("utf-8", "replace"))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    plain = dict(pairs)
+    return plain if len(plain) == len(pairs) else RepeatedKeys(pairs)
+
+
+def _float(text: str) -> float | NonFinite:
+    number = float(text)
+    return number if math.isfinite(number) else NonFinite(text)
+
+
+def _integer(text: str) -> int | float | NonFinite:
+    return int(text) if len(text) <= 18 else _float(text)
+
+
+def entries(value: Any) -> list[tuple[str, Any]]:
+    """Members of a JSON object in wire order, repeated keys each time they came; none for anything else."""
+    if isinstance(value, RepeatedKeys):
+        return value.pairs
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+class BadRow(NamedTuple):
+    """A row that could not be typed: the rule it broke, what was found, its JSON text, and the column if it was one."""
+
+    rule: str
+    detail: str
+    source: str
+    column: str | None = None
+
+
+def convert_rows(rows: Iterable[Any], shape: RowShape) -> tuple[list[msgspec.Struct], list[BadRow], Counter[str]]:
+    """Rows of the tolerant path as structs of the shape, the bad ones with their rule, and the unknown fields counted.
+
+    Rules: `not_an_object`, `repeated_field`, `encoding`, `missing_<column>`, `not_finite_<column>`, `type_<column>`.
+    """
+    good: list[msgspec.Struct] = []
+    bad: list[BadRow] = []
+    unknown: Counter[str] = Counter()
+    known = {field.wire for field in shape.fields}
+    for row in rows:
+        try:
+            good.append(_convert(row, shape))
+        except _RowError as error:
+            bad.append(BadRow(error.rule, error.detail, json.dumps(row), error.column))
+        if isinstance(row, dict):
+            unknown.update(f"unknown_field:{shape.name}.{name}" for name in row.keys() - known)
+    return good, bad, unknown
+
+
+class _RowError(Exception):
+    def __init__(self, rule: str, detail: str, column: str | None = None) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.detail = detail
+        self.column = column
+
+
+def _convert(row: Any, shape: RowShape) -> msgspec.Struct:
+    if not isinstance(row, dict):
+        raise _RowError("not_an_object", f"{type(row).__name__} where an object belongs")
+    if isinstance(row, RepeatedKeys):
+        repeated = sorted(name for name, times in Counter(name for name, _ in row.pairs).items() if times > 1)
+        raise _RowError("repeated_field", f"more than once: {', '.join(repeated)}")
+    members = {}
+    for field in shape.fields:
+        if field.wire in row:
+            members[field.wire] = _member(row[field.wire], field)
+    try:
+        return msgspec.convert(members, row_type(shape, is_open=True))
+    except msgspec.ValidationError as error:
+        raise _named(str(error), members, shape) from None
+
+
+def _member(value: Any, field: WireField) -> Any:
+    if isinstance(value, str) and not isinstance(value, NonFinite):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _RowError("encoding", f"{field.wire} holds what is no UTF-8 text", field.column) from None
+    if field.kind == "raw":
+        return msgspec.Raw(json.dumps(value).encode())
+    if field.kind == "model" and isinstance(value, NonFinite):
+        return "Infinity" if value not in _NON_FINITE_TEXTS else str(value)
+    return value
+
+
+_MISSING_MESSAGE = re.compile(r"missing required field `(?P<name>[^`]*)`")
+_PLACE = re.compile(r"at `\$\.(?P<name>[^`]*)`$")
+
+
+def _named(message: str, members: Mapping[str, Any], shape: RowShape) -> _RowError:
+    """The rule behind a message of msgspec's about one member of a row."""
+    missing = _MISSING_MESSAGE.search(message)
+    place = missing or _PLACE.search(message)
+    wire = place["name"] if place else ""
+    column = next((field.column for field in shape.fields if field.wire == wire), "row")
+    if missing:
+        return _RowError(f"missing_{column}", message, column)
+    if isinstance(members.get(wire), NonFinite):
+        return _RowError(f"not_finite_{column}", f"{wire} is {members[wire]}", column)
+    return _RowError(f"type_{column}", message, column)
+
+
+def convert_header(value: dict[str, Any], shape: RowShape) -> tuple[msgspec.Struct, Counter[str]]:
+    """An object around rows as a struct of the shape; an optional member that is wrong is left out and counted.
+
+    Raises ResponseRejectedError, missing_field or wrong_type, for a required member.
+    """
+    members = dict(value)
+    counts: Counter[str] = Counter()
+    wires = {field.column: field for field in shape.fields}
+    while True:
+        good, bad, unknown = convert_rows([members], shape)
+        if good:
+            return good[0], counts + unknown
+        field = wires.get(bad[0].column or "")
+        if field is None or field.required:
+            reason = "missing_field" if bad[0].rule.startswith("missing_") else "wrong_type"
+            raise ResponseRejectedError(reason, f"{shape.name}: {bad[0].detail}")
+        counts[f"left_out:{bad[0].rule}"] += 1
+        del members[field.wire]
+
+
+def repeated_keys(body: bytes) -> list[str]:
+    """Every key that came more than once in one object of the body, sorted; raises as `parse_tolerant`."""
+    found: set[str] = set()
+    waiting = [parse_tolerant(body)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, RepeatedKeys):
+            found |= {name for name, times in Counter(name for name, _ in value.pairs).items() if times > 1}
+        if isinstance(value, dict):
+            waiting += [member for _, member in entries(value)]
+        elif isinstance(value, list):
+            waiting += value
+    return sorted(found)
