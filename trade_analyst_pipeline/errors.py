@@ -34,7 +34,8 @@ TradeAnalystError
 ├── VerdictError                  too many bad rows: the partition keeps its last good data
 ├── ImportRefusedError            a file offered to `import` is not a recorded response of that dataset
 ├── QueryError                    an SQL text that cannot be answered
-└── ExportError                   a table cannot be exported as asked
+├── ExportError                   a table cannot be exported as asked
+└── RunFailedError                a Dagster run ended without success; the others' work stands
 
 Each message says what, where and what to do next. None ever holds a token, key, code or account number.
 """
@@ -243,3 +244,7 @@ class QueryError(TradeAnalystError):
 
 class ExportError(TradeAnalystError):
     """A table cannot be exported as asked."""
+
+
+class RunFailedError(TradeAnalystError):
+    """A Dagster run ended without success; what succeeded in it stands."""

@@ -72,8 +72,8 @@ def archived(snapshot: Snapshot, archive: Archive) -> tuple[Capture, ...]:
 async def take(snapshot: Snapshot, question: Question, *, source: Source, archive: Archive) -> Capture:
     """Ask for the snapshot and seal what comes; raises SessionNotCapturableError outside its session.
 
-    Requests overlap as far as the client lets them; records stand in the archive in the order asked. A request that fails
-    becomes a gap in the capture. A dead login aborts the capture.
+    Requests overlap as far as the client lets them; records stand in the archive in the order asked. A request that
+    fails becomes a gap in the capture. A dead login aborts the capture.
     """
     started = _refuse_other_session(snapshot, source.clock)
     writer = archive.begin(

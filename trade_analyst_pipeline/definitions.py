@@ -1,0 +1,41 @@
+"""The code location Dagster loads: assembles the definitions, and nothing else."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+
+def assemble() -> dg.Definitions:
+    """All definitions for the settings as they stand."""
+    from dagster_duckdb import DuckDBResource
+
+    from trade_analyst_pipeline.defs.assets import all_assets
+    from trade_analyst_pipeline.defs.automation import failed_runs, jobs, schedules
+    from trade_analyst_pipeline.defs.checks import table_checks
+    from trade_analyst_pipeline.defs.progress import plain_console
+    from trade_analyst_pipeline.defs.pruning import prune_run_records
+    from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource, TokenResource
+    from trade_analyst_pipeline.settings import load_settings
+
+    settings = load_settings()
+    return dg.Definitions(
+        assets=all_assets(settings),
+        asset_checks=table_checks(),
+        jobs=[*jobs(), prune_run_records],
+        schedules=schedules(settings),
+        sensors=[failed_runs],
+        resources={
+            "source": SourceResource(settings),
+            "storage": StorageResource(settings),
+            "token": TokenResource(settings),
+            "duckdb": DuckDBResource(database=":memory:"),
+        },
+        loggers={"console": plain_console},
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """What Dagster loads."""
+    return assemble()

@@ -1,0 +1,323 @@
+"""The assets, in the order the data flows: raw, tables, metrics, exports; and the observed token.
+
+A body reads the context, calls one plain function and reports. Raw and table assets are made from `DATASETS`; metric
+assets are written out, since their inputs differ. Series metrics are not partitioned in Dagster: one run brings
+whole years up to date, whatever sessions it is about.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from trade_analyst_pipeline.capture.take import Outcome
+from trade_analyst_pipeline.datasets import DATASETS, Dataset
+from trade_analyst_pipeline.defs import pictures
+from trade_analyst_pipeline.defs.checks import column_metadata, rule_checks, rule_results
+from trade_analyst_pipeline.defs.partitions import session_of, session_partitions
+from trade_analyst_pipeline.defs.reporting import Event, SessionResult, report_sessions
+from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource, TokenResource
+from trade_analyst_pipeline.export import publish_session
+from trade_analyst_pipeline.lineage.built import Built, BuiltSeries, code_version
+from trade_analyst_pipeline.lineage.metrics import (
+    build_put_call_ratio,
+    refresh_iv_history,
+    refresh_iv_rank,
+    refresh_put_call_ratio_daily,
+    refresh_realized_volatility,
+)
+from trade_analyst_pipeline.lineage.tables import build_tables
+from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.settings import Settings
+from trade_analyst_pipeline.storage.catalogue import build_catalogue, create_views
+from trade_analyst_pipeline.storage.tables import TableStore
+
+SINGLE_RUN = dg.BackfillPolicy.single_run()
+TICK_TAG = "trade_analyst/tick"
+PROGRESS_EVERY = 20
+
+Source = dg.ResourceParam[SourceResource]
+Storage = dg.ResourceParam[StorageResource]
+Token = dg.ResourceParam[TokenResource]
+Refresh = Callable[..., BuiltSeries]
+Picture = Callable[[TableStore], str]
+
+METRIC_SCHEMAS = (
+    put_call_ratio.SCHEMA,
+    put_call_ratio.DAILY_SCHEMA,
+    iv_history.SCHEMA,
+    iv_rank.SCHEMA,
+    realized_volatility.SCHEMA,
+)
+
+
+def all_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+    """Every asset, in the order the data flows."""
+    partitions = session_partitions(settings.start_date)
+    return [
+        token,
+        *(raw_asset(dataset, partitions) for dataset in DATASETS.values()),
+        *(table_asset(dataset, partitions) for dataset in DATASETS.values()),
+        put_call_ratio_asset(partitions),
+        *series_assets(),
+        exports_asset(partitions),
+    ]
+
+
+def asset_key(stage: str, name: str) -> dg.AssetKey:
+    """The key of an asset: `<stage>/<name>`, the same words as its folder."""
+    return dg.AssetKey([stage, name])
+
+
+def sessions_of(context: dg.AssetExecutionContext, now: datetime) -> list[date]:
+    """The sessions this step is about; raises for one that has not begun."""
+    return [session_of(key, now) for key in context.partition_keys]
+
+
+def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`raw/<dataset>`: the session's snapshots in the archive; what is archived already is not asked for again."""
+    key = asset_key("raw", dataset.name)
+
+    @dg.asset(
+        key=key,
+        group_name="raw",
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+        description=f"Responses of the {dataset.name} requests of a session, kept as they arrived.",
+        kinds={"raw"},
+    )
+    def raw(context: dg.AssetExecutionContext, source: Source, storage: Storage) -> Iterator[Event]:
+        sessions = sessions_of(context, source.now())
+        tick = context.run.tags.get(TICK_TAG)
+        snapshots = source.plan(dataset.name, sessions, tick=datetime.fromisoformat(tick) if tick else None)
+        outcomes = []
+        for outcome in source.take(snapshots, storage.archive):
+            outcomes.append(outcome)
+            _report_progress(context, len(outcomes), len(snapshots), "snapshots")
+        yield from report_sessions(context, key, [_raw_result(day, outcomes) for day in sessions])
+
+    return raw
+
+
+def _report_progress(context: dg.AssetExecutionContext, done: int, total: int, what: str) -> None:
+    if done == total or done % PROGRESS_EVERY == 0:
+        context.log.info(f"{context.asset_key.to_user_string()}: {done} of {total} {what}")
+
+
+def _raw_result(session_date: date, outcomes: Sequence[Outcome]) -> SessionResult:
+    of_session = [outcome for outcome in outcomes if outcome.snapshot.session_date == session_date]
+    captures = [capture for outcome in of_session for capture in outcome.captures]
+    gaps = [gap for outcome in of_session for gap in outcome.gaps]
+    if not any(capture.record_count for capture in captures):
+        reason = gaps[0].detail if gaps else "nothing is due yet in this session"
+        return SessionResult(session_date, failure=f"nothing captured: {reason}")
+    return SessionResult(
+        session_date,
+        {
+            "responses": sum(capture.record_count for capture in captures),
+            "bytes": sum(capture.body_bytes for capture in captures),
+            "stored_bytes": sum(capture.stored_bytes for capture in captures),
+            "gaps": len(gaps),
+            "first_gap": gaps[0].detail if gaps else "none",
+            "was_archived": all(outcome.was_archived for outcome in of_session),
+            "from_time": dg.MetadataValue.timestamp(min(capture.started_time for capture in captures)),
+            "to_time": dg.MetadataValue.timestamp(max(capture.finished_time for capture in captures)),
+        },
+    )
+
+
+def table_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`tables/<dataset>`: valid, typed rows of the session's captures; bad rows go to quarantine."""
+    key = asset_key("tables", dataset.name)
+
+    @dg.asset(
+        key=key,
+        deps=[asset_key("raw", dataset.name)],
+        group_name="tables",
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+        check_specs=rule_checks(key, dataset.schema),
+        description=f"Typed and validated rows of {dataset.name}; bad rows stand in quarantine/{dataset.name}.",
+        metadata=column_metadata(dataset.schema),
+        code_version=dataset.schema.version,
+        kinds={"polars", "parquet"},
+    )
+    def table(context: dg.AssetExecutionContext, source: Source, storage: Storage) -> Iterator[Event]:
+        now = source.now()
+        sessions = sessions_of(context, now)
+        results = build_tables(storage.data_folder, dataset.name, sessions, workers=storage.workers, created_time=now)
+        built = _collect(context, results, len(sessions))
+        yield from report_sessions(
+            context, key, [_built_result(b) for b in built], rule_results(key, dataset.schema, built)
+        )
+
+    return table
+
+
+def _collect(context: dg.AssetExecutionContext, results: Iterator[Built], total: int) -> list[Built]:
+    built = []
+    for result in results:
+        built.append(result)
+        _report_progress(context, len(built), total, "sessions")
+    return built
+
+
+def _built_result(built: Built) -> SessionResult:
+    if built.status in {"empty", "failed"}:
+        return SessionResult(built.session_date, failure=built.detail)
+    metadata = {
+        "dagster/row_count": built.rows,
+        "quarantined": built.quarantined,
+        "status": built.status,
+        "content_hash": built.content_hash,
+    }
+    if built.problems:
+        metadata["unusable_responses"] = dg.MetadataValue.md(
+            "\n".join(f"- {problem}" for problem in built.problems[:20])
+        )
+    return SessionResult(built.session_date, metadata)
+
+
+def put_call_ratio_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`metrics/put_call_ratio`: ratios of each snapshot of the session."""
+    key = asset_key("metrics", "put_call_ratio")
+
+    @dg.asset(
+        key=key,
+        deps=[asset_key("tables", "options")],
+        group_name="metrics",
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+        description="Put/call ratios by volume, open interest, premium and delta: per symbol, expiration and bucket.",
+        metadata=column_metadata(put_call_ratio.SCHEMA),
+        kinds={"polars", "parquet"},
+    )
+    def ratios(context: dg.AssetExecutionContext, source: Source, storage: Storage) -> Iterator[Event]:
+        now = source.now()
+        sessions = sessions_of(context, now)
+        built = _collect(context, build_put_call_ratio(storage.tables, sessions, created_time=now), len(sessions))
+        yield from report_sessions(context, key, [_built_result(result) for result in built])
+
+    return ratios
+
+
+def series_assets() -> list[dg.AssetsDefinition]:
+    """The metrics kept by the year."""
+    return [
+        series_asset(
+            iv_history.SCHEMA,
+            refresh_iv_history,
+            [asset_key("tables", "options")],
+            "30-day at-the-money implied volatility of each symbol and session, from the best closing snapshot.",
+            pictures.iv_history_picture,
+        ),
+        series_asset(
+            iv_rank.SCHEMA,
+            refresh_iv_rank,
+            [asset_key("metrics", "iv_history")],
+            "IV rank and IV percentile over 63, 126 and 252 sessions.",
+            pictures.iv_rank_picture,
+        ),
+        series_asset(
+            put_call_ratio.DAILY_SCHEMA,
+            refresh_put_call_ratio_daily,
+            [asset_key("metrics", "put_call_ratio")],
+            "Put/call ratios of each session's closing snapshot, and smoothed over 5, 10 and 21 sessions.",
+            pictures.put_call_ratio_picture,
+        ),
+        series_asset(
+            realized_volatility.SCHEMA,
+            refresh_realized_volatility,
+            [asset_key("tables", "ohlc")],
+            "Realised volatility by six estimators over 10, 21, 63 and 252 sessions.",
+            pictures.realized_volatility_picture,
+        ),
+    ]
+
+
+def series_asset(
+    schema: TableSchema, refresh: Refresh, deps: Sequence[dg.AssetKey], description: str, picture: Picture
+) -> dg.AssetsDefinition:
+    """`metrics/<series>`: a series kept by the year; a run brings it up to date with its source as it stands."""
+
+    @dg.asset(
+        key=asset_key("metrics", schema.name),
+        deps=deps,
+        group_name="metrics",
+        description=description,
+        metadata=column_metadata(schema),
+        kinds={"polars", "parquet"},
+    )
+    def series(source: Source, storage: Storage) -> dg.MaterializeResult:
+        built = refresh(storage.tables, created_time=source.now())
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": built.rows,
+                "sessions": built.sessions,
+                "last_session": str(built.last_session),
+                "written_years": ", ".join(map(str, built.written_years)) or "none: unchanged",
+                "picture": dg.MetadataValue.md(picture(storage.tables)),
+            }
+        )
+
+    return series
+
+
+def exports_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`exports/metrics`: the session's metrics as plain files for other programs, and the SQL catalogue."""
+    key = asset_key("exports", "metrics")
+
+    @dg.asset(
+        key=key,
+        deps=[asset_key("metrics", schema.name) for schema in METRIC_SCHEMAS],
+        group_name="exports",
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+        description="A session's metrics as Parquet and CSV with a manifest, for readers of plain folders.",
+        kinds={"parquet", "csv", "duckdb"},
+    )
+    def published(
+        context: dg.AssetExecutionContext, source: Source, storage: Storage, duckdb: DuckDBResource
+    ) -> Iterator[Event]:
+        now = source.now()
+        results = [_publish(storage.tables, day, now) for day in sessions_of(context, now)]
+        build_catalogue(storage.data_folder)
+        with duckdb.get_connection() as connection:
+            views = create_views(connection, storage.data_folder)
+        context.log.info(f"{key.to_user_string()}: {len(results)} sessions published, {len(views)} SQL views")
+        yield from report_sessions(context, key, results)
+
+    return published
+
+
+def _publish(store: TableStore, day: date, now: datetime) -> SessionResult:
+    published = publish_session(store, day, schemas=METRIC_SCHEMAS, code_version=code_version(), created_time=now)
+    files = [file for table in published.tables for file in table.files]
+    return SessionResult(
+        day,
+        {
+            "files": len(files),
+            "dagster/row_count": sum(file.row_count for file in files if file.format == "parquet"),
+            "bytes": sum(file.size_bytes for file in files),
+        },
+    )
+
+
+@dg.observable_source_asset(
+    name="token",
+    group_name="access",
+    description="The login at the source: how long it still lasts. The 7 days count from the interactive login.",
+)
+def token(token: Token) -> dg.ObserveResult:
+    """Observe the token store without touching the source."""
+    status = token.status()
+    return dg.ObserveResult(
+        data_version=dg.DataVersion(str(status.generation)),
+        metadata={
+            "is_logged_in": status.is_logged_in,
+            "days_left": status.days_left,
+            "login_ends": dg.MetadataValue.timestamp(status.login_ends) if status.login_ends else "never logged in",
+        },
+    )

@@ -1,0 +1,151 @@
+"""When things run: jobs, schedules and sensors, all in New York time, following the calendar on half days.
+
+Schedules are written out by hand: one derived from the partitions would ask for the next session on days without
+one. They are on by default on the simulator; for a live source a person turns them on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import dagster as dg
+
+from trade_analyst_pipeline.capture.plan import Snapshot, closing_due, intraday_due
+from trade_analyst_pipeline.defs.pruning import prune_run_records
+from trade_analyst_pipeline.market.sessions import NEW_YORK, current_session
+from trade_analyst_pipeline.settings import Settings
+
+TICK_TAG = "trade_analyst/tick"
+_ZONE = "America/New_York"
+_CLOSES = ("16:00", "16:15", "13:00", "13:15")
+_LOG = logging.getLogger("trade_analyst.runs")
+
+CHAIN_ASSETS = ("raw/options", "tables/options", "metrics/put_call_ratio", "metrics/iv_history", "metrics/iv_rank")
+QUOTE_ASSETS = ("raw/quotes", "tables/quotes")
+END_OF_DAY_ASSETS = ("raw/ohlc", "tables/ohlc", "metrics/realized_volatility", "exports/metrics")
+
+
+def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+    """`history`: chains and all metrics on them; `snapshots`: the same with quotes; `end_of_day`."""
+    return [
+        _asset_job("history", CHAIN_ASSETS, "Option chains of a range of sessions, and the metrics on them."),
+        _asset_job("snapshots", (*QUOTE_ASSETS, *CHAIN_ASSETS), "Quotes and option chains as they stand."),
+        _asset_job("end_of_day", END_OF_DAY_ASSETS, "Final bars, realised volatility, and the day's exports."),
+    ]
+
+
+def _asset_job(name: str, keys: Sequence[str], description: str) -> dg.UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(*keys),
+        description=description,
+        executor_def=dg.in_process_executor,
+        tags={"dagster/max_runtime": "7200"},
+    )
+
+
+def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    """Closing snapshots, intraday snapshots, end of day, pruning."""
+    return [
+        _snapshot_schedule("closing_snapshots", closing_crons(settings), settings, _closing),
+        _snapshot_schedule("intraday_snapshots", intraday_cron(settings), settings, _intraday),
+        _end_of_day_schedule(settings),
+        dg.ScheduleDefinition(
+            name="prune_run_records",
+            job=prune_run_records,
+            cron_schedule="30 4 * * *",
+            execution_timezone=_ZONE,
+            default_status=_default_status(settings),
+        ),
+    ]
+
+
+def closing_crons(settings: Settings) -> list[str]:
+    """One cron line for each minute at which some product's closing snapshot can be due."""
+    moments = set()
+    for close, minutes in product(_CLOSES, settings.capture.closing_snapshot_minutes):
+        instant = datetime.strptime(close, "%H:%M") - timedelta(minutes=minutes)  # noqa: DTZ007 - a time of day
+        moments.add((instant.hour, instant.minute))
+    return [f"{minute} {hour} * * 1-5" for hour, minute in sorted(moments)]
+
+
+def intraday_cron(settings: Settings) -> list[str]:
+    """Cron lines for all minutes of the intraday grid, which starts at 09:30."""
+    step = settings.capture.intraday_minutes
+    minutes = range(9 * 60 + 30 + step, 16 * 60 + 15, step)
+    by_hour: dict[int, list[int]] = {}
+    for minute in minutes:
+        by_hour.setdefault(minute // 60, []).append(minute % 60)
+    return [f"{','.join(map(str, of_hour))} {hour} * * 1-5" for hour, of_hour in by_hour.items()]
+
+
+Due = Callable[[datetime, Settings], list[Snapshot]]
+
+
+def _closing(tick: datetime, settings: Settings) -> list[Snapshot]:
+    minutes = settings.capture.closing_snapshot_minutes
+    return closing_due("options", tick, settings.universe.symbols, minutes_before=minutes)
+
+
+def _intraday(tick: datetime, settings: Settings) -> list[Snapshot]:
+    return intraday_due(
+        "options",
+        tick,
+        settings.universe.symbols,
+        every_minutes=settings.capture.intraday_minutes,
+        minutes_before=settings.capture.closing_snapshot_minutes,
+    )
+
+
+def _snapshot_schedule(name: str, crons: list[str], settings: Settings, due: Due) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=name,
+        job_name="snapshots",
+        cron_schedule=crons,
+        execution_timezone=_ZONE,
+        default_status=_default_status(settings),
+    )
+    def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        tick = context.scheduled_execution_time
+        if not due(tick, settings):
+            return dg.SkipReason(f"nothing is due at {tick.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York")
+        key = f"{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        session = tick.astimezone(NEW_YORK).date().isoformat()
+        return dg.RunRequest(run_key=f"{name}/{key}", partition_key=session, tags={TICK_TAG: key})
+
+    return evaluate
+
+
+def _end_of_day_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name="end_of_day",
+        job_name="end_of_day",
+        cron_schedule="0 17 * * 1-5",
+        execution_timezone=_ZONE,
+        default_status=_default_status(settings),
+    )
+    def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        session = current_session(context.scheduled_execution_time)
+        if session is None:
+            return dg.SkipReason("the exchange is closed today")
+        return dg.RunRequest(run_key=f"end_of_day/{session}", partition_key=session.isoformat())
+
+    return evaluate
+
+
+def _default_status(settings: Settings) -> dg.DefaultScheduleStatus:
+    if settings.environment == "simulate":
+        return dg.DefaultScheduleStatus.RUNNING
+    return dg.DefaultScheduleStatus.STOPPED
+
+
+@dg.run_failure_sensor(name="failed_runs", default_status=dg.DefaultSensorStatus.RUNNING)
+def failed_runs(context: dg.RunFailureSensorContext) -> None:
+    """Write each failed run to the log: its job, its sessions and the first line of what went wrong."""
+    run = context.dagster_run
+    sessions = run.tags.get("dagster/partition") or run.tags.get("dagster/asset_partition_range_start", "no session")
+    first_line = (context.failure_event.message or "no message").splitlines()[0]
+    _LOG.error("run %s of job %s failed (%s): %s", run.run_id, run.job_name, sessions, first_line)

@@ -1,0 +1,192 @@
+"""What assets are given: the source, the storage and the token, built from Settings.
+
+The only place where base addresses are chosen. A simulated source is asked at any instant through its address, with
+a clock that stands there; the live source has one address and the machine's clock. Nothing downstream can tell them
+apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import httpx
+
+from trade_analyst_pipeline.capture.ask import ask
+from trade_analyst_pipeline.capture.plan import (
+    Scope,
+    Snapshot,
+    closing_due,
+    end_of_day_snapshot,
+    intraday_due,
+    latest_due,
+)
+from trade_analyst_pipeline.capture.take import Outcome, Source, take_each
+from trade_analyst_pipeline.market.clock import Clock, MachineClock, SimulatedClock
+from trade_analyst_pipeline.market.sessions import latest_complete_session
+from trade_analyst_pipeline.schwab.auth import StoredAccessTokens
+from trade_analyst_pipeline.schwab.budget import RequestBudget
+from trade_analyst_pipeline.schwab.client import SchwabClient, open_http
+from trade_analyst_pipeline.settings import Settings
+from trade_analyst_pipeline.storage.archive import Archive
+from trade_analyst_pipeline.storage.tables import TableStore
+
+SourceAt = Callable[[datetime], Source]
+
+
+class SourceResource:
+    """The source of market data: what to ask it for, and asking."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def now(self) -> datetime:
+        """The machine's present instant, UTC: which sessions exist, and the time of a run."""
+        return MachineClock().now()
+
+    def plan(self, dataset: str, sessions: Sequence[date], *, tick: datetime | None = None) -> list[Snapshot]:
+        """The snapshots of a dataset for these sessions; those of one schedule tick when it is given.
+
+        Without a tick: bars after the close (or as they stand); quotes and chains at each product's last closing
+        snapshot that is due. The latest session asks for whole chains, earlier ones for bounded chains.
+        """
+        if dataset == "ohlc":
+            return [self._bars(day) for day in sessions]
+        if tick is not None:
+            return self._at_tick(dataset, tick)
+        return [snapshot for day in sessions for snapshot in self._latest_due(dataset, day)]
+
+    def take(self, snapshots: Sequence[Snapshot], archive: Archive) -> Iterator[Outcome]:
+        """Take the snapshots that are not archived yet, yielding each outcome in the order planned."""
+
+        async def outcomes() -> AsyncIterator[Outcome]:
+            async with open_source(self._settings) as source_at:
+                questions = {snapshot: ask(snapshot, self._settings.capture.bounded_chain) for snapshot in snapshots}
+                async for outcome in take_each(
+                    snapshots, source_at=source_at, ask=questions.__getitem__, archive=archive
+                ):
+                    yield outcome
+
+        with asyncio.Runner() as runner:
+            stream = outcomes()
+            try:
+                while (outcome := runner.run(anext(stream, None))) is not None:
+                    yield outcome
+            finally:
+                runner.run(stream.aclose())
+
+    def _bars(self, day: date) -> Snapshot:
+        symbols, now = self._settings.universe.symbols, self.now()
+        planned = end_of_day_snapshot("ohlc", day, symbols)
+        return planned if planned.scheduled_time <= now else Snapshot("ohlc", day, now.replace(microsecond=0), symbols)
+
+    def _at_tick(self, dataset: str, tick: datetime) -> list[Snapshot]:
+        symbols, capture = self._settings.universe.symbols, self._settings.capture
+        minutes = capture.closing_snapshot_minutes
+        return [
+            *closing_due(dataset, tick, symbols, minutes_before=minutes),
+            *intraday_due(dataset, tick, symbols, every_minutes=capture.intraday_minutes, minutes_before=minutes),
+        ]
+
+    def _latest_due(self, dataset: str, day: date) -> list[Snapshot]:
+        now = self.now()
+        scope: Scope = "full" if day >= latest_complete_session(now) else "bounded"
+        return latest_due(
+            dataset,
+            day,
+            self._settings.universe.symbols,
+            minutes_before=self._settings.capture.closing_snapshot_minutes,
+            now=now,
+            scope=scope,
+        )
+
+
+class StorageResource:
+    """This environment's data folder: the archive, the tables, and how many processes may build them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.data_folder = settings.data_folder
+        self.workers = settings.capture.workers
+
+    @property
+    def archive(self) -> Archive:
+        """The raw archive."""
+        return Archive(self.data_folder / "raw")
+
+    @property
+    def tables(self) -> TableStore:
+        """Tables, metrics, quarantine and exports."""
+        return TableStore(self.data_folder)
+
+
+def source_address(settings: Settings) -> str:
+    """Where the source's OAuth pages and market data start."""
+    if settings.environment == "simulate":
+        return f"https://127.0.0.1:{settings.simulator.port}"
+    return settings.schwab.base_url
+
+
+def certificate_authority(settings: Settings) -> Path | None:
+    """The CA file that vouches for the source; None for the system's authorities."""
+    return settings.cache_folder / "simulator-ca.pem" if settings.environment == "simulate" else None
+
+
+def requests_per_minute(settings: Settings) -> int:
+    """What this program may ask in a minute: the source's limit less the share reserved for other programs."""
+    return settings.schwab.requests_per_minute - settings.schwab.reserved_per_minute
+
+
+@asynccontextmanager
+async def open_source(settings: Settings) -> AsyncIterator[SourceAt]:
+    """The source, open for one event loop: a function from an instant to the source as it stands then.
+
+    The live source stands at the present whatever instant is asked for; capture refuses what that cannot serve.
+    """
+    in_flight = settings.schwab.requests_in_flight
+    async with open_http(ca_file=certificate_authority(settings), in_flight=in_flight) as http:
+        yield _simulated(settings, http) if settings.environment == "simulate" else _live(settings, http)
+
+
+def _simulated(settings: Settings, http: httpx.AsyncClient) -> SourceAt:
+    tokens = access_tokens(settings)
+
+    def source_at(instant: datetime) -> Source:
+        clock = SimulatedClock(instant)
+        budget = RequestBudget(per_minute=requests_per_minute(settings), clock=clock, state_file=None)
+        address = f"{source_address(settings)}/at/{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return Source(_client(settings, address, http, tokens, budget, clock), clock)
+
+    return source_at
+
+
+def _live(settings: Settings, http: httpx.AsyncClient) -> SourceAt:
+    clock = MachineClock()
+    budget = RequestBudget(
+        per_minute=requests_per_minute(settings), clock=clock, state_file=settings.cache_folder / "request_budget"
+    )
+    client = _client(settings, source_address(settings), http, access_tokens(settings), budget, clock)
+    return lambda _: Source(client, clock)
+
+
+def _client(
+    settings: Settings,
+    address: str,
+    http: httpx.AsyncClient,
+    tokens: StoredAccessTokens,
+    budget: RequestBudget,
+    clock: Clock,
+) -> SchwabClient:
+    return SchwabClient(
+        base_url=address,
+        http=http,
+        tokens=tokens,
+        budget=budget,
+        clock=clock,
+        deadline_seconds=settings.schwab.deadline_seconds,
+        max_response_bytes=settings.schwab.max_response_mib << 20,
+        rng=random.Random(),  # noqa: S311 - jitter of waits, not a secret
+    )

@@ -1,0 +1,87 @@
+"""Runs started from the command line: the same jobs, in this process, against the environment's own instance.
+
+Sessions that Dagster has on record as materialised are not run again, except the latest: a first run goes through
+its whole history in one range, the next one only through what has come since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby
+
+import dagster as dg
+
+from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSETS, QUOTE_ASSETS
+from trade_analyst_pipeline.errors import RunFailedError
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One Dagster run: a job, or the assets picked from it, over sessions that follow one another."""
+
+    job: str
+    sessions: tuple[date, ...]
+    assets: tuple[str, ...]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags by which Dagster knows the range."""
+        return {RANGE_START: self.sessions[0].isoformat(), RANGE_END: self.sessions[-1].isoformat()}
+
+
+def plan_runs(
+    sessions: Sequence[date], materialized: set[date], *, assets: Sequence[str] | None, everything: bool
+) -> list[PlannedRun]:
+    """Chains of the sessions that lack them and of the latest, then quotes and the end of day of the latest.
+
+    `everything` runs all sessions again. `assets` limits the runs to those asset keys.
+    """
+    latest = sessions[-1]
+    wanted = [day for day in sessions if everything or day == latest or day not in materialized]
+    runs = [PlannedRun("history", tuple(days), CHAIN_ASSETS) for days in _stretches(wanted, sessions)]
+    runs.append(PlannedRun("snapshots", (latest,), QUOTE_ASSETS))
+    runs.append(PlannedRun("end_of_day", (latest,), END_OF_DAY_ASSETS))
+    if assets is None:
+        return runs
+    picked = [PlannedRun(run.job, run.sessions, tuple(key for key in run.assets if key in assets)) for run in runs]
+    return [run for run in picked if run.assets]
+
+
+def _stretches(wanted: Sequence[date], sessions: Sequence[date]) -> Iterator[list[date]]:
+    """The wanted sessions in stretches without a hole."""
+    place = {day: number for number, day in enumerate(sessions)}
+    for _, stretch in groupby(enumerate(wanted), key=lambda pair: place[pair[1]] - pair[0]):
+        yield [day for _, day in stretch]
+
+
+def materialized_sessions(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[date]:
+    """The sessions for which every one of the partitioned assets is on record."""
+    found = [instance.get_materialized_partitions(dg.AssetKey(key.split("/"))) for key in keys]
+    return {date.fromisoformat(key) for key in set.intersection(*found)}
+
+
+def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, run: PlannedRun) -> None:
+    """Run it in this process; raises RunFailedError with what each failed step said."""
+    result = definitions.resolve_job_def(run.job).execute_in_process(
+        instance=instance,
+        tags=run.tags,
+        run_config=_QUIET,
+        asset_selection=[dg.AssetKey(key.split("/")) for key in run.assets],
+        raise_on_error=False,
+    )
+    if not result.success:
+        failures = [_failure(event) for event in result.filter_events(lambda event: event.is_step_failure)]
+        message = f"Dagster run {result.run_id} of job {run.job} failed:\n" + "\n".join(failures)
+        raise RunFailedError(message)
+
+
+def _failure(event: dg.DagsterEvent) -> str:
+    data = event.step_failure_data
+    cause = data.error.cause if data.error and data.error.cause else data.error
+    said = data.user_failure_data.description if data.user_failure_data else None
+    return f"{event.step_key}: {said or (cause.message.strip() if cause else event.message)}"

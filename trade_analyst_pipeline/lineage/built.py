@@ -1,0 +1,67 @@
+"""What became of a table, a session or a series when it was brought up to date; and how sources are named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from typing import Literal
+
+from trade_analyst_pipeline.storage.tables import Manifest
+
+Status = Literal["built", "unchanged", "empty", "failed"]
+
+
+def code_version() -> str:
+    """The version of the code that makes partitions, as recorded in them."""
+    return version("trade-analyst")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What became of one table and session.
+
+    `built` and `unchanged` have data in the table; `empty` has no archived record; `failed` keeps its last good data,
+    for the reason in `detail`. `rule_counts` holds every rule with the rows that broke it, `seen` what the wire showed
+    besides (sentinels, unknown fields and the like), `problems` the responses that were unusable as a whole.
+    """
+
+    name: str
+    session_date: date
+    status: Status
+    rows: int = 0
+    quarantined: int = 0
+    content_hash: str = ""
+    detail: str = ""
+    rule_counts: Mapping[str, int] = field(default_factory=dict)
+    seen: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BuiltSeries:
+    """What became of a metric kept by the year: rows and sessions it holds now, and which years were written."""
+
+    name: str
+    rows: int
+    sessions: int
+    last_session: date | None
+    written_years: tuple[int, ...]
+
+
+def reference(manifest: Manifest) -> str:
+    """A partition and its content, as a metric's manifest names what it was made from."""
+    return f"{manifest.stage}/{manifest.name}/{manifest.partition}@{manifest.content_hash}"
+
+
+def combined_reference(manifests: Sequence[Manifest]) -> str:
+    """A whole table and its content, in one short text."""
+    digest = hashlib.sha256("\n".join(map(reference, manifests)).encode()).hexdigest()
+    return f"{len(manifests)} partitions@{digest}"
+
+
+def is_made_from(present: Manifest | None, sources: Sequence[str]) -> bool:
+    """Whether a partition was made by this code version from just these sources."""
+    return present is not None and present.source_captures == tuple(sources) and present.code_version == code_version()

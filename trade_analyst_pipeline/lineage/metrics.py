@@ -1,0 +1,205 @@
+"""Tables to metrics: compute what has changed, commit.
+
+A metric is brought up to date when a table partition it was made from has another content hash, or the code another
+version. Per-snapshot metrics are kept by the session; series by the year, with `session_date` as a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+
+import polars as pl
+
+from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.lineage.built import (
+    Built,
+    BuiltSeries,
+    code_version,
+    combined_reference,
+    is_made_from,
+    reference,
+)
+from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStore
+
+CHUNK_SESSIONS = 40
+
+
+def build_put_call_ratio(store: TableStore, sessions: Sequence[date], *, created_time: datetime) -> Iterator[Built]:
+    """Bring `metrics/put_call_ratio` up to date with `tables/options` of each session, yielding results in order."""
+    for chunk in _batched(sessions, CHUNK_SESSIONS):
+        tables = {day: store.manifest("tables", "options", day) for day in chunk}
+        present = {day: store.manifest("metrics", "put_call_ratio", day) for day in chunk}
+        stale = [day for day in chunk if (made := tables[day]) and not is_made_from(present[day], [reference(made)])]
+        fences = {day: store.take_fence("metrics", "put_call_ratio", day) for day in stale}
+        ratios = _put_call_ratios(store, stale)
+        for day in chunk:
+            made, held = tables[day], present[day]
+            if made is None:
+                yield Built("put_call_ratio", day, "empty", detail="tables/options holds nothing of this session")
+            elif day in ratios:
+                yield _write_ratios(store, day, fences[day], ratios[day], made, created_time)
+            elif held is not None:
+                yield Built("put_call_ratio", day, "unchanged", held.row_count, content_hash=held.content_hash)
+
+
+def _put_call_ratios(store: TableStore, days: Sequence[date]) -> dict[date, pl.DataFrame]:
+    if not days:
+        return {}
+    scan = store.scan("tables", "options", partitions=days, schema=DATASETS["options"].schema)
+    ratios = put_call_ratio.put_call_ratio(scan.select(put_call_ratio.INPUT_COLUMNS).collect())
+    parts = ratios.partition_by("session_date", as_dict=True)
+    return {day: parts.get((day,), put_call_ratio.SCHEMA.empty()) for day in days}
+
+
+def _write_ratios(
+    store: TableStore, day: date, fence: int, ratios: pl.DataFrame, made: Manifest, created_time: datetime
+) -> Built:
+    schema = put_call_ratio.SCHEMA
+    manifest = _write_metric(store, ratios, schema, day, fence, [reference(made)], created_time)
+    return Built(schema.name, day, "built", manifest.row_count, content_hash=manifest.content_hash)
+
+
+def refresh_iv_history(store: TableStore, *, created_time: datetime) -> BuiltSeries:
+    """Bring `metrics/iv_history` up to date with `tables/options`, computing only sessions that have changed."""
+    schema = iv_history.SCHEMA
+    wanted = {manifest.partition: reference(manifest) for manifest in store.manifests("tables", "options")}
+    held = {
+        source
+        for manifest in store.manifests("metrics", schema.name)
+        if manifest.code_version == code_version()
+        for source in manifest.source_captures
+    }
+    stale = [day for day, source in wanted.items() if source not in held]
+    if not stale:
+        return _series(store, schema, ())
+    fences = _take_fences(store, schema, _years(stale))
+    kept = store.scan("metrics", schema.name, schema=schema).filter(~pl.col("session_date").is_in(stale))
+    computed = [_iv_history_of(store, chunk) for chunk in _batched(stale, CHUNK_SESSIONS)]
+    sources = {year: [source for day, source in wanted.items() if day.year == year] for year in fences}
+    return _write_years(store, pl.concat([kept.collect(), *computed]), schema, fences, sources, created_time)
+
+
+def _iv_history_of(store: TableStore, days: Sequence[date]) -> pl.DataFrame:
+    scan = store.scan("tables", "options", partitions=days, schema=DATASETS["options"].schema)
+    return iv_history.iv_history(scan.select(iv_history.INPUT_COLUMNS).collect())
+
+
+def refresh_iv_rank(store: TableStore, *, created_time: datetime) -> BuiltSeries:
+    """Bring `metrics/iv_rank` up to date with `metrics/iv_history`."""
+    history = store.manifests("metrics", iv_history.SCHEMA.name)
+    return _refresh_whole(
+        store,
+        iv_rank.SCHEMA,
+        history,
+        lambda: iv_rank.iv_rank(store.scan("metrics", "iv_history", schema=iv_history.SCHEMA).collect()),
+        created_time,
+    )
+
+
+def refresh_put_call_ratio_daily(store: TableStore, *, created_time: datetime) -> BuiltSeries:
+    """Bring `metrics/put_call_ratio_daily` up to date with `metrics/put_call_ratio`."""
+    schema = put_call_ratio.SCHEMA
+    wanted = pl.col("scope").is_in(["underlying", put_call_ratio.UNIVERSE])
+    return _refresh_whole(
+        store,
+        put_call_ratio.DAILY_SCHEMA,
+        store.manifests("metrics", schema.name),
+        lambda: put_call_ratio.put_call_ratio_daily(
+            store.scan("metrics", schema.name, schema=schema).filter(wanted).collect()
+        ),
+        created_time,
+    )
+
+
+def refresh_realized_volatility(store: TableStore, *, created_time: datetime) -> BuiltSeries:
+    """Bring `metrics/realized_volatility` up to date with the daily bars of `tables/ohlc`."""
+    scan = store.scan("tables", "ohlc", schema=DATASETS["ohlc"].schema)
+    return _refresh_whole(
+        store,
+        realized_volatility.SCHEMA,
+        store.manifests("tables", "ohlc"),
+        lambda: realized_volatility.realized_volatility(scan.filter(pl.col("frequency") == "daily").collect()),
+        created_time,
+    )
+
+
+def _refresh_whole(
+    store: TableStore,
+    schema: TableSchema,
+    made_from: Sequence[Manifest],
+    compute: Callable[[], pl.DataFrame],
+    created_time: datetime,
+) -> BuiltSeries:
+    """Compute a series metric from all of its source, unless every year was made from the source as it stands."""
+    source = [combined_reference(made_from)]
+    present = store.manifests("metrics", schema.name)
+    if not made_from or (present and all(is_made_from(manifest, source) for manifest in present)):
+        return _series(store, schema, ())
+    fences = _take_fences(store, schema, _years(manifest.partition for manifest in made_from))
+    return _write_years(store, compute(), schema, fences, dict.fromkeys(fences, source), created_time)
+
+
+def _take_fences(store: TableStore, schema: TableSchema, years: Iterable[int]) -> dict[int, int]:
+    return {year: store.take_fence("metrics", schema.name, year) for year in years}
+
+
+def _write_years(
+    store: TableStore,
+    frame: pl.DataFrame,
+    schema: TableSchema,
+    fences: Mapping[int, int],
+    sources: Mapping[int, Sequence[str]],
+    created_time: datetime,
+) -> BuiltSeries:
+    for year, fence in fences.items():
+        rows = frame.filter(pl.col("session_date").dt.year() == year)
+        _write_metric(store, rows, schema, year, fence, sources[year], created_time)
+    return _series(store, schema, tuple(fences))
+
+
+def _series(store: TableStore, schema: TableSchema, written_years: tuple[int, ...]) -> BuiltSeries:
+    dates = store.scan("metrics", schema.name, schema=schema).select("session_date").collect()["session_date"]
+    last = dates.max()
+    return BuiltSeries(
+        schema.name, len(dates), dates.n_unique(), last if isinstance(last, date) else None, written_years
+    )
+
+
+def _write_metric(
+    store: TableStore,
+    frame: pl.DataFrame,
+    schema: TableSchema,
+    partition: Partition,
+    fence: int,
+    sources: Sequence[str],
+    created_time: datetime,
+) -> Manifest:
+    return store.write(
+        "metrics",
+        frame,
+        schema=schema,
+        partition=partition,
+        fence=fence,
+        source_captures=sources,
+        code_version=code_version(),
+        created_time=created_time,
+    )
+
+
+def _batched(days: Sequence[date], size: int) -> Iterator[list[date]]:
+    return (list(days[start : start + size]) for start in range(0, len(days), size))
+
+
+def _years(partitions: Iterable[Partition]) -> list[int]:
+    return sorted({partition if isinstance(partition, int) else partition.year for partition in partitions})
+
+
+SERIES: tuple[Callable[..., BuiltSeries], ...] = (
+    refresh_iv_history,
+    refresh_iv_rank,
+    refresh_put_call_ratio_daily,
+    refresh_realized_volatility,
+)

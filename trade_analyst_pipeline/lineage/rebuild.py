@@ -1,0 +1,27 @@
+"""Tables and metrics made anew from the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime
+from pathlib import Path
+
+from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
+from trade_analyst_pipeline.lineage.metrics import SERIES, build_put_call_ratio
+from trade_analyst_pipeline.lineage.tables import build_tables
+from trade_analyst_pipeline.storage.archive import Archive
+from trade_analyst_pipeline.storage.tables import TableStore
+
+
+def rebuild(
+    data_folder: Path, *, datasets: Sequence[str], sessions: Sequence[date] | None, workers: int, created_time: datetime
+) -> Iterator[Built | BuiltSeries]:
+    """Make tables of the archived sessions (or of those given) anew, then every metric; yields results as they come."""
+    store, archive = TableStore(data_folder), Archive(data_folder / "raw")
+    for name in datasets:
+        days = [day for day in archive.sessions(name) if sessions is None or day in set(sessions)]
+        yield from build_tables(data_folder, name, days, workers=workers, created_time=created_time, again=True)
+    days = [day for day in store.partitions("tables", "options") if isinstance(day, date)]
+    yield from build_put_call_ratio(store, days, created_time=created_time)
+    for refresh in SERIES:
+        yield refresh(store, created_time=created_time)
