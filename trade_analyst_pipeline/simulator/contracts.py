@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from trade_analyst_pipeline.market.sessions import LATE_CLOSE_DELAY, option_product
 from trade_analyst_pipeline.simulator.instruments import Instrument
-from trade_analyst_pipeline.simulator.listing import Expiration, expirations, strikes
+from trade_analyst_pipeline.simulator.listing import Expiration, expirations
 from trade_analyst_pipeline.simulator.market import Moment, expiry_seconds, vendor_expiry_seconds
 from trade_analyst_pipeline.simulator.noise import Floats, Keys, bells, number_of, uniform, uniforms
 from trade_analyst_pipeline.simulator.paths import YEAR_SECONDS, calendar
@@ -59,7 +59,7 @@ class Board:
 
     moment: Moment
     selection: Selection
-    keys: Keys
+    luck: _Luck
     series: NDArray[np.int64]
     strikes: Floats
     years: Floats
@@ -88,8 +88,8 @@ class Board:
 def everything_listed(market: Market, moment: Moment) -> Selection:
     """All contracts listed on the moment's day."""
     listed = expirations(moment.instrument, moment.day)
-    path = market.path(moment.instrument.symbol)
-    return Selection(listed, tuple(strikes(path, item, moment.day) for item in listed))
+    symbol = moment.instrument.symbol
+    return Selection(listed, tuple(market.strikes(symbol, item, moment.day) for item in listed))
 
 
 @dataclass(frozen=True)
@@ -166,14 +166,15 @@ def evaluate(market: Market, moment: Moment, selection: Selection) -> Board:
         rate=moment.rate,
     )
     hours = product_hours(moment)
-    quotes = _quotes(moment, hours, keys, value)
+    luck = _luck(market.seed, moment, hours, keys)
+    quotes = _quotes(moment, hours, luck, value)
     is_expired = shape.years <= _SHORTEST
-    activity = _activity(market, earlier, hours, keys, _Reference(selection, counts, strike, earlier_shape))
-    trades = _trades(moment, hours, keys, _Prices(value, vendor.delta, previous_value, quotes), activity.volume)
+    activity = _activity(market, earlier, hours, luck, _Reference(selection, counts, strike, earlier_shape))
+    trades = _trades(moment, hours, luck, _Prices(value, vendor.delta, previous_value, quotes), activity.volume)
     return Board(
         moment=moment,
         selection=selection,
-        keys=keys,
+        luck=luck,
         series=series,
         strikes=strike,
         years=shape.years,
@@ -189,7 +190,7 @@ def evaluate(market: Market, moment: Moment, selection: Selection) -> Board:
         quote_seconds=quotes.seconds,
         volatility=np.broadcast_to(100.0 * shape.deviations / np.sqrt(vendor_years), value.shape),
         greeks=vendor,
-        is_modelled=_is_modelled(keys, hours, quotes, value - np.maximum(intrinsic, 0.0), intrinsic, is_expired),
+        is_modelled=_is_modelled(luck.model, hours, quotes, value - np.maximum(intrinsic, 0.0), intrinsic, is_expired),
         volume=activity.volume,
         open_interest=activity.open_interest,
         last=trades.last,
@@ -216,6 +217,32 @@ def _keys(seed: int, selection: Selection, counts: list[int], strike: Floats) ->
     return (np.repeat(series, counts) ^ (thousandths * np.uint64(0x9E3779B97F4A7C15))) ^ _SIDES
 
 
+@dataclass(frozen=True)
+class _Luck:
+    """Everything hashed about the contracts, numbers in (0, 1): by minute, by session, and for good."""
+
+    mood: Floats
+    size: Floats
+    delay: Floats
+    trade: Floats
+    traded: Floats
+    change: Floats
+    held: Floats
+    wreck: Floats
+    model: Floats
+    stale: Floats
+    age: Floats
+    hour: Floats
+    peak: Floats
+    floor: Floats
+
+
+def _luck(seed: int, moment: Moment, hours: Hours, keys: Keys) -> _Luck:
+    minute = uniforms(keys ^ np.uint64(int(hours.now // 60.0)), 4)
+    session = uniforms(keys ^ np.uint64(number_of(seed, calendar().days[moment.index])), 2)
+    return _Luck(*minute, *session, *uniforms(keys, 8))
+
+
 # -- quotes ------------------------------------------------------------------------------------------------------
 
 
@@ -234,27 +261,25 @@ class _Quotes:
 _SPREAD = {"stock": 0.013, "etf": 0.006, "index": 0.028}
 
 
-def _quotes(moment: Moment, hours: Hours, keys: Keys, value: Floats) -> _Quotes:
+def _quotes(moment: Moment, hours: Hours, luck: _Luck, value: Floats) -> _Quotes:
     tick = _ticks(moment.instrument, value)
-    minute = keys ^ np.uint64(int(hours.now // 60.0))
     opening = 1.0 + 3.0 * math.exp(-(hours.now - hours.opened) / 600.0)
-    mood = opening * (0.75 + 0.5 * uniforms(minute, 1))
+    mood = opening * (0.75 + 0.5 * luck.mood)
     half = 0.5 * (0.4 * tick / 100.0 + _SPREAD[moment.instrument.kind] * np.sqrt(value) + 0.002 * value) * mood
     bid = np.maximum(np.floor((value - half) * 100.0 / tick), 0.0).astype(np.int64) * tick
     ask = np.ceil(np.maximum((value + half) * 100.0 / tick, 1.0)).astype(np.int64) * tick
-    sizes = uniforms(minute, 2)
+    sizes = luck.size
     deep = 1.0 + 40.0 * np.exp(-value)
     bid_size = 1 + (deep * sizes / (1.05 - sizes)).astype(np.int64)
     ask_size = 1 + (deep * (1.0 - sizes) / (0.05 + sizes)).astype(np.int64)
-    seconds = hours.now - 2.5 * uniforms(minute, 3) * (1.0 + 10.0 * (value < 0.1))
-    shown_bid, shown_ask = (bid, ask) if hours.is_live else _wrecked(keys, value, tick)
+    seconds = hours.now - 2.5 * luck.delay * (1.0 + 10.0 * (value < 0.1))
+    shown_bid, shown_ask = (bid, ask) if hours.is_live else _wrecked(luck.wreck, value, tick)
     if not hours.is_live:
-        seconds = _last_close(moment, hours) - 60.0 * uniforms(keys, 3)
+        seconds = _last_close(moment, hours) - 60.0 * luck.delay
     return _Quotes(shown_bid, shown_ask, bid, ask, tick, np.where(shown_bid > 0, bid_size, 0), ask_size, seconds)
 
 
-def _wrecked(keys: Keys, value: Floats, tick: Cents) -> tuple[Cents, Cents]:
-    luck = uniforms(keys, 4)
+def _wrecked(luck: Floats, value: Floats, tick: Cents) -> tuple[Cents, Cents]:
     bid = np.where(luck < 0.6, 0.0, np.floor(value * 45.0 / tick)).astype(np.int64) * tick
     ask = np.ceil((value * 160.0 + 50.0 * (0.5 + luck)) / tick).astype(np.int64) * tick
     return bid, ask
@@ -274,7 +299,7 @@ def _ticks(instrument: Instrument, value: Floats) -> Cents:
 
 
 def _is_modelled(
-    keys: Keys,
+    luck: Floats,
     hours: Hours,
     quotes: _Quotes,
     time_value: Floats,
@@ -282,8 +307,8 @@ def _is_modelled(
     is_expired: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     if not hours.is_live:
-        return np.zeros(keys.shape, dtype=np.bool_)
-    no_bid = (quotes.bid == 0) & (uniforms(keys, 5) < 0.5)
+        return np.zeros(luck.shape, dtype=np.bool_)
+    no_bid = (quotes.bid == 0) & (luck < 0.5)
     no_time_value = (intrinsic > 0.0) & (time_value < 0.005)
     return np.asarray(~(no_bid | no_time_value | is_expired))
 
@@ -307,20 +332,19 @@ class _Activity:
     open_interest: Cents
 
 
-def _activity(market: Market, earlier: Moment, hours: Hours, keys: Keys, reference: _Reference) -> _Activity:
+def _activity(market: Market, earlier: Moment, hours: Hours, luck: _Luck, reference: _Reference) -> _Activity:
     instrument, shape = earlier.instrument, reference.shape
     day = calendar().days[earlier.index]
     width = np.maximum(np.sqrt(shape.variance), 0.008)
     distance = np.log(reference.strikes / shape.forwards) / width
     centre = np.array([[0.3], [-0.45]])
-    session = keys ^ np.uint64(number_of(market.seed, day))
     traded, held = _shares(instrument, day, reference)
     density = _STRIKE_SHARE[instrument.kind] / width
     sides = _sides(market.seed, instrument.symbol, day)
     contracts = instrument.daily_contracts * _day_level(market.seed, instrument.symbol, day) * traded * density
-    noise = np.exp(0.9 * np.clip(bells(session, 6), -3.5, 3.5))
+    noise = np.exp(0.9 * np.clip(bells(luck.traded), -3.5, 3.5))
     whole_day = np.floor(sides * contracts * np.exp(-np.abs(distance - centre) / 0.75) * noise)
-    standing = np.exp(1.0 * np.clip(bells(keys, 7), -3.0, 3.0) + 0.08 * np.clip(bells(session, 8), -3.0, 3.0))
+    standing = np.exp(1.0 * np.clip(bells(luck.held), -3.0, 3.0) + 0.08 * np.clip(bells(luck.change), -3.0, 3.0))
     interest = 9.0 * instrument.daily_contracts * held * density * standing
     return _Activity(
         volume=np.floor(whole_day * _part_traded(hours.part)).astype(np.int64),
@@ -398,10 +422,9 @@ class _Trades:
     low: Cents
 
 
-def _trades(moment: Moment, hours: Hours, keys: Keys, prices: _Prices, volume: Cents) -> _Trades:
+def _trades(moment: Moment, hours: Hours, chance: _Luck, prices: _Prices, volume: Cents) -> _Trades:
     quotes, tick = prices.quotes, prices.quotes.tick
-    minute = keys ^ np.uint64(int(hours.now // 60.0))
-    luck, stale = uniforms(minute, 9), uniforms(keys, 10)
+    luck, stale = chance.trade, chance.stale
     traded = volume > 0
     fresh = quotes.live_bid + np.rint(luck * (quotes.live_ask - quotes.live_bid) / tick).astype(np.int64) * tick
     old = np.rint(prices.previous_value * 100.0 * (0.6 + 0.8 * stale) / tick).astype(np.int64) * tick
@@ -409,7 +432,7 @@ def _trades(moment: Moment, hours: Hours, keys: Keys, prices: _Prices, volume: C
     last = np.where(ever, np.maximum(np.where(traded, fresh, old), tick), 0)
     elapsed = hours.now - hours.opened
     gap = np.minimum(-np.log(luck) * elapsed / (1.0 + volume), 0.98 * elapsed)
-    seconds = np.where(traded, hours.now - gap, _older_trades(moment, keys))
+    seconds = np.where(traded, hours.now - gap, _older_trades(moment, chance))
     up, down = moment.high - moment.spot, moment.spot - moment.low
     reach_up = np.where(prices.delta > 0.0, prices.delta * up, -prices.delta * down)
     reach_down = np.where(prices.delta > 0.0, prices.delta * down, -prices.delta * up)
@@ -426,11 +449,11 @@ def _trades(moment: Moment, hours: Hours, keys: Keys, prices: _Prices, volume: C
     )
 
 
-def _older_trades(moment: Moment, keys: Keys) -> Floats:
+def _older_trades(moment: Moment, chance: _Luck) -> Floats:
     table = calendar()
     closes = np.array([table.closes[max(moment.index - back, 0)] for back in range(1, 13)])
-    back = (uniforms(keys, 11) * 12.0).astype(np.int64)
-    return np.asarray(closes[back] - 20000.0 * uniforms(keys, 12))
+    back = (chance.age * 12.0).astype(np.int64)
+    return np.asarray(closes[back] - 20000.0 * chance.hour)
 
 
 # -- the truth as a table ----------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class Moment:
 
     `index` is the session shown (today's, or the last one on a day without), `minute` the minutes of it gone by,
     `phase` where the instant stands against the stock market's hours. `spot` includes extended-hours trades,
-    `regular_last` does not; `high`, `low`, `volume` are of the session so far.
+    `regular_last` does not; `high` and `low` are of the session so far.
     """
 
     instrument: Instrument
@@ -69,7 +69,6 @@ class Moment:
     opened: float
     high: float
     low: float
-    volume: int
     previous_close: float
     surface: Surface
     rate: float
@@ -82,6 +81,7 @@ class Market:
         self.seed = seed
         self._paths: dict[str, DailyPath] = {}
         self._intraday: dict[str, Intraday] = {}
+        self._strikes = lru_cache(maxsize=8192)(self._make_strikes)
         self._moment = lru_cache(maxsize=512)(self._make_moment)
 
     def instrument(self, symbol: str) -> Instrument:
@@ -112,9 +112,13 @@ class Market:
         """The expirations listed on the instant's New York date, that date's own included."""
         return expirations(INSTRUMENTS[symbol], instant.astimezone(NEW_YORK).date())
 
-    def strikes(self, symbol: str, instant: datetime, expiration: Expiration) -> Floats:
-        """The strikes listed for one of them."""
-        return strikes(self.path(symbol), expiration, instant.astimezone(NEW_YORK).date())
+    def strikes(self, symbol: str, expiration: Expiration, day: date) -> Floats:
+        """The strikes listed for an expiration on a New York date."""
+        return self._strikes(symbol, expiration, day)
+
+    def volume(self, moment: Moment) -> int:
+        """Shares traded in the regular session up to a moment."""
+        return self.intraday(moment.instrument.symbol).volume_until(moment.index, moment.minute)
 
     # -- truth, for tests ------------------------------------------------------------------------------------------
 
@@ -226,6 +230,9 @@ class Market:
         day = table.days[index - 1] if index else EPOCH
         return replace(moment, seconds=seconds, day=day, spot=spot, surface=surface)
 
+    def _make_strikes(self, symbol: str, expiration: Expiration, day: date) -> Floats:
+        return strikes(self.path(symbol), expiration, day)
+
     def _make_moment(self, symbol: str, seconds: float) -> Moment:
         instrument, table = INSTRUMENTS[symbol], calendar()
         day = datetime.fromtimestamp(seconds, NEW_YORK).date()
@@ -250,7 +257,6 @@ class Market:
             opened=float(path.opens[index]) if phase != "pre" else 0.0,
             high=high,
             low=low,
-            volume=intraday.volume_until(index, minute),
             previous_close=float(path.previous_closes[index]),
             surface=self._surface(path, index, minute / table.minutes(index)),
             rate=rate(self.seed, index),

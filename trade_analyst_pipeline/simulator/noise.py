@@ -7,6 +7,7 @@ size of one quote at one instant, is a hash of its key, so that asking for less 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +29,23 @@ def generator(*labels: object) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(number_of(*labels)))
 
 
-def uniforms(keys: Keys, salt: int) -> Floats:
-    """One number in (0, 1) per key; another salt gives independent numbers for the same keys."""
-    mixed = keys ^ np.uint64(salt * 0x9E3779B97F4A7C15 & _MASK)
+@lru_cache(maxsize=32)
+def _salts(count: int, dimensions: int) -> Keys:
+    salts = np.array([(row + 1) * 0x9E3779B97F4A7C15 & _MASK for row in range(count)], dtype=np.uint64)
+    return salts.reshape((count,) + (1,) * dimensions)
+
+
+def uniforms(keys: Keys, count: int) -> Floats:
+    """`count` independent numbers in (0, 1) per key, along a new first axis."""
+    mixed = keys ^ _salts(count, keys.ndim)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed = mixed ^ (mixed >> np.uint64(31))
     return np.asarray(((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53, dtype=np.float64)
 
 
-def bells(keys: Keys, salt: int) -> Floats:
-    """One number per key from a logistic law of mean 0 and standard deviation 1."""
-    shares = uniforms(keys, salt)
+def bells(shares: Floats) -> Floats:
+    """Numbers in (0, 1) spread out to a logistic law of mean 0 and standard deviation 1."""
     return np.asarray(np.log(shares / (1.0 - shares)) * 0.5513288954217921, dtype=np.float64)
 
 

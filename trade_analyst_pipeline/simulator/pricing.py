@@ -26,10 +26,12 @@ def upper_tail(distances: Floats) -> Floats:
     return np.asarray(0.5 * tails.reshape(distances.shape), dtype=np.float64)
 
 
-def normal_cdf(values: Floats) -> Floats:
-    """P(Z <= x)."""
+def normal_tails(values: Floats) -> tuple[Floats, Floats]:
+    """P(Z <= x) and P(Z > x), each with the relative precision of its own tail."""
     tails = upper_tail(np.abs(values))
-    return np.where(values > 0.0, 1.0 - tails, tails)
+    rest = 1.0 - tails
+    is_above = values > 0.0
+    return np.where(is_above, rest, tails), np.where(is_above, tails, rest)
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,10 @@ def black(forwards: Floats, strikes: Floats, deviations: Floats, discounts: Floa
 
     The in-the-money side comes from the other one by parity, so that both keep their precision.
     """
-    x = np.log(forwards / strikes) / deviations
-    d1 = x + 0.5 * deviations
-    cdf = normal_cdf(np.concatenate((d1, d1 - deviations)))
-    n1, n2 = np.split(cdf, 2)
+    d1 = np.log(forwards / strikes) / deviations + 0.5 * deviations
+    (n1, n2), (m1, m2) = normal_tails(np.stack((d1, d1 - deviations)))
     gap = forwards - strikes
     call_is_out = gap <= 0.0
-    tails = upper_tail(np.concatenate((np.maximum(d1, 0.0), np.maximum(d1 - deviations, 0.0))))
-    t1, t2 = np.split(tails, 2)
-    m1 = np.where(d1 > 0.0, t1, 1.0 - n1)
-    m2 = np.where(d1 > deviations, t2, 1.0 - n2)
     call = np.maximum(np.where(call_is_out, forwards * n1 - strikes * n2, 0.0), 0.0)
     put = np.maximum(np.where(call_is_out, 0.0, strikes * m2 - forwards * m1), 0.0)
     undiscounted = np.stack((np.where(call_is_out, call, put + gap), np.where(call_is_out, call - gap, put)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.simulator.answers import Answer, json_answer
+from trade_analyst_pipeline.simulator.contracts import evaluate
 from trade_analyst_pipeline.simulator.faults import too_big_answer
 from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS
 from trade_analyst_pipeline.simulator.wire_chains import (
@@ -133,9 +134,11 @@ def _chains(market: Market, instant: datetime, params: Params) -> Answer | dict[
     if query.symbol not in INSTRUMENTS:
         return _not_found()
     moment = market.moment(query.symbol, instant)
-    if estimated_bytes(select(market, moment, query), len(query.sides)) > GATEWAY_LIMIT:
+    selection = select(market, moment, query)
+    if estimated_bytes(selection, len(query.sides)) > GATEWAY_LIMIT:
         return too_big_answer()
-    return chain_body(market, moment, query, _underlying(market, moment) if query.with_underlying else None)
+    board = evaluate(market, moment, selection) if selection.size else None
+    return chain_body(board, moment, query, _underlying(market, moment) if query.with_underlying else None)
 
 
 def _chain_query(instant: datetime, params: Params) -> ChainQuery:
@@ -224,7 +227,7 @@ def _underlying(market: Market, moment: Moment) -> dict[str, Any]:
         "highPrice": moment.high,
         "lowPrice": moment.low,
         "openPrice": moment.opened,
-        "totalVolume": moment.volume,
+        "totalVolume": market.volume(moment),
         "exchangeName": "IND" if instrument.is_index else {"Q": "NASDAQ", "N": "NYS"}.get(instrument.exchange, "PAC"),
         "fiftyTwoWeekHigh": reach.high,
         "fiftyTwoWeekLow": reach.low,

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
-from itertools import repeat
+from itertools import compress, repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from trade_analyst_pipeline.market.option_symbols import format_option_symbol
 from trade_analyst_pipeline.market.sessions import NEW_YORK, previous_session
-from trade_analyst_pipeline.simulator.contracts import Board, Selection, evaluate
-from trade_analyst_pipeline.simulator.listing import Expiration, expirations, option_root, strikes
-from trade_analyst_pipeline.simulator.noise import Floats, uniforms
+from trade_analyst_pipeline.simulator.contracts import Board, Selection
+from trade_analyst_pipeline.simulator.listing import Expiration, expirations, option_root
+from trade_analyst_pipeline.simulator.noise import Floats
 from trade_analyst_pipeline.simulator.paths import midnight
 
 if TYPE_CHECKING:
@@ -91,7 +91,13 @@ class Contract(msgspec.Struct, gc=False):
     mini: bool
 
 
-ChainMap = dict[str, dict[str, list[Contract]]]
+class Alone(msgspec.Struct, array_like=True, gc=False):
+    """A list of one contract, without the cost of a list."""
+
+    contract: Contract
+
+
+ChainMap = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -115,9 +121,8 @@ class ChainQuery:
 
 def select(market: Market, moment: Moment, query: ChainQuery) -> Selection:
     """The contracts a query means, by expiration."""
-    path = market.path(query.symbol)
     chosen = [item for item in expirations(moment.instrument, moment.day) if _is_wanted(item, query)]
-    rows = [_narrowed(strikes(path, item, moment.day), moment.spot, query) for item in chosen]
+    rows = [_narrowed(market.strikes(query.symbol, item, moment.day), moment.spot, query) for item in chosen]
     pairs = [(item, row) for item, row in zip(chosen, rows, strict=True) if len(row)]
     return Selection(tuple(item for item, _ in pairs), tuple(row for _, row in pairs))
 
@@ -148,12 +153,13 @@ def _narrowed(row: Floats, spot: float, query: ChainQuery) -> Floats:
     return row
 
 
-def chain_body(market: Market, moment: Moment, query: ChainQuery, underlying: dict[str, Any] | None) -> dict[str, Any]:
-    """The whole answer, ready to encode."""
-    selection = select(market, moment, query)
-    maps = chain_maps(evaluate(market, moment, selection), query) if selection.size else ({}, {})
+def chain_body(
+    board: Board | None, moment: Moment, query: ChainQuery, underlying: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The whole answer, ready to encode; a board of None means that nothing was selected."""
+    maps = chain_maps(board, query) if board is not None else ({}, {})
     instrument = moment.instrument
-    count = sum(len(found) for chain in maps for row in chain.values() for found in row.values())
+    count = sum(_count(row) for chain in maps for row in chain.values())
     return {
         "symbol": query.symbol,
         "status": "SUCCESS" if count else "FAILED",
@@ -174,6 +180,10 @@ def chain_body(market: Market, moment: Moment, query: ChainQuery, underlying: di
         "callExpDateMap": maps[0],
         "putExpDateMap": maps[1],
     }
+
+
+def _count(row: dict[str, Any]) -> int:
+    return sum(1 if isinstance(found, Alone) else len(found) for found in row.values())
 
 
 def chain_maps(board: Board, query: ChainQuery) -> tuple[ChainMap, ChainMap]:
@@ -297,26 +307,39 @@ def _model_columns(board: Board, decimals: int) -> dict[str, NDArray[Any]]:
 def _year_range(board: Board, last: Floats, close: Floats) -> tuple[Floats, Floats]:
     top = np.maximum(np.maximum(last, board.high / 100.0), close)
     floor = np.where(board.low > 0, np.minimum(last, board.low / 100.0), last)
-    high = np.round(top * (1.0 + 1.5 * uniforms(board.keys, 13)), 2)
-    low = np.maximum(np.round(floor * (0.3 + 0.6 * uniforms(board.keys, 14)), 2), 0.01)
+    high = np.round(top * (1.0 + 1.5 * board.luck.peak), 2)
+    low = np.maximum(np.round(floor * (0.3 + 0.6 * board.luck.floor), 2), 0.01)
     traded = board.last > 0
     return np.where(traded, high, 0.0), np.where(traded, np.minimum(low, floor), 0.0)
 
 
 def _side_map(board: Board, columns: Columns, labels: list[_Labels], side: Side, query: ChainQuery) -> ChainMap:
     row = 0 if side == "CALL" else 1
-    contracts = _contracts(board, columns, labels, row)
+    rows = list(map(Alone, _contracts(board, columns, labels, row)))
     keep = _kept(columns["intrinsicValue"][row], query.moneyness)
     chain: ChainMap = {}
     start = 0
     for item, strikes_of in zip(board.selection.expirations, board.selection.strikes, strict=True):
         stop = start + len(strikes_of)
-        into = chain.setdefault(_series_fields(item, board.moment.day).map_key, {})
-        for place in range(start, stop):
-            if keep[place]:
-                into.setdefault(labels[place].strike, []).append(contracts[place])
+        keys = [label.strike for label in labels[start:stop]]
+        found = dict(zip(keys, rows[start:stop], strict=True))
+        if keep is not None:
+            found = dict(compress(found.items(), keep[start:stop]))
         start = stop
-    return _in_strike_order({key: found for key, found in chain.items() if found}, board.selection)
+        map_key = _series_fields(item, board.moment.day).map_key
+        if map_key in chain:
+            chain[map_key] = _merged(chain[map_key], found)
+        elif found:
+            chain[map_key] = found
+    return chain
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Contracts of two settlements on one date: both under a strike they share, strikes ascending."""
+    merged: dict[str, Any] = {}
+    for key in sorted({**first, **second}, key=float):
+        merged[key] = [row[key].contract for row in (first, second) if key in row]
+    return merged
 
 
 def _contracts(board: Board, columns: Columns, labels: list[_Labels], row: int) -> list[Contract]:
@@ -347,20 +370,10 @@ def _series_columns(board: Board) -> dict[str, list[Any]]:
     return {name: [each[number] for number in place] for name, each in values.items()}
 
 
-def _kept(intrinsic: list[float], moneyness: str) -> list[bool]:
+def _kept(intrinsic: list[float], moneyness: str) -> list[bool] | None:
     if moneyness == "ITM":
         return [value > 0.0 for value in intrinsic]
-    if moneyness == "OTM":
-        return [value <= 0.0 for value in intrinsic]
-    return [True] * len(intrinsic)
-
-
-def _in_strike_order(chain: ChainMap, selection: Selection) -> ChainMap:
-    """Where AM and PM settled contracts share a date, their strikes have to be merged."""
-    dates = [item.expiration_date for item in selection.expirations]
-    if len(set(dates)) == len(dates):
-        return chain
-    return {key: dict(sorted(row.items(), key=lambda pair: float(pair[0]))) for key, row in chain.items()}
+    return [value <= 0.0 for value in intrinsic] if moneyness == "OTM" else None
 
 
 def _fixed_fields(moment: Moment, row: int) -> dict[str, Any]:

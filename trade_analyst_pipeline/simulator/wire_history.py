@@ -191,7 +191,7 @@ def _month(day: date) -> date:
 def _daily_candle(market: Market, moment: Moment, symbol: str, index: int) -> Candle:
     stamp = _central_midnight(calendar().days[index])
     if index == moment.index:
-        return _candle(moment.opened, moment.high, moment.low, moment.regular_last, moment.volume, stamp)
+        return _candle(moment.opened, moment.high, moment.low, moment.regular_last, market.volume(moment), stamp)
     path = market.path(symbol)
     high, low = market.intraday(symbol).range_until(index, calendar().minutes(index))
     return _candle(float(path.opens[index]), high, low, float(path.closes[index]), int(path.volumes[index]), stamp)

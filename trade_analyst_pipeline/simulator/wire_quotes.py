@@ -17,7 +17,7 @@ import numpy as np
 from trade_analyst_pipeline.market.option_symbols import OptionSymbol, parse_option_symbol
 from trade_analyst_pipeline.simulator.contracts import Board, Selection, evaluate
 from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS, Instrument
-from trade_analyst_pipeline.simulator.listing import Expiration, expirations, option_root, strikes, third_friday
+from trade_analyst_pipeline.simulator.listing import Expiration, expirations, option_root, third_friday
 from trade_analyst_pipeline.simulator.noise import number_of, uniform
 from trade_analyst_pipeline.simulator.paths import calendar, dividend_schedule, midnight
 from trade_analyst_pipeline.simulator.wire_chains import board_fields
@@ -234,7 +234,7 @@ def _share_quote(market: Market, moment: Moment, touch: _Touch) -> Entry:
         "postMarketPercentChange": post[1],
         "quoteTime": quoted,
         "securityStatus": "Closed" if moment.phase == "closed" else "Normal",
-        "totalVolume": moment.volume,
+        "totalVolume": market.volume(moment),
         "tradeTime": quoted - int(900 * touch.luck),
     }
 
@@ -291,7 +291,7 @@ def _index_entry(market: Market, moment: Moment) -> Entry:
             "netPercentChange": change[1],
             "openPrice": moment.opened,
             "securityStatus": "Normal" if moment.phase == "open" else "Closed",
-            "totalVolume": moment.volume,
+            "totalVolume": market.volume(moment),
             "tradeTime": _milliseconds(min(moment.seconds, traded)),
         },
         "reference": {"description": moment.instrument.description, "exchange": "0", "exchangeName": "Index"},
@@ -361,7 +361,7 @@ def _future_entry(market: Market, moment: Moment) -> Entry:
             "settleTime": _milliseconds(midnight(moment.day)),
             "tick": 0.25,
             "tickAmount": 12.5,
-            "totalVolume": moment.volume,
+            "totalVolume": market.volume(moment),
             "tradeTime": quoted,
         },
         "reference": {
@@ -462,7 +462,7 @@ def _listed(market: Market, instant: datetime, parsed: OptionSymbol) -> tuple[Mo
         moment = market.moment(instrument.symbol, instant)
         for item in expirations(instrument, moment.day):
             if (item.root, item.expiration_date) == (parsed.root, parsed.expiration_date) and np.any(
-                np.abs(strikes(market.path(instrument.symbol), item, moment.day) - parsed.strike) < 0.0005
+                np.abs(market.strikes(instrument.symbol, item, moment.day) - parsed.strike) < 0.0005
             ):
                 return moment, item
     return None

@@ -255,12 +255,12 @@ def _mover(market: Market, instant: datetime, item: Instrument) -> dict[str, Any
         change, share = moment.spot, 1.0
     return {
         "description": item.description.upper(),
-        "volume": moment.volume,
+        "volume": market.volume(moment),
         "lastPrice": moment.spot,
         "netChange": change,
         "marketShare": 0.0,
         "totalVolume": 0,
-        "trades": moment.volume // 90,
+        "trades": market.volume(moment) // 90,
         "netPercentChange": share,
         "symbol": item.symbol,
     }
