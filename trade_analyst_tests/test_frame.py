@@ -13,10 +13,6 @@ import pytest
 import yaml
 from dagster import DagsterInstance
 
-from trade_analyst_pipeline.cli.dagster_instance import choose_instance
-from trade_analyst_pipeline.errors import SettingsError
-from trade_analyst_pipeline.settings import Settings
-
 WORKFLOW = Path(".github/workflows/ci.yml")
 PINNED_ACTION = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)*$")
 
@@ -58,25 +54,6 @@ def test_instance_is_bounded_and_private(instance: DagsterInstance) -> None:
     retention = instance.get_settings("retention")
     assert retention["schedule"]["purge_after_days"] == 30
     assert set(retention["sensor"]["purge_after_days"]) == {"skipped", "started", "success", "failure"}
-
-
-def test_two_environments_have_two_instances(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choosing the instance sets both variables, to a folder under the environment's own data."""
-    (tmp_path / "dagster.yaml").write_bytes((repository / "dagster.yaml").read_bytes())
-    monkeypatch.chdir(tmp_path)
-    for name in ("DAGSTER_HOME", "DAGSTER_INSTANCE_DIR"):
-        monkeypatch.setenv(name, "elsewhere")
-    for environment in ("simulate", "live"):
-        settings = Settings(environment=environment, universe={"symbols": ["SPY"]})
-        assert choose_instance(settings) == tmp_path / "data" / environment / ".dagster"
-        assert os.environ["DAGSTER_INSTANCE_DIR"] == str(tmp_path / "data" / environment / ".dagster")
-        assert os.environ["DAGSTER_HOME"] == str(tmp_path)
-
-
-def test_instance_needs_the_project_folder() -> None:
-    """In a folder without dagster.yaml the instance is refused rather than made from defaults."""
-    with pytest.raises(SettingsError, match=r"no dagster\.yaml\. Start the command in the project folder"):
-        choose_instance(Settings(universe={"symbols": ["SPY"]}))
 
 
 def test_workspace_and_project_name_the_same_location(repository: Path) -> None:

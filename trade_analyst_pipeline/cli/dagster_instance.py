@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import redirect_stdout
+from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
 from trade_analyst_pipeline.errors import SettingsError
@@ -24,4 +27,17 @@ def choose_instance(settings: Settings) -> Path:
     folder = (settings.data_folder / ".dagster").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(DAGSTER_HOME=str(home), DAGSTER_INSTANCE_DIR=str(folder))
+    _bring_up_to_date(folder)
     return folder
+
+
+def _bring_up_to_date(folder: Path) -> None:
+    """Make or migrate the instance's databases once per release of Dagster, before several processes open them."""
+    stamp, release = folder / "dagster-release", version("dagster")
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == release:
+        return
+    from dagster import DagsterInstance
+
+    with redirect_stdout(StringIO()), DagsterInstance.get() as instance:
+        instance.upgrade()
+    stamp.write_text(release, encoding="utf-8")

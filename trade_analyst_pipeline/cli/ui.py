@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,16 +33,28 @@ def ui(
         )
 
 
-def _source(settings: Settings) -> AbstractContextManager[Any]:
+@contextmanager
+def _source(settings: Settings) -> Iterator[None]:
+    """The simulator on its settled port for as long as it is needed; nothing for a live source."""
     if settings.environment != "simulate":
-        return nullcontext()
+        yield
+        return
+    from trade_analyst_pipeline.cli.simulator import free_port_needed
     from trade_analyst_pipeline.simulator.server import SimulatorServer
 
-    return SimulatorServer(
+    port = settings.simulator.port
+    server = SimulatorServer(
         seed=settings.simulator.seed,
-        port=settings.simulator.port,
+        port=port,
         ca_file=settings.cache_folder / "simulator-ca.pem",
+        redirect_uris=settings.schwab.redirect_allowlist,
     )
+    with free_port_needed(port):
+        server.start()
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 def run_until_stopped(program: list[str]) -> int:

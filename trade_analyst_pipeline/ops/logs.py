@@ -1,6 +1,6 @@
 """Log format and redaction: one record is one line, and no secret is in it.
 
-Commands call `configure_logging` once; `dagster.yaml` names `json_formatter`. Whoever holds a secret calls
+Commands call `configure_logging` once, Dagster's code location `protect_records`. Whoever holds a secret calls
 `register_secret` as soon as it is known. What a line says is decided where it is written.
 """
 
@@ -139,11 +139,7 @@ def _formatter(render: Processor) -> logging.Formatter:
 
 
 def json_formatter() -> logging.Formatter:
-    """A formatter that writes each record as one line of JSON without secrets.
-
-    `dagster.yaml` names it, so making one also protects what Dagster itself keeps of a record.
-    """
-    protect_records()
+    """A formatter that writes each record as one line of JSON without secrets, for a handler set up elsewhere."""
     return _formatter(bounded_line)
 
 

@@ -1,0 +1,38 @@
+"""`trade-analyst simulator` listens, says where, and ends when interrupted."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "from trade_analyst_pipeline.cli.main import main; main()", "simulator"]
+
+
+@pytest.mark.usefixtures("project")
+def test_simulator_serves_until_interrupted(tmp_path: Path) -> None:
+    """It says its address, seed and CA file in one line, writes that file, and Ctrl-C ends it."""
+    command = [*COMMAND, "--port", "0", "--seed", "7", "--ca-file", "ca.pem"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        line = running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        running.wait(20)
+    assert line.startswith("simulator ready at https://127.0.0.1:")
+    assert line.endswith("(seed 7, trust ca.pem)\n")
+    assert (tmp_path / "ca.pem").read_text().startswith("-----BEGIN CERTIFICATE-----")
+
+
+@pytest.mark.usefixtures("project")
+def test_taken_port_is_explained(run_command: Callable[..., Any]) -> None:
+    """When another program listens on the port, the message names it and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        outcome = run_command("simulator", "--port", str(port), "--ca-file", "ca.pem")
+    assert outcome.code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in outcome.err
+    assert "--port" in outcome.err

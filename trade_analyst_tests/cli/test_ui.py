@@ -1,0 +1,96 @@
+"""`trade-analyst ui` runs its programs until it is told to stop, and leaves none behind."""
+
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trade_analyst_pipeline.cli import ui
+
+PROGRAM = """
+import sys
+from trade_analyst_pipeline.cli.ui import run_until_stopped
+sys.exit(run_until_stopped([sys.executable, "-c", {child!r}]))
+"""
+
+
+def test_exit_code_of_the_program_is_passed_on() -> None:
+    """A program that ends by itself ends the command with its exit code."""
+    assert ui.run_until_stopped([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_the_command_stops_the_program(stop: signal.Signals) -> None:
+    """Ctrl-C and an ordinary kill end the program too, and the command ends well."""
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    running = subprocess.Popen([sys.executable, "-c", PROGRAM.format(child=child)], stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    program = int(running.stdout.readline())
+    running.send_signal(stop)
+    assert running.wait(20) == 0
+    running.stdout.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(program, 0)
+
+
+def test_simulator_answers_while_the_page_is_served(
+    project: Path, run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The simulator listens on the settled port, trusted by the CA file in the cache, only while Dagster runs."""
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.setenv("DAGSTER_INSTANCE_DIR", "")
+    monkeypatch.setattr(
+        "trade_analyst_pipeline.simulator.server.SimulatorServer.start", _start_on_free_port(seen := [])
+    )
+    statuses: list[int] = []
+
+    def ask_simulator(program: list[str]) -> int:
+        assert program[-3:] == ["127.0.0.1", "--port", "3000"]
+        context = ssl.create_default_context(cafile=str(project / ".cache/simulate/simulator-ca.pem"))
+        try:
+            urllib.request.urlopen(f"{seen[0].base_url}/marketdata/v1/quotes?symbols=SPY", context=context)  # noqa: S310  our own loopback address
+        except urllib.error.HTTPError as refused:
+            statuses.append(refused.code)
+            refused.close()
+        return 0
+
+    monkeypatch.setattr(ui, "run_until_stopped", ask_simulator)
+    assert run_command("ui").code == 0
+    assert statuses == [400]  # no Authorization header: the real answer of the source to that
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{seen[0].base_url}/")  # noqa: S310  likewise
+
+
+def _start_on_free_port(seen: list[Any]) -> Callable[[Any], None]:
+    from trade_analyst_pipeline.simulator.server import SimulatorServer
+
+    start = SimulatorServer.start
+
+    def start_on_free_port(server: SimulatorServer) -> None:
+        server._wanted_port = 0
+        seen.append(server)
+        start(server)
+
+    return start_on_free_port
+
+
+@pytest.mark.usefixtures("project")
+def test_live_environment_starts_no_simulator(run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a live source only Dagster is started."""
+    for name, value in {"TRADE_ANALYST_ENVIRONMENT": "live", "DAGSTER_HOME": "", "DAGSTER_INSTANCE_DIR": ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("trade_analyst_pipeline.simulator.server.SimulatorServer.start", _refuse)
+    monkeypatch.setattr(ui, "run_until_stopped", lambda _program: 0)
+    assert run_command("ui", "--port", "3999").code == 0
+
+
+def _refuse(_server: Any) -> None:
+    message = "a simulator was started"
+    raise AssertionError(message)
