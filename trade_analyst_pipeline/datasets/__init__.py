@@ -32,6 +32,5 @@ class Dataset:
 
 
 DATASETS: Final[dict[str, Dataset]] = {
-    dataset.name: dataset
-    for dataset in (Dataset(options.NAME, options.SCHEMA, options.normalize, options.requests),)
+    dataset.name: dataset for dataset in (Dataset(options.NAME, options.SCHEMA, options.normalize, options.requests),)
 }

@@ -33,9 +33,9 @@ from trade_analyst_pipeline.market.wire_json import (
     convert_rows,
     decode_strict,
     entries,
-    fields,
     parse_tolerant,
     row_type,
+    wire_fields,
 )
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 
@@ -44,53 +44,49 @@ PATH: Final = "/chains"
 
 CONTRACT: Final = RowShape(
     "contract",
-    (
-        *fields("text", "symbol:option_symbol putCall:option_type", required=True),
-        *fields("number", "strikePrice:strike", required=True),
-        *fields("day", "expirationDate:expiration", required=True),
-        *fields("number", "bid:bid ask:ask last:last mark:mark openPrice:open highPrice:high lowPrice:low"),
-        *fields("number", "closePrice:previous_close high52Week:high_52_week low52Week:low_52_week"),
-        *fields("number", "netChange:net_change percentChange:net_change_pct markChange:mark_change"),
-        *fields("number", "markPercentChange:mark_change_pct intrinsicValue:intrinsic_value"),
-        *fields("number", "extrinsicValue:extrinsic_value timeValue:time_value multiplier:multiplier"),
-        *fields("whole", "bidSize:bid_size askSize:ask_size lastSize:last_size totalVolume:volume"),
-        *fields("whole", "openInterest:open_interest daysToExpiration:days_to_expiration"),
-        *fields("instant", "quoteTimeInLong:quote_time tradeTimeInLong:trade_time lastTradingDay:last_trading_date"),
-        *fields("model", "volatility:vendor_implied_volatility theoreticalVolatility:vendor_theoretical_volatility"),
-        *fields("model", "delta:vendor_delta gamma:vendor_gamma theta:vendor_theta vega:vendor_vega rho:vendor_rho"),
-        *fields("model", "theoreticalOptionValue:vendor_theoretical_value"),
-        *fields("text", "optionRoot:option_root settlementType:settlement_type expirationType:expiration_type"),
-        *fields("text", "exerciseType:exercise_type deliverableNote:deliverable_note description:description"),
-        *fields("text", "exchangeName:exchange_name bidAskSize:bid_ask_size"),
-        *fields("flag", "inTheMoney:is_in_the_money nonStandard:is_non_standard mini:is_mini"),
-        *fields("flag", "pennyPilot:is_penny_pilot"),
-        *fields("raw", "optionDeliverablesList:deliverables"),
+    wire_fields(
+        "putCall:option_type:text! symbol:option_symbol:text! description:description:text",
+        "exchangeName:exchange_name:text bid:bid:number ask:ask:number last:last:number mark:mark:number",
+        "bidSize:bid_size:whole askSize:ask_size:whole bidAskSize:bid_ask_size:raw lastSize:last_size:whole",
+        "highPrice:high:number lowPrice:low:number openPrice:open:number closePrice:previous_close:number",
+        "totalVolume:volume:whole tradeTimeInLong:trade_time:instant quoteTimeInLong:quote_time:instant",
+        "netChange:net_change:number volatility:vendor_implied_volatility:model delta:vendor_delta:model",
+        "gamma:vendor_gamma:model theta:vendor_theta:model vega:vendor_vega:model rho:vendor_rho:model",
+        "openInterest:open_interest:whole timeValue:time_value:number",
+        "theoreticalOptionValue:vendor_theoretical_value:model",
+        "theoreticalVolatility:vendor_theoretical_volatility:model optionDeliverablesList:deliverables:raw",
+        "strikePrice:strike:number! expirationDate:expiration:day! daysToExpiration:days_to_expiration:whole",
+        "expirationType:expiration_type:text lastTradingDay:last_trading_date:instant multiplier:multiplier:number",
+        "settlementType:settlement_type:text deliverableNote:deliverable_note:text",
+        "percentChange:net_change_pct:number markChange:mark_change:number",
+        "markPercentChange:mark_change_pct:number intrinsicValue:intrinsic_value:number",
+        "extrinsicValue:extrinsic_value:number optionRoot:option_root:text exerciseType:exercise_type:text",
+        "high52Week:high_52_week:number low52Week:low_52_week:number nonStandard:is_non_standard:flag",
+        "pennyPilot:is_penny_pilot:flag inTheMoney:is_in_the_money:flag mini:is_mini:flag",
     ),
 )
 
 CHAIN: Final = RowShape(
     "chain",
-    (
-        *fields("text", "symbol:symbol", required=True),
-        *fields("text", "status:status strategy:strategy assetMainType:underlying_asset_type"),
-        *fields("text", "assetSubType:underlying_asset_sub_type"),
-        *fields("flag", "isChainTruncated:is_truncated isDelayed:is_delayed isIndex:is_index"),
-        *fields("whole", "numberOfContracts:announced_contracts"),
-        *fields("model", "underlyingPrice:underlying_price interestRate:interest_rate dividendYield:dividend_yield"),
-        *fields("raw", "interval:interval volatility:volatility daysToExpiration:days_to_expiration"),
+    wire_fields(
+        "symbol:symbol:text! status:status:text strategy:strategy:text interval:interval:raw",
+        "isDelayed:is_delayed:flag isIndex:is_index:flag interestRate:interest_rate:model",
+        "underlyingPrice:underlying_price:model volatility:volatility:raw daysToExpiration:days_to_expiration:raw",
+        "dividendYield:dividend_yield:model numberOfContracts:announced_contracts:whole",
+        "assetMainType:underlying_asset_type:text assetSubType:underlying_asset_sub_type:text",
+        "isChainTruncated:is_truncated:flag",
     ),
 )
 
 UNDERLYING: Final = RowShape(
     "underlying",
-    (
-        *fields("number", "bid:underlying_bid ask:underlying_ask last:underlying_last mark:underlying_mark"),
-        *fields("instant", "quoteTime:underlying_quote_time"),
-        *fields("raw", "symbol:symbol description:description exchangeName:exchange_name delayed:delayed"),
-        *fields("raw", "tradeTime:trade_time bidSize:bid_size askSize:ask_size totalVolume:volume change:change"),
-        *fields("raw", "percentChange:change_pct markChange:mark_change markPercentChange:mark_change_pct"),
-        *fields("raw", "close:close openPrice:open highPrice:high lowPrice:low"),
-        *fields("raw", "fiftyTwoWeekHigh:high_52_week fiftyTwoWeekLow:low_52_week"),
+    wire_fields(
+        "symbol:symbol:raw description:description:raw change:change:raw percentChange:change_pct:raw close:close:raw",
+        "quoteTime:underlying_quote_time:instant tradeTime:trade_time:raw bid:underlying_bid:number",
+        "ask:underlying_ask:number last:underlying_last:number mark:underlying_mark:number markChange:mark_change:raw",
+        "markPercentChange:mark_change_pct:raw bidSize:bid_size:raw askSize:ask_size:raw highPrice:high:raw",
+        "lowPrice:low:raw openPrice:open:raw totalVolume:volume:raw exchangeName:exchange_name:raw",
+        "fiftyTwoWeekHigh:high_52_week:raw fiftyTwoWeekLow:low_52_week:raw delayed:delayed:raw",
     ),
 )
 
@@ -201,8 +197,8 @@ class _Chain:
 class _Table:
     """Chain responses of one capture becoming one table."""
 
-    # Contracts are turned into columns of numbers in batches, so that a capture of full chains stays small in memory.
-    _BATCH = 1 << 15
+    # Contracts become columns of numbers in batches that fit a processor's cache; larger ones take a third longer.
+    _BATCH = 2048
 
     def __init__(self, session_date: date) -> None:
         self._session_date = session_date
@@ -228,9 +224,10 @@ class _Table:
         self._pieces.setdefault(symbol, []).append(piece_of(request.params))
         self._headers.append(_header(chain, response, self._session_date))
         self._heights.append(len(chain.contracts))
-        self._rows.extend(chain.contracts, chain.unknown)
-        if self._rows.height >= self._BATCH:
-            self._close_batch()
+        for start in range(0, len(chain.contracts), self._BATCH):
+            self._rows.extend(chain.contracts[start : start + self._BATCH], chain.unknown)
+            if self._rows.height >= self._BATCH:
+                self._close_batch()
 
     def normalized(self) -> Normalized:
         """The table of everything added."""
@@ -393,24 +390,14 @@ _HEADER_MODELS: Final = frozenset({"underlying_price", "interest_rate", "dividen
 
 def _derived(rows: RowColumns) -> list[pl.Series]:
     """Columns that need more than arithmetic, each reckoned once per distinct value."""
-    remembered: dict[tuple[Any, Any], tuple[int | None, int | None]] = {}
-    dates, instants = [], []
-    for stated in zip(rows.values("expiration"), rows.values("settlement_type"), strict=True):
-        if stated not in remembered:
-            remembered[stated] = _expiration(*stated)
-        day, microseconds = remembered[stated]
-        dates.append(day)
-        instants.append(microseconds)
-    texts: dict[bytes, str | None] = {}
-    deliverables = []
-    for raw in map(bytes, rows.values("deliverables")):
-        if raw not in texts:
-            texts[raw] = _deliverables_text(raw)
-        deliverables.append(texts[raw])
+    stated = list(zip(rows.values("expiration"), rows.values("settlement_type"), strict=True))
+    reckoned = {pair: _expiration(*pair) for pair in set(stated)}
+    listed = list(map(bytes, rows.values("deliverables")))
+    texts = {raw: _deliverables_text(raw) for raw in set(listed)}
     return [
-        pl.Series("expiration_date", dates, dtype=pl.Int32).cast(pl.Date),
-        pl.Series("expiration_time", instants, dtype=pl.Int64).cast(TIME),
-        pl.Series("deliverables", deliverables, dtype=pl.String),
+        pl.Series("expiration_date", [reckoned[pair][0] for pair in stated], dtype=pl.Int32).cast(pl.Date),
+        pl.Series("expiration_time", [reckoned[pair][1] for pair in stated], dtype=pl.Int64).cast(TIME),
+        pl.Series("deliverables", list(map(texts.__getitem__, listed)), dtype=pl.String),
     ]
 
 

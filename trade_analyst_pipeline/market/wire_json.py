@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 import polars as pl
@@ -70,10 +70,16 @@ class WireField:
     required: bool = False
 
 
-def fields(kind: Kind, names: str, *, required: bool = False) -> tuple[WireField, ...]:
-    """Fields of one kind from a list of `wire:column` names."""
-    pairs = (pair.partition(":") for pair in names.split())
-    return tuple(WireField(wire, column, kind, required) for wire, _, column in pairs)
+def wire_fields(*lines: str) -> tuple[WireField, ...]:
+    """Fields from texts of `wire:column:kind` separated by spaces; `!` after the kind means required.
+
+    The order is that of the wire: a strict decode is a third faster when members come as declared.
+    """
+    declared = (member.split(":") for line in lines for member in line.split())
+    return tuple(
+        WireField(wire, column, cast(Kind, kind.removesuffix("!")), kind.endswith("!"))
+        for wire, column, kind in declared
+    )
 
 
 @dataclass(frozen=True)
