@@ -74,3 +74,7 @@ def _fail(message: str) -> None:
 
     typer.echo(redact(message), err=True)
     sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()
