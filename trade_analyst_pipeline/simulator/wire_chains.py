@@ -1,94 +1,39 @@
-"""Option chains as the wire spells them: which contracts a query means, and every field of each.
+"""Option chains as the wire spells them: which contracts a query means, and the maps they stand in.
 
-Field names, order and arithmetic follow recorded answers: `mark` is the mid rounded half up, percentages are against
-the unrounded close, `intrinsicValue` is signed, `openPrice` is always 0, absent figures are 0 or -999.
+What one contract looks like is in `wire_contracts`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import date, datetime
-from functools import lru_cache
-from itertools import compress, repeat
+from datetime import date
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from trade_analyst_pipeline.market.option_symbols import format_option_symbol
-from trade_analyst_pipeline.market.sessions import NEW_YORK, previous_session
 from trade_analyst_pipeline.simulator.contracts import Board, Selection
-from trade_analyst_pipeline.simulator.listing import Expiration, expirations, option_root
+from trade_analyst_pipeline.simulator.listing import Expiration, expirations
 from trade_analyst_pipeline.simulator.noise import Floats
-from trade_analyst_pipeline.simulator.paths import midnight
+from trade_analyst_pipeline.simulator.wire_contracts import (
+    THEORETICAL_VOLATILITY,
+    Columns,
+    Contract,
+    Labels,
+    board_labels,
+    contracts_of,
+    series_texts,
+    wire_columns,
+)
 
 if TYPE_CHECKING:
     from trade_analyst_pipeline.simulator.market import Market, Moment
 
-MODEL_FAILS = -999.0
-THEORETICAL_VOLATILITY = 29.0
 BYTES_PER_CONTRACT = 1150
 
 Side = Literal["CALL", "PUT"]
-
-
-class Contract(msgspec.Struct, gc=False):
-    """One contract: the fields of the wire in the order of the wire."""
-
-    putCall: str  # noqa: N815  the names of the wire, here and below
-    symbol: str
-    description: str
-    exchangeName: str  # noqa: N815
-    bid: float
-    ask: float
-    last: float
-    mark: float
-    bidSize: int  # noqa: N815
-    askSize: int  # noqa: N815
-    bidAskSize: str  # noqa: N815
-    lastSize: int  # noqa: N815
-    highPrice: float  # noqa: N815
-    lowPrice: float  # noqa: N815
-    openPrice: float  # noqa: N815
-    closePrice: float  # noqa: N815
-    totalVolume: int  # noqa: N815
-    tradeTimeInLong: int  # noqa: N815
-    quoteTimeInLong: int  # noqa: N815
-    netChange: float  # noqa: N815
-    volatility: float
-    delta: float
-    gamma: float
-    theta: float
-    vega: float
-    rho: float
-    openInterest: int  # noqa: N815
-    timeValue: float  # noqa: N815
-    theoreticalOptionValue: float  # noqa: N815
-    theoreticalVolatility: float  # noqa: N815
-    optionDeliverablesList: msgspec.Raw  # noqa: N815
-    strikePrice: float  # noqa: N815
-    expirationDate: str  # noqa: N815
-    daysToExpiration: int  # noqa: N815
-    expirationType: str  # noqa: N815
-    lastTradingDay: int  # noqa: N815
-    multiplier: float
-    settlementType: str  # noqa: N815
-    deliverableNote: str  # noqa: N815
-    percentChange: float  # noqa: N815
-    markChange: float  # noqa: N815
-    markPercentChange: float  # noqa: N815
-    intrinsicValue: float  # noqa: N815
-    extrinsicValue: float  # noqa: N815
-    optionRoot: str  # noqa: N815
-    exerciseType: str  # noqa: N815
-    high52Week: float  # noqa: N815
-    low52Week: float  # noqa: N815
-    nonStandard: bool  # noqa: N815
-    pennyPilot: bool  # noqa: N815
-    inTheMoney: bool  # noqa: N815
-    mini: bool
 
 
 class Alone(msgspec.Struct, array_like=True, gc=False):
@@ -176,7 +121,7 @@ def chain_body(
         "assetMainType": "INDEX" if instrument.is_index else "EQUITY",
         "assetSubType": {"stock": "COE", "etf": "ETF"}.get(instrument.kind, ""),
         "isChainTruncated": False,
-        "underlying": underlying,
+        **({} if underlying is None and instrument.is_index else {"underlying": underlying}),
         "callExpDateMap": maps[0],
         "putExpDateMap": maps[1],
     }
@@ -188,137 +133,19 @@ def _count(row: dict[str, Any]) -> int:
 
 def chain_maps(board: Board, query: ChainQuery) -> tuple[ChainMap, ChainMap]:
     """Calls and puts by `YYYY-MM-DD:DTE` and strike, both ascending; a side not asked for is empty."""
-    columns, labels = _columns(board, 3), _board_labels(board)
+    columns, labels = wire_columns(board, 3), board_labels(board)
     return (
         _side_map(board, columns, labels, "CALL", query) if "CALL" in query.sides else {},
         _side_map(board, columns, labels, "PUT", query) if "PUT" in query.sides else {},
     )
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """The texts of one strike: its key in the map, symbols and descriptions of call and put."""
-
-    strike: str
-    symbols: tuple[str, str]
-    descriptions: tuple[str, str]
-
-
-@lru_cache(maxsize=65536)
-def _labels(root: str, expiration_date: date, strike: float) -> _Labels:
-    call = format_option_symbol(root, expiration_date, "C", strike)
-    text = f"{root} {expiration_date:%m/%d/%Y} {strike:.2f} "
-    return _Labels(str(float(strike)), (call, f"{call[:12]}P{call[13:]}"), (text + "C", text + "P"))
-
-
-def _board_labels(board: Board) -> list[_Labels]:
-    listed = board.selection.expirations
-    return [
-        _labels(listed[place].root, listed[place].expiration_date, strike)
-        for place, strike in zip(board.series.tolist(), board.strikes.tolist(), strict=True)
-    ]
-
-
-@dataclass(frozen=True)
-class _SeriesFields:
-    """What all contracts of an expiration share."""
-
-    map_key: str
-    expiration_text: str
-    days: int
-    last_trading_day: int
-
-
-@lru_cache(maxsize=8192)
-def _series_fields(item: Expiration, day: date) -> _SeriesFields:
-    when = item.expiration_date
-    close = datetime(when.year, when.month, when.day, 16, tzinfo=NEW_YORK)
-    hour = 20 if close.utcoffset() == datetime(2025, 7, 1, tzinfo=NEW_YORK).utcoffset() else 21
-    last_day = previous_session(when) if item.settlement == "A" else when
-    days = (when - day).days
-    return _SeriesFields(
-        map_key=f"{when.isoformat()}:{days}",
-        expiration_text=f"{when.isoformat()}T{hour}:00:00.000+00:00",
-        days=days,
-        last_trading_day=round((midnight(last_day) + 20 * 3600.0) * 1000.0),
-    )
-
-
-Columns = dict[str, list[list[Any]]]
-
-
-def _columns(board: Board, decimals: int) -> Columns:
-    """The numbers of the wire by field name, as two lists (calls, puts) each."""
-    close: Floats = np.maximum(np.round(board.previous_value, 4), 0.0001)
-    shown_close: Floats = np.round(close, 2)
-    mid = (board.bid + board.ask) / 200.0
-    mark = (board.bid + board.ask + 1) // 2 / 100.0
-    last, has_traded = board.last / 100.0, board.last > 0
-    intrinsic = np.round(board.intrinsic, 2)
-    net = np.where(has_traded, np.round(last - shown_close, 2), 0.0)
-    mark_change = mid - close
-    extremes = _year_range(board, last, shown_close)
-    numbers: dict[str, NDArray[Any]] = {
-        "bid": board.bid / 100.0,
-        "ask": board.ask / 100.0,
-        "last": last,
-        "mark": mark,
-        "bidSize": board.bid_size,
-        "askSize": board.ask_size,
-        "lastSize": board.last_size,
-        "highPrice": board.high / 100.0,
-        "lowPrice": board.low / 100.0,
-        "closePrice": shown_close,
-        "totalVolume": board.volume,
-        "tradeTimeInLong": np.floor(board.trade_seconds * 1000.0).astype(np.int64),
-        "quoteTimeInLong": np.floor(board.quote_seconds * 1000.0).astype(np.int64),
-        "netChange": net,
-        "openInterest": board.open_interest,
-        "timeValue": np.where(has_traded, np.round(last - np.maximum(intrinsic, 0.0), 2), 0.0),
-        "theoreticalOptionValue": np.round(board.value, decimals),
-        "percentChange": np.round(net / close * 100.0, 2),
-        "markChange": np.round(mark_change, 2),
-        "markPercentChange": np.round(mark_change / close * 100.0, 2),
-        "intrinsicValue": intrinsic,
-        "extrinsicValue": np.round(last - intrinsic, 2),
-        "high52Week": extremes[0],
-        "low52Week": extremes[1],
-        "inTheMoney": intrinsic > 0.0,
-        **_model_columns(board, decimals),
-    }
-    return {name: values.tolist() for name, values in numbers.items()}
-
-
-def _model_columns(board: Board, decimals: int) -> dict[str, NDArray[Any]]:
-    model = board.greeks
-    fields = {
-        "volatility": board.volatility,
-        "delta": model.delta,
-        "gamma": model.gamma,
-        "theta": model.theta,
-        "vega": model.vega,
-        "rho": model.rho,
-    }
-    return {
-        name: np.where(board.is_modelled, np.round(values, decimals), MODEL_FAILS) for name, values in fields.items()
-    }
-
-
-def _year_range(board: Board, last: Floats, close: Floats) -> tuple[Floats, Floats]:
-    top = np.maximum(np.maximum(last, board.high / 100.0), close)
-    floor = np.where(board.low > 0, np.minimum(last, board.low / 100.0), last)
-    high = np.round(top * (1.0 + 1.5 * board.luck.peak), 2)
-    low = np.maximum(np.round(floor * (0.3 + 0.6 * board.luck.floor), 2), 0.01)
-    traded = board.last > 0
-    return np.where(traded, high, 0.0), np.where(traded, np.minimum(low, floor), 0.0)
-
-
-def _side_map(board: Board, columns: Columns, labels: list[_Labels], side: Side, query: ChainQuery) -> ChainMap:
+def _side_map(board: Board, columns: Columns, labels: list[Labels], side: Side, query: ChainQuery) -> ChainMap:
     row = 0 if side == "CALL" else 1
-    rows = list(map(Alone, _contracts(board, columns, labels, row)))
+    rows = list(map(Alone, contracts_of(board, columns, labels, row)))
     keep = _kept(columns["intrinsicValue"][row], query.moneyness)
     chain: ChainMap = {}
-    start = 0
+    symbol, start = board.moment.instrument.symbol, 0
     for item, strikes_of in zip(board.selection.expirations, board.selection.strikes, strict=True):
         stop = start + len(strikes_of)
         keys = [label.strike for label in labels[start:stop]]
@@ -326,7 +153,7 @@ def _side_map(board: Board, columns: Columns, labels: list[_Labels], side: Side,
         if keep is not None:
             found = dict(compress(found.items(), keep[start:stop]))
         start = stop
-        map_key = _series_fields(item, board.moment.day).map_key
+        map_key = series_texts(symbol, item, board.moment.day).map_key
         if map_key in chain:
             chain[map_key] = _merged(chain[map_key], found)
         elif found:
@@ -342,57 +169,10 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _contracts(board: Board, columns: Columns, labels: list[_Labels], row: int) -> list[Contract]:
-    """The contracts of one side; every field is an iterable over them, in the order of the wire."""
-    fields = {name: values[row] for name, values in columns.items()}
-    shared = _fixed_fields(board.moment, row)
-    fields |= _series_columns(board)
-    fields["symbol"] = [label.symbols[row] for label in labels]
-    fields["description"] = [label.descriptions[row] for label in labels]
-    fields["strikePrice"] = board.strikes.tolist()
-    sizes = zip(fields["bidSize"], fields["askSize"], strict=True)
-    fields["bidAskSize"] = [f"{bid}X{ask}" for bid, ask in sizes]
-    in_order = [fields[name] if name in fields else repeat(shared[name]) for name in Contract.__struct_fields__]
-    return list(map(Contract, *in_order))
-
-
-def _series_columns(board: Board) -> dict[str, list[Any]]:
-    listed, place = board.selection.expirations, board.series.tolist()
-    shared = [_series_fields(item, board.moment.day) for item in listed]
-    values: dict[str, list[Any]] = {
-        "expirationDate": [fields.expiration_text for fields in shared],
-        "daysToExpiration": [fields.days for fields in shared],
-        "lastTradingDay": [fields.last_trading_day for fields in shared],
-        "expirationType": [item.kind for item in listed],
-        "settlementType": [item.settlement for item in listed],
-        "optionRoot": [item.root for item in listed],
-    }
-    return {name: [each[number] for number in place] for name, each in values.items()}
-
-
 def _kept(intrinsic: list[float], moneyness: str) -> list[bool] | None:
     if moneyness == "ITM":
         return [value > 0.0 for value in intrinsic]
     return [value <= 0.0 for value in intrinsic] if moneyness == "OTM" else None
-
-
-def _fixed_fields(moment: Moment, row: int) -> dict[str, Any]:
-    instrument = moment.instrument
-    deliverable = [{"symbol": instrument.symbol, "assetType": "STOCK", "deliverableUnits": 100.0}]
-    cash = f"100 {instrument.symbol}(Cash)"
-    return {
-        "putCall": "PUT" if row else "CALL",
-        "exchangeName": "OPR",
-        "openPrice": 0.0,
-        "theoreticalVolatility": THEORETICAL_VOLATILITY,
-        "optionDeliverablesList": msgspec.Raw(msgspec.json.encode(deliverable)),
-        "multiplier": 100.0,
-        "deliverableNote": cash if instrument.is_index else f"100 {option_root(instrument.symbol)}",
-        "exerciseType": "E" if instrument.is_index else "A",
-        "nonStandard": False,
-        "pennyPilot": instrument.is_penny_pilot,
-        "mini": False,
-    }
 
 
 def expiration_chain_body(moment: Moment) -> dict[str, Any]:
@@ -415,10 +195,3 @@ def expiration_chain_body(moment: Moment) -> dict[str, Any]:
 def estimated_bytes(selection: Selection, sides: int) -> int:
     """About how long the encoded chain will be."""
     return math.ceil(selection.size * sides * BYTES_PER_CONTRACT)
-
-
-def board_fields(board: Board, decimals: int, row: int) -> dict[str, Any]:
-    """The fields of the first contract of a board on one side (0 calls, 1 puts), model figures to `decimals`."""
-    item = board.selection.expirations[0]
-    fields = {name: values[row][0] for name, values in _columns(board, decimals).items()}
-    return fields | {"lastTradingDay": _series_fields(item, board.moment.day).last_trading_day}

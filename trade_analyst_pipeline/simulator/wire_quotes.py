@@ -20,7 +20,7 @@ from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS, Instrument
 from trade_analyst_pipeline.simulator.listing import Expiration, expirations, option_root, third_friday
 from trade_analyst_pipeline.simulator.noise import number_of, uniform
 from trade_analyst_pipeline.simulator.paths import calendar, dividend_schedule, midnight
-from trade_analyst_pipeline.simulator.wire_chains import board_fields
+from trade_analyst_pipeline.simulator.wire_contracts import board_fields, deliverable_note, last_trading_day
 
 if TYPE_CHECKING:
     from trade_analyst_pipeline.simulator.market import Market, Moment
@@ -450,7 +450,7 @@ def _option_entry(market: Market, instant: datetime, symbol: str) -> Entry | Non
     entry = _head(moment.instrument, "OPTION") | {"symbol": symbol, "ssid": _ssid(symbol)}
     return entry | {
         "quote": _option_quote(board, fields),
-        "reference": _option_reference(moment, item, parsed, fields),
+        "reference": _option_reference(moment, item, parsed),
     }
 
 
@@ -510,13 +510,12 @@ def _option_quote(board: Board, fields: dict[str, Any]) -> Entry:
     }
 
 
-def _option_reference(moment: Moment, item: Expiration, parsed: OptionSymbol, fields: dict[str, Any]) -> Entry:
+def _option_reference(moment: Moment, item: Expiration, parsed: OptionSymbol) -> Entry:
     instrument, when = moment.instrument, parsed.expiration_date
-    root = option_root(instrument.symbol)
     return {
         "contractType": parsed.option_type,
         "daysToExpiration": (when - moment.day).days,
-        "deliverables": f"100 {instrument.symbol}(Cash)" if instrument.is_index else f"100 {root}",
+        "deliverables": deliverable_note(instrument),
         "description": f"{parsed.root} {when:%m/%d/%Y} {parsed.strike:.2f} {parsed.option_type}",
         "exchange": "O",
         "exchangeName": "OPR",
@@ -526,7 +525,7 @@ def _option_reference(moment: Moment, item: Expiration, parsed: OptionSymbol, fi
         "expirationType": item.kind,
         "expirationYear": when.year,
         "isPennyPilot": instrument.is_penny_pilot,
-        "lastTradingDay": fields["lastTradingDay"],
+        "lastTradingDay": last_trading_day(item),
         "multiplier": 100.0,
         "settlementType": item.settlement,
         "strikePrice": parsed.strike,
