@@ -48,15 +48,19 @@ def expirations(instrument: Instrument, day: date) -> tuple[Expiration, ...]:
 @lru_cache(maxsize=4096)
 def _expirations(symbol: str, listing: str, day: date) -> tuple[Expiration, ...]:
     root = option_root(symbol)
+    if listing != "daily":
+        return tuple(Expiration(when, root, "P", kind) for when, kind in _dates(listing, day))
+    found = [Expiration(when, f"{root}W", "P", kind) for when, kind in _dates(listing, day)]
+    found += [Expiration(when, root, "A", kind) for when, kind in _dates(listing, day) if kind == "S"]
+    return tuple(sorted(found, key=lambda item: (item.expiration_date, item.settlement)))
+
+
+@lru_cache(maxsize=1024)
+def _dates(listing: str, day: date) -> tuple[tuple[date, ExpirationType], ...]:
     kinds: dict[date, ExpirationType] = dict.fromkeys(_short_dates(listing, day), "W")
     kinds.update(_period_ends(day) if listing != "weekly" else {})
-    monthlies = [when for when in _monthlies(listing, day) if day <= when <= CALENDAR_END]
-    kinds.update(dict.fromkeys(monthlies, "S"))
-    found = [Expiration(when, root, "P", kind) for when, kind in kinds.items()]
-    if listing == "daily":
-        found = [Expiration(item.expiration_date, f"{root}W", "P", item.kind) for item in found]
-        found += [Expiration(when, root, "A", "S") for when in monthlies]
-    return tuple(sorted(found, key=lambda item: (item.expiration_date, item.settlement)))
+    kinds.update(dict.fromkeys((when for when in _monthlies(listing, day) if day <= when <= CALENDAR_END), "S"))
+    return tuple(sorted(kinds.items()))
 
 
 def option_root(symbol: str) -> str:

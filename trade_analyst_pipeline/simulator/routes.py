@@ -24,7 +24,7 @@ from trade_analyst_pipeline.simulator.wire_chains import (
     select,
 )
 from trade_analyst_pipeline.simulator.wire_history import HistoryQueryError, history_body, parse_history_query
-from trade_analyst_pipeline.simulator.wire_quotes import QUOTE_BLOCKS, quote_entry, quotes_body, year_range
+from trade_analyst_pipeline.simulator.wire_quotes import QUOTE_BLOCKS, quote_entry, quotes_body
 from trade_analyst_pipeline.simulator.wire_reference import (
     MARKETS,
     MOVER_FREQUENCIES,
@@ -38,6 +38,7 @@ from trade_analyst_pipeline.simulator.wire_reference import (
     markets_body,
     movers_body,
 )
+from trade_analyst_pipeline.simulator.wire_shares import year_range
 
 if TYPE_CHECKING:
     from trade_analyst_pipeline.simulator.market import Market, Moment

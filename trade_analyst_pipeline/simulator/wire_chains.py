@@ -102,9 +102,8 @@ def chain_body(
     board: Board | None, moment: Moment, query: ChainQuery, underlying: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The whole answer, ready to encode; a board of None means that nothing was selected."""
-    maps = chain_maps(board, query) if board is not None else ({}, {})
+    maps, count = chain_maps(board, query) if board is not None else (({}, {}), 0)
     instrument = moment.instrument
-    count = sum(_count(row) for chain in maps for row in chain.values())
     return {
         "symbol": query.symbol,
         "status": "SUCCESS" if count else "FAILED",
@@ -127,25 +126,25 @@ def chain_body(
     }
 
 
-def _count(row: dict[str, Any]) -> int:
-    return sum(1 if isinstance(found, Alone) else len(found) for found in row.values())
+def chain_maps(board: Board, query: ChainQuery) -> tuple[tuple[ChainMap, ChainMap], int]:
+    """Calls and puts by `YYYY-MM-DD:DTE` and strike, both ascending, and how many there are in all.
 
-
-def chain_maps(board: Board, query: ChainQuery) -> tuple[ChainMap, ChainMap]:
-    """Calls and puts by `YYYY-MM-DD:DTE` and strike, both ascending; a side not asked for is empty."""
+    A side that was not asked for is empty.
+    """
     columns, labels = wire_columns(board, 3), board_labels(board)
-    return (
-        _side_map(board, columns, labels, "CALL", query) if "CALL" in query.sides else {},
-        _side_map(board, columns, labels, "PUT", query) if "PUT" in query.sides else {},
-    )
+    sides: tuple[Side, Side] = ("CALL", "PUT")
+    calls, puts = (_side_map(board, columns, labels, side, query) if side in query.sides else ({}, 0) for side in sides)
+    return (calls[0], puts[0]), calls[1] + puts[1]
 
 
-def _side_map(board: Board, columns: Columns, labels: list[Labels], side: Side, query: ChainQuery) -> ChainMap:
+def _side_map(
+    board: Board, columns: Columns, labels: list[Labels], side: Side, query: ChainQuery
+) -> tuple[ChainMap, int]:
     row = 0 if side == "CALL" else 1
     rows = list(map(Alone, contracts_of(board, columns, labels, row)))
     keep = _kept(columns["intrinsicValue"][row], query.moneyness)
     chain: ChainMap = {}
-    symbol, start = board.moment.instrument.symbol, 0
+    symbol, start, count = board.moment.instrument.symbol, 0, 0
     for item, strikes_of in zip(board.selection.expirations, board.selection.strikes, strict=True):
         stop = start + len(strikes_of)
         keys = [label.strike for label in labels[start:stop]]
@@ -153,12 +152,13 @@ def _side_map(board: Board, columns: Columns, labels: list[Labels], side: Side, 
         if keep is not None:
             found = dict(compress(found.items(), keep[start:stop]))
         start = stop
+        count += len(found)
         map_key = series_texts(symbol, item, board.moment.day).map_key
         if map_key in chain:
             chain[map_key] = _merged(chain[map_key], found)
         elif found:
             chain[map_key] = found
-    return chain
+    return chain, count
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -186,7 +186,7 @@ Columns = dict[str, list[list[Any]]]
 def wire_columns(board: Board, decimals: int) -> Columns:
     """The numbers of the wire by field name, as two lists (calls, puts) each; model figures to `decimals`."""
     cents = _as_dollars(board)
-    last, has_traded = cents["last"], board.last > 0
+    last, has_traded = cents["last"], board.trades.last > 0
     close: Floats = np.maximum(np.round(board.previous_value, 4), 0.0001)
     shown_close: Floats = np.round(close, 2)
     intrinsic: Floats = np.round(board.intrinsic, 2)
@@ -204,13 +204,13 @@ def wire_columns(board: Board, decimals: int) -> Columns:
         **_year_range(board, last, shown_close),
     }
     whole = {
-        "bidSize": board.bid_size,
-        "askSize": board.ask_size,
-        "lastSize": board.last_size,
-        "totalVolume": board.volume,
-        "openInterest": board.open_interest,
-        "tradeTimeInLong": np.floor(board.trade_seconds * 1000.0).astype(np.int64),
-        "quoteTimeInLong": np.floor(board.quote_seconds * 1000.0).astype(np.int64),
+        "bidSize": board.quotes.bid_size,
+        "askSize": board.quotes.ask_size,
+        "lastSize": board.trades.size,
+        "totalVolume": board.activity.volume,
+        "openInterest": board.activity.open_interest,
+        "tradeTimeInLong": np.floor(board.trades.seconds * 1000.0).astype(np.int64),
+        "quoteTimeInLong": np.floor(board.quotes.seconds * 1000.0).astype(np.int64),
     }
     parts = (cents, _rounded(rounded, 2), _model_columns(board, decimals), whole, {"inTheMoney": intrinsic > 0.0})
     return {name: values.tolist() for part in parts for name, values in part.items()}
@@ -223,12 +223,12 @@ def _rounded(columns: dict[str, NDArray[Any]], decimals: int) -> dict[str, NDArr
 
 def _as_dollars(board: Board) -> dict[str, NDArray[Any]]:
     cents = {
-        "bid": board.bid,
-        "ask": board.ask,
-        "last": board.last,
-        "highPrice": board.high,
-        "lowPrice": board.low,
-        "mark": (board.bid + board.ask + 1) // 2,
+        "bid": board.quotes.bid,
+        "ask": board.quotes.ask,
+        "last": board.trades.last,
+        "highPrice": board.trades.high,
+        "lowPrice": board.trades.low,
+        "mark": (board.quotes.bid + board.quotes.ask + 1) // 2,
     }
     return dict(zip(cents, np.stack(list(cents.values())) / 100.0, strict=True))
 
@@ -248,10 +248,10 @@ def _model_columns(board: Board, decimals: int) -> dict[str, NDArray[Any]]:
 
 
 def _year_range(board: Board, last: Floats, close: Floats) -> dict[str, NDArray[Any]]:
-    top = np.maximum(np.maximum(last, board.high / 100.0), close)
-    floor = np.where(board.low > 0, np.minimum(last, board.low / 100.0), last)
+    top = np.maximum(np.maximum(last, board.trades.high / 100.0), close)
+    floor = np.where(board.trades.low > 0, np.minimum(last, board.trades.low / 100.0), last)
     low = np.minimum(np.maximum(floor * (0.3 + 0.6 * board.luck.floor), 0.01), floor)
-    traded = board.last > 0
+    traded = board.trades.last > 0
     high = top * (1.0 + 1.5 * board.luck.peak)
     return {"high52Week": np.where(traded, high, 0.0), "low52Week": np.where(traded, low, 0.0)}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trade_analyst_pipeline.market.sessions import NEW_YORK, is_session, session_close, session_open
 from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS, Instrument
 from trade_analyst_pipeline.simulator.paths import calendar, dividend_schedule
-from trade_analyst_pipeline.simulator.wire_quotes import year_range
+from trade_analyst_pipeline.simulator.wire_shares import year_range
 
 if TYPE_CHECKING:
     from trade_analyst_pipeline.simulator.market import Market
