@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 .DEFAULT_GOAL := run
-.PHONY: run test check audit newest reliability bench ui help lock clean setup
+.PHONY: run test check audit newest docs reliability bench ui help lock clean setup
 MAKEFLAGS += --no-print-directory
 
 # Compiled bytecode halves the start of every command, so set-up and first imports write it even where the
@@ -51,7 +51,10 @@ audit: $(VENV)/.dev  ## known vulnerabilities of the locked packages, workflow l
 newest: $(VENV)/.dev  ## put the newest releases within the declared ranges into the virtual environment
 	$(BIN)/uv pip install -q --python $(PY) --upgrade -r requirements/base.in -r requirements/dev.in
 
-reliability: $(VENV)/.dev  ## fault, kill and fuzz harnesses in full form; prints NOT RUN where means are absent
+docs: $(VENV)/.dev  ## write docs/tables.md from the declarations in the code
+	$(PY) .ci/data_dictionary.py > docs/tables.md
+
+reliability: $(VENV)/.dev  ## only the fault, kill, fuzz and leak harnesses
 	$(PY) -m pytest -m reliability $(ARGS)
 
 bench: $(VENV)/.dev  ## benchmarks against peers and limits, as one table

@@ -1,0 +1,80 @@
+"""Writes docs/tables.md: every table with its columns, key and rules, as the code declares them.
+
+    python .ci/data_dictionary.py > docs/tables.md      (or: make docs)
+
+A test compares the file with what this script would write.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Iterator
+
+from trade_analyst_pipeline import metrics
+from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.market.columns import Column, TableSchema
+from trade_analyst_pipeline.quarantine import quarantine_schema
+
+HEAD = """\
+# Tables
+
+<!-- Written by `make docs` from the declarations in the code; do not edit by hand. -->
+
+Every table of the data folder: what a row is (its key), each column with type, unit and meaning, and the rules a row
+has to meet. **bold** columns are never null. A row that breaks a rule marked *error* goes to quarantine with the rule's
+name; one that breaks a *warning* is kept and counted. One column name means one quantity in one unit everywhere. Times
+are UTC, `session_date` is the exchange's date. Every Parquet file carries `schema_name`, `schema_version`,
+`data_version`, `code_version`, `created_at`, `source_captures` and `row_count` in its metadata.
+"""
+
+
+def metric_schemas() -> list[TableSchema]:
+    """The schemas of all metric tables, by module and then as written there."""
+    modules = [
+        importlib.import_module(f"{metrics.__name__}.{info.name}") for info in pkgutil.iter_modules(metrics.__path__)
+    ]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, TableSchema)]
+    return list({schema.name: schema for schema in found}.values())
+
+
+def table_schemas() -> Iterator[tuple[str, TableSchema]]:
+    """Every stored table as (stage/name, schema); quarantine, one shape for all datasets, last."""
+    for name, dataset in DATASETS.items():
+        yield f"tables/{name}", dataset.schema
+    for schema in metric_schemas():
+        yield f"metrics/{schema.name}", schema
+    yield f"quarantine/ ({', '.join(DATASETS)})", quarantine_schema(next(iter(DATASETS)))
+
+
+def dictionary() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *(_section(title, schema) for title, schema in table_schemas())])
+
+
+def _section(title: str, schema: TableSchema) -> str:
+    lines = [f"## {title}", "", f"Version {schema.version}. Key: {', '.join(f'`{name}`' for name in schema.key)}.", ""]
+    lines += ["| column | type | unit | meaning |", "|---|---|---|---|"]
+    lines += [_column_row(column, is_required=column.name in schema.required) for column in schema.columns]
+    if schema.rules:
+        lines += ["", "| rule | severity | a row passes when |", "|---|---|---|"]
+        lines += [f"| `{rule.name}` | {rule.severity} | {_cell(rule.meaning)} |" for rule in schema.rules]
+    return "\n".join([*lines, ""])
+
+
+def _column_row(column: Column, *, is_required: bool) -> str:
+    name = f"**`{column.name}`**" if is_required else f"`{column.name}`"
+    return f"| {name} | {_type_name(column)} | {column.unit or ''} | {_cell(column.meaning)} |"
+
+
+def _type_name(column: Column) -> str:
+    return str(column.dtype).replace("time_unit='us', time_zone='UTC'", "us, UTC")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(dictionary())
