@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from trade_analyst_pipeline.errors import SchemaMismatchError
-from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.market.columns import Column, TableSchema
 
 _TYPE_NAMES: dict[pl.DataType, str] = {
     pl.Boolean(): "boolean",
@@ -71,10 +71,18 @@ def canonical(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
     Raises SchemaMismatchError when its columns or types are not those of the schema.
     """
     require_schema(frame, schema)
-    frame = frame.select(schema.names).with_columns(pl.col(pl.Float32, pl.Float64) + 0.0).sort(schema.key)
+    frame = frame.select(_without_negative_zero(column) for column in schema.columns).sort(schema.key)
     if frame.height < 2 or frame.select(pl.struct(schema.key).rle_id().last()).item() == frame.height - 1:
         return frame
     return frame.sort([*schema.key, *(name for name in sorted(schema.names) if name not in schema.key)])
+
+
+def _without_negative_zero(column: Column) -> pl.Expr:
+    values = pl.col(column.name)
+    if not column.dtype.is_float():
+        return values
+    # Adding 0.0 would do by IEEE 754, but Polars leaves such a sum out.
+    return pl.when(values == 0).then(pl.lit(0.0, column.dtype)).otherwise(values).alias(column.name)
 
 
 def content_hash(frame: pl.DataFrame, schema: TableSchema) -> str:
