@@ -113,10 +113,11 @@ def query(root: Path, sql: str, *, limit: int = DEFAULT_ROWS) -> QueryResult:
     views: list[str] = []
     connection = duckdb.connect(":memory:")
     try:
-        _require_one_select(connection, sql)
+        statement = _one_select(connection, sql)
         views = create_views(connection, root)
         _lock_down(connection, root)
-        frame = connection.sql(sql).limit(limit + 1).pl()
+        # DuckDB lets WITH hold a COPY or INSERT, but nowhere below the top of a statement.
+        frame = connection.sql(f"SELECT * FROM (\n{statement}\n) LIMIT {limit + 1:d}").pl()  # noqa: S608  one SELECT
     except (duckdb.CatalogException, duckdb.BinderException) as error:
         message = f"{error}\nTables and views: {', '.join(views) or 'none yet; run `trade-analyst run` first'}"
         raise QueryError(message) from error
@@ -130,7 +131,8 @@ def query(root: Path, sql: str, *, limit: int = DEFAULT_ROWS) -> QueryResult:
     return QueryResult(frame.head(limit), frame.height > limit)
 
 
-def _require_one_select(connection: DuckDBPyConnection, sql: str) -> None:
+def _one_select(connection: DuckDBPyConnection, sql: str) -> str:
+    """The text of the only statement in `sql`, which must be one that reads; raises QueryError."""
     from duckdb import StatementType
 
     statements = connection.extract_statements(sql)
@@ -143,6 +145,20 @@ def _require_one_select(connection: DuckDBPyConnection, sql: str) -> None:
             "use `trade-analyst export`"
         )
         raise QueryError(message)
+    return _without_end(sql)
+
+
+def _without_end(sql: str) -> str:
+    """The text up to the semicolons and comments that end it."""
+    from duckdb import tokenize
+
+    text = sql.encode()
+    end = len(text)
+    for offset, _kind in reversed(tokenize(sql)):
+        if not text.startswith((b"--", b"/*", b";"), offset):
+            break
+        end = offset
+    return text[:end].decode()
 
 
 def _lock_down(connection: DuckDBPyConnection, root: Path) -> None:

@@ -71,8 +71,8 @@ def put(store: TableStore, schema: TableSchema) -> Callable[..., Manifest]:
         } | changes
         stage = str(values.pop("stage"))
         if "fence" not in values:
-            values["fence"] = store.take_fence(stage, values["schema"].name, partition)  # type: ignore[attr-defined]
-        return store.write(stage, frame, partition=partition, **values)  # type: ignore[arg-type]
+            values["fence"] = store.take_fence(stage, values["schema"].name, partition)
+        return store.write(stage, frame, partition=partition, **values)
 
     return write
 

@@ -20,6 +20,11 @@ MOMENT = datetime(2026, 1, 5, 20, 55, tzinfo=UTC)
 SCHEMA = TableSchema("samples", "1.0", ("n",), (Column("n", pl.UInt64(), None, ""),), frozenset({"n"}))
 
 
+def tell(*words: object) -> None:
+    """Report to the test that started this."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+
+
 def limit(size: int) -> None:
     """From now on no file of this process grows over `size` bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -35,9 +40,9 @@ def archive(root: Path) -> None:
                 writer.append(RawResponse(request, 200, body, (), MOMENT, MOMENT))
                 writer.seal(MOMENT)
         except DiskFullError:
-            print("full", len([path for path in root.rglob("*") if path.is_file()]), "files")
+            tell("full", len([path for path in root.rglob("*") if path.is_file()]), "files")
         else:
-            print("sealed")
+            tell("sealed")
 
 
 def table(root: Path) -> None:
@@ -59,9 +64,9 @@ def table(root: Path) -> None:
                 created_time=MOMENT,
             )
         except DiskFullError:
-            print("full")
-        print(store.scan("tables", "samples", schema=SCHEMA).collect()["n"].to_list())
-    print(sorted(path.name.split("-")[0] for path in root.rglob("*") if path.is_file()))
+            tell("full")
+        tell(store.scan("tables", "samples", schema=SCHEMA).collect()["n"].to_list())
+    tell(sorted(path.name.split("-")[0] for path in root.rglob("*") if path.is_file()))
 
 
 def catalogue(root: Path) -> None:
@@ -71,7 +76,7 @@ def catalogue(root: Path) -> None:
     try:
         build_catalogue(root)
     except DiskFullError:
-        print("full", (root / "catalogue.duckdb").read_bytes() == before, [path.name for path in root.iterdir()])
+        tell("full", (root / "catalogue.duckdb").read_bytes() == before, [path.name for path in root.iterdir()])
 
 
 if __name__ == "__main__":

@@ -2,15 +2,26 @@
 
 import multiprocessing
 import sys
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import polars as pl
+
 from trade_analyst_pipeline.errors import FencedWriteError
+from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive
+from trade_analyst_pipeline.storage.tables import TableStore
 
 DAY = date(2026, 1, 5)
 MOMENT = datetime(2026, 1, 5, 20, 55, tzinfo=UTC)
+SCHEMA = TableSchema("samples", "1.0", ("n",), (Column("n", pl.UInt64(), None, ""),), frozenset({"n"}))
+
+
+def tell(*words: object) -> None:
+    """Report to the test that started this."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
 
 
 def capture(root: Path) -> None:
@@ -24,17 +35,12 @@ def capture(root: Path) -> None:
             writer.seal(MOMENT)
 
 
-def replace(root: Path, outcomes: "multiprocessing.Queue[tuple[int, bool]]") -> None:
-    """Replace one partition 25 times, each time telling the fence and whether the commit was accepted."""
-    import polars as pl
-    from full_disk import SCHEMA
-
-    from trade_analyst_pipeline.storage.tables import TableStore
-
+def replace(root: Path, count: int) -> Iterator[tuple[int, bool]]:
+    """Replace one partition as fast as possible, each time giving the fence and whether the commit was accepted."""
     store = TableStore(root)
-    for _ in range(25):
+    for _ in range(count):
         fence = store.take_fence("tables", "samples", DAY)
-        frame = pl.DataFrame({"n": [fence]}, schema=SCHEMA.polars_schema)
+        frame = pl.int_range(fence * 10_000, fence * 10_000 + 4000, eager=True, dtype=pl.UInt64).alias("n").to_frame()
         try:
             store.write(
                 "tables",
@@ -47,26 +53,39 @@ def replace(root: Path, outcomes: "multiprocessing.Queue[tuple[int, bool]]") -> 
                 created_time=MOMENT,
             )
         except FencedWriteError:
-            outcomes.put((fence, False))
+            yield fence, False
         else:
-            outcomes.put((fence, True))
+            yield fence, True
 
 
-def main(what: str, root: Path) -> None:
-    """Four processes; for tables print each fence with its outcome."""
+def replace_and_tell(root: Path, outcomes: "multiprocessing.Queue[tuple[int, bool]]") -> None:
+    """Replace 25 times and put each outcome on the queue."""
+    for outcome in replace(root, 25):
+        outcomes.put(outcome)
+
+
+def together(what: str, root: Path) -> None:
+    """Four processes at once; for tables tell each fence with its outcome."""
     context = multiprocessing.get_context("spawn")
     outcomes: multiprocessing.Queue[tuple[int, bool]] = context.Queue()
-    arguments = (root,) if what == "archive" else (root, outcomes)
-    workers = [context.Process(target=capture if what == "archive" else replace, args=arguments) for _ in range(4)]
+    if what == "archive":
+        workers = [context.Process(target=capture, args=(root,)) for _ in range(4)]
+    else:
+        workers = [context.Process(target=replace_and_tell, args=(root, outcomes)) for _ in range(4)]
     for worker in workers:
         worker.start()
     if what == "table":
         for _ in range(4 * 25):
-            print(*outcomes.get())
+            tell(*outcomes.get())
     for worker in workers:
         worker.join()
     sys.exit(max(worker.exitcode or 0 for worker in workers))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    if sys.argv[1] == "endless":
+        for outcome in replace(Path(sys.argv[2]), 10**9):
+            tell(*outcome)
+            sys.stdout.flush()
+    else:
+        together(sys.argv[1], Path(sys.argv[2]))

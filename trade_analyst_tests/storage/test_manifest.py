@@ -31,7 +31,7 @@ def test_other_keys_are_refused(key: int) -> None:
 @pytest.mark.parametrize(("stage", "name"), [("raw", "options"), ("tables", "../x"), ("tables", "A"), ("tables", "")])
 def test_stages_and_names_are_checked(stage: str, name: str) -> None:
     """Only known stages and plain lower-case words become folders."""
-    with pytest.raises(StorageError, match="no stage|cannot name"):
+    with pytest.raises(StorageError, match=r"no stage|cannot name"):
         manifests.table_folder_names(stage, name)
 
 
