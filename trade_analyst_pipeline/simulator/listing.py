@@ -3,8 +3,8 @@
 Stocks have Friday weeklies for eight weeks, ETFs daily ones for ten sessions and then Mondays, Wednesdays and
 Fridays, the index every weekday for five weeks; all have monthlies (third Fridays) and long-dated ones as far as the
 exchange calendar reaches. An expiration on a holiday moves to the session before. Strikes once listed stay listed:
-the range only grows while an expiration lives, and its grid only gets finer. The index, whose chain would grow beyond
-measure, keeps its finest strikes only near the latest price.
+the range only grows in the last 400 days of an expiration, and finer steps are added as it draws near. The index,
+whose chain would grow beyond measure, keeps its finest strikes only near the latest price.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _MONTHLIES_AHEAD = {"weekly": 7, "three_a_week": 8, "daily": 12}
 _LONG_MONTHS = {"weekly": (1, 6), "three_a_week": (3, 6, 9, 12), "daily": (3, 6, 9, 12)}
 _LONG_DAYS = 800
 _INDEX_REACH = 0.02
-_INDEX_FINE_STRIKES = 46
+_INDEX_FINE_STRIKES = 58
+_INDEX_COARSE_STRIKES = (24, 12)
+_SHORT_LIFE = 63
+_LONG_LIFE = 400
 
 
 @dataclass(frozen=True)
@@ -119,60 +122,47 @@ def _period_ends(day: date) -> dict[date, ExpirationType]:
     return found
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """How strikes lie: every `fine` dollars within `near` of where the price was, every `coarse` up to `far`."""
-
-    fine: float
-    coarse: float
-    near: float
-    below: float
-    above: float
-
-
 def strikes(path: DailyPath, expiration: Expiration, day: date) -> Floats:
     """The strikes listed for an expiration on a session, ascending, dollars."""
-    days_left = (expiration.expiration_date - day).days
-    since = _listed_since(path.instrument, expiration, days_left)
-    low, high, reference = _price_range(path, since, day)
-    grid = _grid(path.instrument, days_left, reference)
     if path.instrument.is_index:
-        middle = 0.5 * (low + high)
-        low, high = middle - _INDEX_FINE_STRIKES * grid.fine, middle + _INDEX_FINE_STRIKES * grid.fine
-    return _lattice(grid, low, high)
+        return _index_strikes(path, expiration, day)
+    is_long = expiration.kind in {"S", "Q"}
+    life, fine_life = (_LONG_LIFE, 120) if is_long else (_SHORT_LIFE, _SHORT_LIFE)
+    fine_since = expiration.expiration_date - timedelta(days=fine_life)
+    wide = _price_range(path, expiration.expiration_date - timedelta(days=life), day)
+    bands = [_wide_band(path.instrument, life, wide)]
+    if day >= fine_since:
+        bands.append(_fine_band(path.instrument, _price_range(path, fine_since, day)))
+    return _lattice(tuple(bands))
 
 
-def _listed_since(instrument: Instrument, expiration: Expiration, days_left: int) -> date:
-    if instrument.is_index:
-        return expiration.expiration_date - timedelta(days=days_left + 20)
-    life = 35 if expiration.kind == "W" else 120
-    return expiration.expiration_date - timedelta(days=max(life, days_left + 10))
+@dataclass(frozen=True)
+class _PriceRange:
+    """Where the price has been since a day: lowest and highest close, and the first of them."""
+
+    low: float
+    high: float
+    first: float
 
 
-def _price_range(path: DailyPath, since: date, day: date) -> tuple[float, float, float]:
+def _price_range(path: DailyPath, since: date, day: date) -> _PriceRange:
     table = calendar()
     stop = max(table.index_at_or_before(day), 0)
     start = max(min(table.index_at_or_before(since), stop), 0)
     closes = path.previous_closes[start : stop + 1]
-    low, high, last = float(closes.min()), float(closes.max()), float(closes[-1])
-    if path.instrument.is_index:
-        low, high = max(low, last * (1.0 - _INDEX_REACH)), min(high, last * (1.0 + _INDEX_REACH))
-    return low, high, float(closes[0])
+    return _PriceRange(float(closes.min()), float(closes.max()), float(closes[0]))
 
 
-def _grid(instrument: Instrument, days_left: int, reference: float) -> _Grid:
-    if instrument.is_index:
-        unit = 5.0 if reference < 15000.0 else 25.0
-        fine = unit if days_left <= 45 else 5.0 * unit
-        return _Grid(fine, 20.0 * unit, 0.0, 0.45, 0.2)
-    width = min(0.12 + 2.2 * instrument.volatility * (max(days_left, 40) / 365.0) ** 0.5, 0.75)
-    fine, coarse = next(pair for limit, *pair in _STEPS if reference < limit)
-    if instrument.kind == "etf":
-        fine, coarse = (1.0, 5.0) if reference < 1500.0 else (5.0, 25.0)
-        return _Grid(fine if days_left < 75 else coarse, coarse, 0.06 if days_left < 75 else 0.1, width, 0.7 * width)
-    return _Grid(fine, coarse, 0.09, width, width)
+@dataclass(frozen=True)
+class _Band:
+    """Every multiple of `step` from number `first` to number `last`."""
+
+    step: float
+    first: int
+    last: int
 
 
+# Up to a price at the start: the step near the money, and the one further out.
 _STEPS = (
     (25.0, 0.5, 1.0),
     (100.0, 1.0, 5.0),
@@ -183,22 +173,45 @@ _STEPS = (
 )
 
 
+def _steps(instrument: Instrument, price: float) -> tuple[float, float]:
+    if instrument.kind == "etf":
+        return (1.0, 5.0) if price < 1500.0 else (5.0, 25.0)
+    return next((fine, coarse) for limit, fine, coarse in _STEPS if price < limit)
+
+
+def _wide_band(instrument: Instrument, life: int, seen: _PriceRange) -> _Band:
+    reach = min(0.12 + 2.2 * instrument.volatility * (life / 365.0) ** 0.5, 0.75)
+    return _band(_steps(instrument, seen.first)[1], seen.low * (1.0 - reach), seen.high * (1.0 + reach))
+
+
+def _fine_band(instrument: Instrument, seen: _PriceRange) -> _Band:
+    near = 0.06 if instrument.kind == "etf" else 0.09
+    return _band(_steps(instrument, seen.first)[0], seen.low * (1.0 - near), seen.high * (1.0 + near))
+
+
+def _band(step: float, low: float, high: float) -> _Band:
+    return _Band(step, max(int(low / step), 1), int(high / step) + 1)
+
+
+def _index_strikes(path: DailyPath, expiration: Expiration, day: date) -> Floats:
+    seen = _price_range(path, day - timedelta(days=20), day)
+    last = float(path.previous_closes[max(calendar().index_at_or_before(day), 0)])
+    middle = 0.5 * (max(seen.low, last * (1.0 - _INDEX_REACH)) + min(seen.high, last * (1.0 + _INDEX_REACH)))
+    unit = 5.0 if last < 15000.0 else 25.0
+    fine = unit if (expiration.expiration_date - day).days <= 45 else 5.0 * unit
+    half, coarse = _INDEX_FINE_STRIKES * fine, 20.0 * unit
+    below, above = _INDEX_COARSE_STRIKES
+    return _lattice(
+        (
+            _band(coarse, middle - below * coarse, middle + above * coarse),
+            _band(fine, middle - half, middle + half),
+        )
+    )
+
+
 @lru_cache(maxsize=8192)
-def _lattice_cached(fine: float, coarse: float, bounds: tuple[int, int, int, int]) -> Floats:
-    near_low, near_high, far_low, far_high = bounds
-    near = np.arange(near_low, near_high + 1) * fine
-    far = np.arange(far_low, far_high + 1) * coarse
-    found = np.unique(np.concatenate((near, far)))
-    found = found[found > 0.0]
+def _lattice(bands: tuple[_Band, ...]) -> Floats:
+    rows = [np.arange(band.first, band.last + 1) * band.step for band in bands]
+    found = np.unique(np.concatenate(rows))
     found.flags.writeable = False
     return found
-
-
-def _lattice(grid: _Grid, low: float, high: float) -> Floats:
-    bounds = (
-        int(low * (1.0 - grid.near) / grid.fine),
-        int(high * (1.0 + grid.near) / grid.fine) + 1,
-        int(low * (1.0 - grid.below) / grid.coarse),
-        int(high * (1.0 + grid.above) / grid.coarse) + 1,
-    )
-    return _lattice_cached(grid.fine, grid.coarse, bounds)

@@ -116,11 +116,18 @@ def _fundamental(market: Market, moment: Moment) -> Entry:
     block |= {"divPayDate": _eastern(past[-1].ex_date + timedelta(days=4))} if past else {}
     block |= {"divYield": round(400.0 * amount / moment.previous_close, 5), "eps": instrument.earnings_per_share}
     block |= {"fundLeverageFactor": 0.0}
+    block |= {"lastEarningsDate": _eastern(_last_earnings(moment.day))} if instrument.kind == "stock" else {}
     coming = next((item.ex_date for item in schedule if item.ex_date > moment.day), None)
     if past and coming:
         block |= {"nextDivExDate": _eastern(coming), "nextDivPayDate": _eastern(coming + timedelta(days=4))}
     earnings = instrument.earnings_per_share
     return block | {"peRatio": round(moment.previous_close / earnings, 5) if earnings else 0.0}
+
+
+def _last_earnings(day: date) -> date:
+    """The first of the latest February, May, August or November."""
+    year, quarter = divmod(day.year * 12 + day.month - 2, 12)
+    return date(year, quarter // 3 * 3 + 2, 1)
 
 
 def _eastern(day: date) -> str:
