@@ -50,8 +50,6 @@ _registered: tuple[str, ...] = ()  # longest first; replaced, never changed
 def register_secret(value: str) -> None:
     """Mask this value from now on, also as base64, URL-encoded or JSON-escaped text; very short ones are left."""
     global _registered  # noqa: PLW0603  one process has one set of secrets
-    if len(value) < SHORTEST_SECRET:
-        return
     with _lock:
         _registered = tuple(sorted({*_registered, *_forms(value)}, key=len, reverse=True))
 
