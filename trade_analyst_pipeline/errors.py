@@ -87,9 +87,7 @@ class RequestSummary:
     attempts: int = 1
 
     def __str__(self) -> str:
-        shown = ", ".join(self.symbols[:5]) + (
-            f" and {len(self.symbols) - 5} more" if len(self.symbols) > 5 else ""
-        )
+        shown = ", ".join(self.symbols[:5]) + (f" and {len(self.symbols) - 5} more" if len(self.symbols) > 5 else "")
         return f"{self.dataset} {self.path}" + (f" [{shown}]" if shown else "")
 
 

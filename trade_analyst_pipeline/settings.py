@@ -53,9 +53,7 @@ class UniverseSettings(_Section):
     def _well_formed(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
         for symbol in symbols:
             if not _SYMBOL.fullmatch(symbol):
-                message = (
-                    f"{symbol!r} is not a Schwab symbol: upper case, class shares as BRK/B, indices as $SPX"
-                )
+                message = f"{symbol!r} is not a Schwab symbol: upper case, class shares as BRK/B, indices as $SPX"
                 raise ValueError(message)
         if len(set(symbols)) != len(symbols):
             message = "a symbol is listed twice"
