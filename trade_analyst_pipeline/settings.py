@@ -84,7 +84,7 @@ class CaptureSettings(_Section):
     closing_snapshot_minutes: tuple[Annotated[int, Field(ge=1, le=120)], ...] = (15, 5)
     intraday_minutes: int = Field(15, ge=1, le=390)
     workers: int = Field(2, ge=1, le=64)
-    bounded_chain: BoundedChainSettings = BoundedChainSettings()  # type: ignore[call-arg]
+    bounded_chain: BoundedChainSettings = BoundedChainSettings()
 
 
 class SchwabSettings(_Section):
@@ -150,9 +150,9 @@ class Settings(BaseSettings):
     app_secret: SecretStr | None = None
     token_key: SecretStr | None = None
     universe: UniverseSettings
-    capture: CaptureSettings = CaptureSettings()  # type: ignore[call-arg]
-    schwab: SchwabSettings = SchwabSettings()  # type: ignore[call-arg]
-    simulator: SimulatorSettings = SimulatorSettings()  # type: ignore[call-arg]
+    capture: CaptureSettings = CaptureSettings()
+    schwab: SchwabSettings = SchwabSettings()
+    simulator: SimulatorSettings = SimulatorSettings()
 
     @property
     def data_folder(self) -> Path:
