@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 CATALOGUE_NAME = "catalogue.duckdb"
 VIEW_STAGES = ("tables", "metrics", "quarantine")
 DEFAULT_ROWS = 1000
-_GLOB_SIGNS = str.maketrans({sign: f"[{sign}]" for sign in "*?["})
 _SQL_TYPES = {
     "boolean": "BOOLEAN",
     "int8": "TINYINT",
@@ -163,9 +162,7 @@ def _without_end(sql: str) -> str:
 
 def _lock_down(connection: DuckDBPyConnection, root: Path) -> None:
     """Leave the connection nothing but reading below the stages of `root`, for good."""
-    paths = [str(root / stage) for stage in VIEW_STAGES]
-    # DuckDB holds both the pattern it is given and the file it finds against the list.
-    folders = ", ".join(_text(path) for path in [*paths, *(path.translate(_GLOB_SIGNS) for path in paths)])
+    folders = ", ".join(_text(str(root / stage)) for stage in VIEW_STAGES)
     for setting in (
         "SET temp_directory = ''",
         "SET python_enable_replacements = false",
@@ -183,7 +180,7 @@ def _select(manifests: Sequence[Manifest], paths: Sequence[str]) -> str:
         nulls = ", ".join(f"CAST(NULL AS {_SQL_TYPES[kind]}) AS {_identifier(name)}" for name, kind in columns)
         return f"SELECT {nulls} WHERE false"
     by_name = len({tuple(manifest.columns) for manifest in manifests if manifest.files}) > 1
-    files = ", ".join(_text(path.translate(_GLOB_SIGNS)) for path in paths)
+    files = ", ".join(_text(path) for path in paths)
     options = f"hive_partitioning = false, union_by_name = {str(by_name).lower()}"
     return f"SELECT * FROM read_parquet([{files}], {options})"  # noqa: S608  each value is quoted by `_text`
 

@@ -237,7 +237,8 @@ def crashed(archive: Archive, responses: list[RawResponse], tail: int = 0) -> Pa
         writer.note_gap(GAP)
         part = next((archive._root / "options").rglob("*.part"))
         content = part.read_bytes()
-        writer.append(RawResponse(MarketDataRequest("options", "/chains"), 200, b"cut", (), MOMENT, MOMENT))
+        noise = random.Random(1).randbytes(5000)  # noqa: S311  seeded noise
+        writer.append(RawResponse(MarketDataRequest("options", "/chains"), 200, noise, (), MOMENT, MOMENT))
         content += part.read_bytes()[len(content) :][:tail]
     part.write_bytes(content)
     return part
@@ -246,13 +247,13 @@ def crashed(archive: Archive, responses: list[RawResponse], tail: int = 0) -> Pa
 def test_a_dead_writers_capture_is_recovered(archive: Archive, response: Make) -> None:
     """All whole records and gaps of an unsealed file are sealed, with a gap that says it was interrupted."""
     sent = [response(b"1"), response(b"2", "SPY")]
-    part = crashed(archive, sent, tail=20)
+    part = crashed(archive, sent, tail=4000)
     (capture,) = archive.recover("options")
     assert not part.exists()
     assert archive.captures("options") == [capture]
     assert list(archive.responses(capture)) == sent
     assert [gap.reason for gap in capture.gaps] == ["unavailable", "interrupted"]
-    assert "20 bytes" in capture.gaps[1].detail
+    assert "4000 bytes" in capture.gaps[1].detail
     assert capture.finished_time == sent[1].received_time
     archive.verify(capture)
 

@@ -12,6 +12,7 @@ import pytest
 
 from trade_analyst_pipeline.errors import PartitionDamagedError, QueryError
 from trade_analyst_pipeline.market.columns import Column, TableSchema
+from trade_analyst_pipeline.storage import catalogue
 from trade_analyst_pipeline.storage.catalogue import build_catalogue, create_views, query
 from trade_analyst_pipeline.storage.tables import Manifest, TableStore
 
@@ -209,6 +210,32 @@ def test_nothing_but_reading_tables(store: TableStore, outside: Path, payload: s
     with pytest.raises(QueryError) as caught:
         query(store.root, sql)
     assert "SECRET" not in str(caught.value)
+    assert snapshot(store.root.parent) == before
+    assert secret_frame.height == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY (SELECT 1) TO '{outside}/x.csv'",
+        "SELECT * FROM read_text('{outside}/secret.txt')",
+        "ATTACH '{outside}/x.duckdb'",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "SET allowed_directories = ['/']",
+        "SET temp_directory = '{outside}'",
+        "SET threads = 1",
+        "SELECT * FROM secret_frame",
+    ],
+)
+def test_a_locked_connection_reaches_nothing_outside(store: TableStore, outside: Path, sql: str) -> None:
+    """Should a statement get past the check of its form, the connection itself refuses to leave the tables' folders."""
+    secret_frame = pl.DataFrame({"a": ["SECRET"]})
+    before = snapshot(store.root.parent)
+    with duckdb.connect(":memory:") as connection:
+        catalogue._lock_down(connection, store.root)
+        with pytest.raises(duckdb.Error):
+            connection.sql(sql.replace(OUTSIDE, str(outside)))
     assert snapshot(store.root.parent) == before
     assert secret_frame.height == 1
 

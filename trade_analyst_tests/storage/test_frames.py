@@ -64,6 +64,27 @@ def test_damage_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
         FrameCodec().unpack_at(file, 0, limit=file.size)
 
 
+@pytest.mark.parametrize(
+    ("trailer", "problem"),
+    [
+        (b"", "no trailer"),
+        (frames.pack_trailer(footer_offset=50, file_size=100)[:-1] + b"x", "sealed trailer"),
+        (frames.pack_trailer(footer_offset=50, file_size=99), "written for a file of 99 bytes, this one has 100"),
+        (frames.pack_trailer(footer_offset=100, file_size=100), "written for"),
+        (frames.pack_trailer(footer_offset=7, file_size=100), "written for"),
+    ],
+)
+def test_a_wrong_trailer_is_named(trailer: bytes, problem: str) -> None:
+    """A trailer that is cut, changed, of another file, or pointing outside the frames is refused."""
+    with pytest.raises(DamagedFrameError, match=problem):
+        frames.footer_offset(trailer, file_size=100)
+
+
+def test_a_right_trailer_points_at_the_footer() -> None:
+    """The place written is the place read."""
+    assert frames.footer_offset(frames.pack_trailer(footer_offset=8, file_size=100), file_size=100) == 8
+
+
 def test_a_record_over_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be read back is not written."""
     monkeypatch.setattr(frames, "MAX_PAYLOAD_BYTES", 10)

@@ -248,6 +248,8 @@ def test_old_files_are_kept_for_readers(schema: TableSchema, frame: pl.DataFrame
     assert write(3, MOMENT + timedelta(days=9, hours=23)) == {"1", "2", "3"}
     assert write(4, MOMENT + timedelta(days=10)) == {"2", "3", "4"}
     assert (folder_of / "notes.txt").exists()
+    (folder_of / "part-6-bbbbbbbbbbbb.parquet").write_bytes(b"of a later run that has not committed yet")
+    assert write(5, MOMENT + timedelta(days=10)) == {"2", "3", "4", "5", "6"}
 
 
 def test_a_crash_between_rows_and_manifest_changes_nothing(
