@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from trade_analyst_pipeline.simulator.answers import Answer, html_answer, json_answer
 
 SIMULATOR_APP_KEY = "SIMULATORSIMULATORSIMULATOR00001"
-SIMULATOR_APP_SECRET = "SIMULATORSECRET1"  # noqa: S105  the simulator's own, known to everyone
+SIMULATOR_APP_SECRET = "SIMULATORSECRET1"  # noqa: S105  the simulator's own, known to everyone  # pragma: allowlist secret
 DEFAULT_REDIRECT_URIS = ("https://127.0.0.1:8182/callback",)
 
 CODE_SECONDS = 30.0
