@@ -77,7 +77,7 @@ lock: $(VENV)/.dev  ## compile requirements/*.in again with the newest allowed r
 LOCK := --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras -q
 
 clean:  ## remove the virtual environment and caches; data, tokens and settings stay
-	rm -rf $(VENV) build dist *.egg-info .cache/mypy .cache/pytest .cache/ruff .cache/coverage .cache/import-linter
+	rm -rf $(VENV) build dist *.egg-info .cache/mypy .cache/pytest .cache/ruff .cache/coverage .cache/import-linter .cache/hypothesis
 	find trade_analyst_pipeline trade_analyst_tests benchmarks .ci -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.python:

@@ -4,9 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
 FOREIGN_PREFIXES = ("TRADE_ANALYST_", "DAGSTER_")
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+set_hypothesis_home_dir(REPOSITORY / ".cache" / "hypothesis")
 
 
 @pytest.fixture(autouse=True)
