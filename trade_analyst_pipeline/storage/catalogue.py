@@ -165,7 +165,6 @@ def _lock_down(connection: DuckDBPyConnection, root: Path) -> None:
     folders = ", ".join(_text(str(root / stage)) for stage in VIEW_STAGES)
     for setting in (
         "SET temp_directory = ''",
-        "SET python_enable_replacements = false",
         f"SET allowed_directories = [{folders}]",
         "SET enable_external_access = false",
         "SET lock_configuration = true",

@@ -211,6 +211,19 @@ def archive_record(content: bytes) -> bytes:
     return content[start : content.index(b"TAFG")]
 
 
+@pytest.mark.parametrize("what", ["index", "gaps"])
+def test_a_footer_must_agree_with_the_records(archive: Archive, response: Make, what: str) -> None:
+    """A footer that lists a record or a gap which is not in the file is damage, though every CRC is right."""
+    with begin(archive) as writer:
+        writer.append(response())
+        writer.note_gap(GAP)
+        listed = getattr(writer._contents, what)
+        listed.append(listed[0])
+        capture = writer.seal(MOMENT)
+    with pytest.raises(CaptureDamagedError, match="not there"):
+        archive.verify(capture)
+
+
 def test_damage_stops_reading_at_the_record(archive: Archive, damaged: Capture) -> None:
     """Reading gives the records before the damaged one, then names file and frame."""
     whole = bytearray(damaged.path.read_bytes())

@@ -303,6 +303,7 @@ def test_a_new_catalogue_replaces_the_old_one(store: TableStore, frame: pl.DataF
     connection = duckdb.connect(str(build_catalogue(store.root)), read_only=True)
     assert connection.execute("SELECT count(*) FROM tables.samples").fetchall() == [(4,)]
     connection.close()
+    assert not path.with_name(path.name + ".wal").exists()
 
 
 def test_readers_of_the_catalogue_are_not_disturbed(store: TableStore, frame: pl.DataFrame, put: Put) -> None:

@@ -180,6 +180,8 @@ def test_a_late_writer_is_refused_after_an_unchanged_run(store: TableStore, fram
     put(frame)
     with pytest.raises(FencedWriteError):
         put(frame.head(1), fence=late)
+    with pytest.raises(FencedWriteError):
+        put(frame, fence=late)
 
 
 def test_a_writer_overtaken_while_writing_is_refused(
