@@ -168,13 +168,13 @@ def create_app(
 class _Server(uvicorn.Server):
     """A uvicorn server that says when it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
-        self.listening = threading.Event()
+        self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        self.listening.set()
+        self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the answers under way, then drop clients that keep idle connections open.
@@ -192,6 +192,17 @@ class _Server(uvicorn.Server):
         for connection in list(state.connections):
             connection.transport.abort()
         await super().shutdown(sockets=sockets)
+
+
+def _loopback_socket(port: int) -> socket.socket:
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind(("127.0.0.1", port))
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 class SimulatorServer:
@@ -240,17 +251,17 @@ class SimulatorServer:
 
     def start(self) -> None:
         """Listen; returns once requests are answered. Raises OSError when the port is taken."""
-        server = self._prepare()
+        listening = threading.Event()
+        server = self._prepare(listening.set)
         self._thread = threading.Thread(
             target=server.run, kwargs={"sockets": [self._socket]}, name="simulator", daemon=True
         )
         self._thread.start()
-        server.listening.wait(timeout=10.0)
+        listening.wait(timeout=10.0)
 
     def run(self, announce: Callable[[str], None]) -> None:
-        """Listen in the foreground until interrupted; `announce` gets the base address once it is known."""
-        server = self._prepare()
-        announce(self.base_url)
+        """Listen in the foreground until interrupted; `announce` gets the base address once requests are answered."""
+        server = self._prepare(lambda: announce(self.base_url))
         server.run(sockets=[self._socket] if self._socket else None)
 
     def stop(self) -> None:
@@ -271,12 +282,10 @@ class SimulatorServer:
     ) -> None:
         self.stop()
 
-    def _prepare(self) -> _Server:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", self._wanted_port))
+    def _prepare(self, announce: Callable[[], None]) -> _Server:
+        self._socket = _loopback_socket(self._wanted_port)
         self.base_url = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = _Server(self._config())
+        self._server = _Server(self._config(), announce)
         return self._server
 
     def _config(self) -> uvicorn.Config:

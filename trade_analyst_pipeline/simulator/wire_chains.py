@@ -188,7 +188,8 @@ def expiration_chain_body(moment: Moment) -> dict[str, Any]:
                 "standard": True,
             }
             for item in expirations(moment.instrument, moment.day)
-        ]
+        ],
+        "status": None,
     }
 
 

@@ -1,7 +1,6 @@
 """A market, a running simulator and somebody who is logged in to it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from visiting import BEFORE_CLOSE, SEED, MachineClock, Visitor, trusting
@@ -16,20 +15,42 @@ def market() -> Market:
     return Market(SEED)
 
 
-@pytest.fixture
-def machine_clock() -> MachineClock:
-    """A machine's clock under the test's control."""
+@pytest.fixture(scope="session")
+def shared_clock() -> MachineClock:
+    """The machine's clock of the shared server."""
     return MachineClock()
 
 
-@pytest.fixture
-def server(market: Market, machine_clock: MachineClock, tmp_path: Path) -> Iterator[SimulatorServer]:
-    """A running simulator of the test's own, over that market."""
+@pytest.fixture(scope="session")
+def shared_server(
+    market: Market, shared_clock: MachineClock, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SimulatorServer]:
+    """One running simulator for all tests, over that market."""
+    ca_file = tmp_path_factory.mktemp("simulator") / "ca.pem"
     running = SimulatorServer(
-        seed=SEED, ca_file=tmp_path / "ca.pem", market=market, machine_now=machine_clock, now=lambda: BEFORE_CLOSE
+        seed=SEED, ca_file=ca_file, market=market, machine_now=shared_clock, now=lambda: BEFORE_CLOSE
     )
     with running:
         yield running
+
+
+@pytest.fixture
+def machine_clock(shared_clock: MachineClock) -> MachineClock:
+    """The server's machine clock, put back to its start, under the test's control."""
+    shared_clock.seconds = MachineClock().seconds
+    return shared_clock
+
+
+@pytest.fixture
+def server(shared_server: SimulatorServer, machine_clock: MachineClock) -> SimulatorServer:
+    """The running simulator as good as new: no faults, no counts, nobody logged in."""
+    assert machine_clock.seconds == MachineClock().seconds
+    shared_server.faults.clear()
+    shared_server.requests.clear()
+    shared_server.desk.revoke()
+    shared_server.desk.rotation = "same"
+    shared_server.desk.is_consent_automatic = True
+    return shared_server
 
 
 @pytest.fixture

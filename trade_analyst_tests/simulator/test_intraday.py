@@ -27,7 +27,7 @@ def test_minute_bars_make_up_the_daily_bar(market: Market, symbol: str, day: dat
 
 @pytest.mark.parametrize("symbol", ["AAPL", "$SPX"])
 def test_bars_are_well_formed(market: Market, symbol: str) -> None:
-    """low <= open, close <= high; each minute opens where the last one closed; volumes are not negative."""
+    """Low <= open, close <= high; each minute opens where the last one closed; volumes are not negative."""
     bars = market.minute_bars(symbol, date(2025, 12, 9))
     top = bars.select(low="low", inner="open", close="close", high="high").to_numpy()
     assert (top[:, 0] <= top[:, 1:3].min(axis=1)).all()

@@ -20,7 +20,16 @@ def dates(symbol: str, day: date = TUESDAY) -> list[date]:
 
 def test_stocks_expire_on_the_next_eight_fridays() -> None:
     """From Tuesday 9 December 2025 eight Fridays; the one on 26 December is a session."""
-    fridays = ["2025-12-12", "2025-12-19", "2025-12-26", "2026-01-02", "2026-01-09", "2026-01-16", "2026-01-23", "2026-01-30"]
+    fridays = [
+        "2025-12-12",
+        "2025-12-19",
+        "2025-12-26",
+        "2026-01-02",
+        "2026-01-09",
+        "2026-01-16",
+        "2026-01-23",
+        "2026-01-30",
+    ]
     assert [day.isoformat() for day in dates("AAPL")[:8]] == fridays
 
 

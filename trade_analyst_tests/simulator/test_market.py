@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from visiting import BEFORE_CLOSE
@@ -76,7 +77,8 @@ def test_the_forward_carries_rate_and_dividends(market: Market) -> None:
     amazon = market.moment("AMZN", BEFORE_CLOSE)
     assert market.forward("AMZN", BEFORE_CLOSE, FRIDAY) == pytest.approx(amazon.spot * math.exp(amazon.rate * years))
     apple = market.moment("AAPL", BEFORE_CLOSE)
-    paid = [item for item in dividend_schedule(market.seed, apple.instrument) if item.ex_date > date(2025, 12, 9)][0]
+    schedule = dividend_schedule(market.seed, apple.instrument)
+    paid = next(item for item in schedule if item.ex_date > date(2025, 12, 9))
     expiration = date(2026, 3, 20)
     assert paid.ex_date < expiration
     wait = (paid.ex_date - date(2025, 12, 9)).days / 365.0
@@ -107,7 +109,7 @@ def test_volatility_is_continuous_through_the_session(market: Market) -> None:
         market.true_atm_volatility("TSLA", at("2025-12-09T14:30:00") + timedelta(minutes=step), date(2026, 1, 9))
         for step in range(0, 390, 5)
     ]
-    assert max(abs(a - b) for a, b in zip(values, values[1:], strict=False)) < 0.003
+    assert max(abs(a - b) for a, b in pairwise(values)) < 0.003
 
 
 def test_the_volatility_index_follows_the_index(market: Market) -> None:
