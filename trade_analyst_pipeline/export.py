@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from xlsxwriter.worksheet import Worksheet
 
 Format = Literal["parquet", "csv", "json", "xlsx"]
+CellWriter = Callable[[int, int, Any], object]
 XLSX_ROWS = 1_048_576
 XLSX_COLUMNS = 16_384
 XLSX_TEXT = 32_767
@@ -260,21 +261,16 @@ def _write_xlsx(frame: pl.DataFrame, file: BinaryIO, *, guard_formulas: bool) ->
         book.close()
 
 
-def _cell_writer(book: Workbook, sheet: Worksheet, dtype: pl.DataType) -> Callable[[int, int, Any], object]:
+def _cell_writer(book: Workbook, sheet: Worksheet, dtype: pl.DataType) -> CellWriter:
     """How a value of that type is written; never by guessing from its text."""
-    if dtype.is_numeric():
-        return partial(_write, sheet.write_number)
-    if dtype == pl.Boolean():
-        return partial(_write, sheet.write_boolean)
+    if dtype.is_numeric() or dtype == pl.Boolean():
+        write: CellWriter = sheet.write_number if dtype.is_numeric() else sheet.write_boolean
+        return write
     if isinstance(dtype, pl.Date):
         return partial(_write_time, sheet, book.add_format({"num_format": "yyyy-mm-dd"}))
     if isinstance(dtype, pl.Datetime):
         return partial(_write_time, sheet, book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss.000"}))
     return partial(_write_text, sheet)
-
-
-def _write(method: Callable[[int, int, Any], object], row: int, place: int, value: object) -> None:
-    method(row, place, value)
 
 
 def _write_time(sheet: Worksheet, style: object, row: int, place: int, value: datetime | date) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from trade_analyst_pipeline.errors import SchemaMismatchError
-from trade_analyst_pipeline.market.columns import Column, TableSchema
+from trade_analyst_pipeline.market.columns import TableSchema
 
 _TYPE_NAMES: dict[pl.DataType, str] = {
     pl.Boolean(): "boolean",
@@ -71,18 +71,25 @@ def canonical(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
     Raises SchemaMismatchError when its columns or types are not those of the schema.
     """
     require_schema(frame, schema)
-    frame = frame.select(_without_negative_zero(column) for column in schema.columns).sort(schema.key)
+    frame = _without_negative_zero(frame.select(schema.names)).sort(schema.key)
     if frame.height < 2 or frame.select(pl.struct(schema.key).rle_id().last()).item() == frame.height - 1:
         return frame
     return frame.sort([*schema.key, *(name for name in sorted(schema.names) if name not in schema.key)])
 
 
-def _without_negative_zero(column: Column) -> pl.Expr:
-    values = pl.col(column.name)
-    if not column.dtype.is_float():
-        return values
-    # Adding 0.0 would do by IEEE 754, but Polars leaves such a sum out.
-    return pl.when(values == 0).then(pl.lit(0.0, column.dtype)).otherwise(values).alias(column.name)
+def _without_negative_zero(frame: pl.DataFrame) -> pl.DataFrame:
+    """Adding 0.0 would do by IEEE 754, but Polars leaves such a sum out; and hardly any table has a -0.0 at all."""
+    found = [column for column in frame.get_columns() if column.dtype.is_float() and _has_negative_zero(column)]
+    zero = pl.lit(0.0, pl.Float32)
+    return frame.with_columns(
+        pl.when(pl.col(column.name) == 0).then(zero).otherwise(pl.col(column.name)).alias(column.name)
+        for column in found
+    )
+
+
+def _has_negative_zero(column: pl.Series) -> bool:
+    numbers = column.to_numpy()
+    return bool((np.signbit(numbers) & (numbers == 0)).any())
 
 
 def content_hash(frame: pl.DataFrame, schema: TableSchema) -> str:

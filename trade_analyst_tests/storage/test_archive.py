@@ -337,7 +337,7 @@ def test_kill_storm(run_harness: Callable[..., str], tmp_path: Path) -> None:
     """Killed at random moments, no acknowledged capture is lost, none is half, and recovery clears every leftover."""
     printed = dict(line.split("=") for line in run_harness("kill_storm.py", "archive", tmp_path, 100).split())
     assert (printed["kills"], printed["lost"], printed["damaged"], printed["left"]) == ("100", "0", "0", "0")
-    assert int(printed["acknowledged"]) > 100
+    assert int(printed["acknowledged"]) >= 100
     assert int(printed["recovered"]) > 0
 
 
