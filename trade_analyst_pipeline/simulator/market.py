@@ -159,6 +159,15 @@ class Market:
         forward = self.forward(symbol, instant, expiration_date, settlement)
         return self.true_volatility(symbol, instant, expiration_date, forward, settlement)
 
+    def true_vendor_clock_volatility(self, symbol: str, instant: datetime, days: float) -> float:
+        """The volatility at the forward of a contract with that many days left on the vendor's clock, told on that clock.
+
+        The vendor counts 16 hours more than there are, so it is the total variance of `days` less 16 hours over `days`.
+        """
+        left = np.array([(days - 16.0 / 24.0) / 365.0])
+        variance = self.moment(symbol, instant).surface.at_the_money_variance(left)
+        return math.sqrt(float(variance[0]) / (days / 365.0))
+
     def price(self, symbol: str, instant: datetime) -> float:
         """The last price, extended hours included."""
         return self.moment(symbol, instant).spot

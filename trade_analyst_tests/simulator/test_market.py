@@ -98,6 +98,15 @@ def test_true_volatility_is_known_for_every_strike(market: Market) -> None:
     assert 0.05 < middle < 0.6
 
 
+def test_constant_maturity_truth_on_the_vendor_clock(market: Market) -> None:
+    """At 08:00 New York 30 days before the vendor's end of 9 January it is that expiration's volatility on its clock."""
+    instant, expiration = at("2025-12-11T13:00:00"), date(2026, 1, 9)
+    assert market.vendor_clock_years(instant, expiration) * 365.0 == pytest.approx(30.0, abs=1e-9)
+    true, years = market.true_atm_volatility("AAPL", instant, expiration), market.years(instant, expiration)
+    expected = true * math.sqrt(years / (30.0 / 365.0))
+    assert market.true_vendor_clock_volatility("AAPL", instant, 30.0) == pytest.approx(expected, rel=1e-9)
+
+
 def test_an_expired_contract_has_no_volatility(market: Market) -> None:
     """After its end the truth is NaN, not a number."""
     assert math.isnan(market.true_volatility("AAPL", at("2025-12-12T21:00:01"), FRIDAY, 200.0))
