@@ -160,7 +160,7 @@ class Market:
         return self.true_volatility(symbol, instant, expiration_date, forward, settlement)
 
     def true_vendor_clock_volatility(self, symbol: str, instant: datetime, days: float) -> float:
-        """The volatility at the forward of a contract with that many days left on the vendor's clock, told on that clock.
+        """The volatility at the forward with that many days left on the vendor's clock, told on that clock.
 
         The vendor counts 16 hours more than there are, so it is the total variance of `days` less 16 hours over `days`.
         """

@@ -99,7 +99,7 @@ def test_true_volatility_is_known_for_every_strike(market: Market) -> None:
 
 
 def test_constant_maturity_truth_on_the_vendor_clock(market: Market) -> None:
-    """At 08:00 New York 30 days before the vendor's end of 9 January it is that expiration's volatility on its clock."""
+    """At 08:00 New York, 30 days before the end of 9 January for the vendor, it is that expiration in vendor terms."""
     instant, expiration = at("2025-12-11T13:00:00"), date(2026, 1, 9)
     assert market.vendor_clock_years(instant, expiration) * 365.0 == pytest.approx(30.0, abs=1e-9)
     true, years = market.true_atm_volatility("AAPL", instant, expiration), market.years(instant, expiration)
