@@ -53,7 +53,7 @@ def _check_private(path: Path, found: os.stat_result, refusal: type[AuthError]) 
         problem, fix = f"belongs to another user (uid {found.st_uid})", "Run as that user, or move it away."
     elif found.st_mode & 0o077:
         problem, fix = f"can be reached by others (mode {found.st_mode & 0o777:03o})", f"Run `chmod 600 {path}`."
-    elif found.st_nlink != 1:
+    elif found.st_nlink > 1:  # 0: replaced since it was opened, and still whole
         problem, fix = "has a second name (hard link)", "Remove the other name."
     else:
         return

@@ -11,6 +11,7 @@ answer that cannot be stored may be the only copy of a login. A file that cannot
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
@@ -248,7 +249,10 @@ class TokenStore:
 
     def _decode(self, data: bytes) -> StoredTokens:
         try:
-            record = msgspec.json.decode(self._keys.decrypt(data), type=_Record)
+            plain = self._keys.decrypt(data)
+            if base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)) != data:
+                raise InvalidToken  # the lax base64 of Fernet overlooks some flipped bits
+            record = msgspec.json.decode(plain, type=_Record)
         except InvalidToken:
             message = (
                 f"{self.path} cannot be opened: the key is another one or the file is damaged. Nothing was changed. "
