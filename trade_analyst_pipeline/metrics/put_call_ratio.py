@@ -197,8 +197,9 @@ def _delta_bucket() -> pl.Expr:
 
 def _days_bucket() -> pl.Expr:
     days = (pl.col("expiration_date") - pl.col("session_date")).dt.total_days()
-    names = ("days_0", "days_1_7", "days_8_30", "days_31_90", "days_over_90")
-    return days.cut([0, 7, 30, 90], labels=names).cast(pl.String)
+    last_days = {"days_0": 0, "days_1_7": 7, "days_8_30": 30, "days_31_90": 90}
+    buckets = (pl.when(days <= last_day).then(pl.lit(name)) for name, last_day in last_days.items())
+    return pl.coalesce(*buckets, pl.lit("days_over_90"))
 
 
 def _cells(contracts: pl.DataFrame) -> pl.DataFrame:
