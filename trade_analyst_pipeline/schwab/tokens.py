@@ -249,10 +249,7 @@ class TokenStore:
 
     def _decode(self, data: bytes) -> StoredTokens:
         try:
-            plain = self._keys.decrypt(data)
-            if base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)) != data:
-                raise InvalidToken  # the lax base64 of Fernet overlooks some flipped bits
-            record = msgspec.json.decode(plain, type=_Record)
+            record = msgspec.json.decode(_opened(self._keys, data), type=_Record)
         except InvalidToken:
             message = (
                 f"{self.path} cannot be opened: the key is another one or the file is damaged. Nothing was changed. "
@@ -300,6 +297,14 @@ class TokenStore:
 def token_owner(environment: str, app_key: SecretStr) -> str:
     """Whose tokens a file holds: the environment, and the app key as a digest."""
     return f"{environment}:{hashlib.sha256(app_key.get_secret_value().encode()).hexdigest()[:16]}"
+
+
+def _opened(keys: MultiFernet, data: bytes) -> bytes:
+    """What `data` holds; InvalidToken unless it is to the letter what was written."""
+    plain = keys.decrypt(data)
+    if base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)) != data:
+        raise InvalidToken  # the lax base64 of Fernet overlooks some flipped bits
+    return plain
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
