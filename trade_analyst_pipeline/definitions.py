@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
+if TYPE_CHECKING:
+    from trade_analyst_pipeline.settings import Settings
 
-def assemble() -> dg.Definitions:
-    """All definitions for the settings as they stand."""
+
+def assemble(settings: Settings) -> dg.Definitions:
+    """All definitions for these settings."""
     from dagster_duckdb import DuckDBResource
 
     from trade_analyst_pipeline.defs.assets import all_assets
@@ -15,9 +20,12 @@ def assemble() -> dg.Definitions:
     from trade_analyst_pipeline.defs.progress import plain_console
     from trade_analyst_pipeline.defs.pruning import prune_run_records
     from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource, TokenResource
-    from trade_analyst_pipeline.settings import load_settings
+    from trade_analyst_pipeline.ops.logs import protect_records, register_secret
 
-    settings = load_settings()
+    protect_records()
+    for secret in (settings.app_key, settings.app_secret, settings.token_key):
+        if secret is not None:
+            register_secret(secret.get_secret_value())
     return dg.Definitions(
         assets=all_assets(settings),
         asset_checks=table_checks(),
@@ -37,5 +45,7 @@ def assemble() -> dg.Definitions:
 
 @dg.definitions
 def definitions() -> dg.Definitions:
-    """What Dagster loads."""
-    return assemble()
+    """What Dagster loads: the settings as they stand."""
+    from trade_analyst_pipeline.settings import load_settings
+
+    return assemble(load_settings())

@@ -164,6 +164,18 @@ class Settings(BaseSettings):
         """Where this environment's tokens, budget and certificates lie."""
         return self.cache_root / self.environment
 
+    @property
+    def token_file(self) -> Path:
+        """Where this environment's encrypted login is kept."""
+        return self.cache_folder / "tokens" / "tokens.bin"
+
+    @property
+    def key_file(self) -> Path:
+        """Where the key to the login lies when `token_key` is not set: outside the project for a live source."""
+        if self.environment == "live":
+            return Path.home() / ".config" / "trade-analyst" / "token.key"
+        return self.cache_folder / "key" / "token.key"
+
     @classmethod
     def settings_customise_sources(
         cls,

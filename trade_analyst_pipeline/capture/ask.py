@@ -35,9 +35,7 @@ def _chains(snapshot: Snapshot, bounds: BoundedChainSettings) -> list[MarketData
     requests = []
     for product, symbols in symbols_by_product(snapshot.symbols).items():
         first, last = (snapshot.session_date + timedelta(days=days) for days in windows[product])
-        requests += options.requests(
-            symbols, strike_count=bounds.strikes, first_expiration=first, last_expiration=last
-        )
+        requests += options.requests(symbols, strike_count=bounds.strikes, first_expiration=first, last_expiration=last)
     return requests
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trade_analyst_pipeline.cli import healthcheck, simulator, ui
+from trade_analyst_pipeline.cli import data, healthcheck, login, run, simulator, ui
 from trade_analyst_pipeline.errors import TradeAnalystError
 
 PROGRAM = "trade-analyst"
@@ -21,6 +21,15 @@ FAILED = 1
 
 # name -> (function whose docstring is the help text, an example of its use)
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
+    "run": (run.run, "trade-analyst run --from 2026-01-02 --to 2026-01-30"),
+    "login": (login.login, "trade-analyst login"),
+    "import": (
+        data.import_recordings,
+        "trade-analyst import chain.json --dataset options --captured-at 2025-05-09T20:59:00Z --symbol '$SPX'",
+    ),
+    "rebuild": (data.rebuild, "trade-analyst rebuild --from 2026-01-02 --dataset options"),
+    "query": (data.query, 'trade-analyst query "select symbol, iv_rank from metrics.iv_rank"'),
+    "export": (data.export, "trade-analyst export metrics.iv_rank --format xlsx"),
     "healthcheck": (healthcheck.healthcheck, "trade-analyst healthcheck --json"),
     "simulator": (simulator.simulator, "trade-analyst simulator --port 8443 --seed 7 --ca-file ca.pem"),
     "ui": (ui.ui, "trade-analyst ui --port 3000"),

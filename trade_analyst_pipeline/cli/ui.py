@@ -39,6 +39,7 @@ def _source(settings: Settings) -> Iterator[None]:
     if settings.environment != "simulate":
         yield
         return
+    from trade_analyst_pipeline.cli.login import login_to_simulator
     from trade_analyst_pipeline.cli.simulator import free_port_needed
     from trade_analyst_pipeline.simulator.server import SimulatorServer
 
@@ -52,6 +53,7 @@ def _source(settings: Settings) -> Iterator[None]:
     with free_port_needed(port):
         server.start()
     try:
+        login_to_simulator(settings)
         yield
     finally:
         server.stop()

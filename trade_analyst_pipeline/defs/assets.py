@@ -27,6 +27,7 @@ from trade_analyst_pipeline.lineage.metrics import (
     refresh_put_call_ratio_daily,
     refresh_realized_volatility,
 )
+from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
@@ -43,14 +44,6 @@ Storage = dg.ResourceParam[StorageResource]
 Token = dg.ResourceParam[TokenResource]
 Refresh = Callable[..., BuiltSeries]
 Picture = Callable[[TableStore], str]
-
-METRIC_SCHEMAS = (
-    put_call_ratio.SCHEMA,
-    put_call_ratio.DAILY_SCHEMA,
-    iv_history.SCHEMA,
-    iv_rank.SCHEMA,
-    realized_volatility.SCHEMA,
-)
 
 
 def all_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsset]:

@@ -11,10 +11,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import httpx
+from pydantic import SecretStr
 
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import (
@@ -26,12 +27,16 @@ from trade_analyst_pipeline.capture.plan import (
     latest_due,
 )
 from trade_analyst_pipeline.capture.take import Outcome, Source, take_each
+from trade_analyst_pipeline.errors import LoginRequiredError, SettingsError
 from trade_analyst_pipeline.market.clock import Clock, MachineClock, SimulatedClock
 from trade_analyst_pipeline.market.sessions import latest_complete_session
-from trade_analyst_pipeline.schwab.auth import StoredAccessTokens
+from trade_analyst_pipeline.schwab.auth import StoredAccessTokens, TokenClient
 from trade_analyst_pipeline.schwab.budget import RequestBudget
-from trade_analyst_pipeline.schwab.client import SchwabClient, open_http
+from trade_analyst_pipeline.schwab.client import SchwabClient, Transport, open_http
+from trade_analyst_pipeline.schwab.keys import open_keys
+from trade_analyst_pipeline.schwab.tokens import TokenStore, token_owner
 from trade_analyst_pipeline.settings import Settings
+from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.tables import TableStore
 
@@ -111,16 +116,36 @@ class StorageResource:
     def __init__(self, settings: Settings) -> None:
         self.data_folder = settings.data_folder
         self.workers = settings.capture.workers
+        self.archive = Archive(self.data_folder / "raw")
+        self.tables = TableStore(self.data_folder)
 
-    @property
-    def archive(self) -> Archive:
-        """The raw archive."""
-        return Archive(self.data_folder / "raw")
 
-    @property
-    def tables(self) -> TableStore:
-        """Tables, metrics, quarantine and exports."""
-        return TableStore(self.data_folder)
+@dataclass(frozen=True)
+class TokenStatus:
+    """How the login stands: `generation` grows with each renewal, `login_ends` is UTC, None without a login."""
+
+    is_logged_in: bool
+    generation: int
+    login_ends: datetime | None
+    days_left: float
+
+
+class TokenResource:
+    """The login at the source, as it is stored; looking at it asks nothing of the source."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def status(self) -> TokenStatus:
+        """How the stored login stands now; raises TokenStoreError when the file cannot be opened."""
+        store = token_store(self._settings)
+        try:
+            tokens = store.load()
+        except LoginRequiredError:
+            return TokenStatus(is_logged_in=False, generation=0, login_ends=None, days_left=0.0)
+        seconds = tokens.login_ends_time - store.now()
+        ends = datetime.fromtimestamp(tokens.login_ends_time, UTC)
+        return TokenStatus(seconds > 0, tokens.generation, ends, max(0.0, seconds / 86400))
 
 
 def source_address(settings: Settings) -> str:
@@ -140,6 +165,42 @@ def requests_per_minute(settings: Settings) -> int:
     return settings.schwab.requests_per_minute - settings.schwab.reserved_per_minute
 
 
+def app_credentials(settings: Settings) -> tuple[SecretStr, SecretStr]:
+    """App key and secret: those of the settings, on the simulator its own; raises SettingsError when not set."""
+    if settings.environment == "simulate":
+        return SecretStr(SIMULATOR_APP_KEY), SecretStr(SIMULATOR_APP_SECRET)
+    if settings.app_key is None or settings.app_secret is None:
+        message = "set TRADE_ANALYST_APP_KEY and TRADE_ANALYST_APP_SECRET (environment or .env) for the live source"
+        raise SettingsError(message)
+    return settings.app_key, settings.app_secret
+
+
+def token_client(settings: Settings) -> TokenClient:
+    """The OAuth pages of the source, for this app."""
+    app_key, app_secret = app_credentials(settings)
+    return TokenClient(
+        base_url=source_address(settings),
+        app_key=app_key,
+        app_secret=app_secret,
+        redirect_uri=settings.schwab.redirect_uri,
+        redirect_allowlist=settings.schwab.redirect_allowlist,
+        ca_file=certificate_authority(settings),
+        pkce=settings.schwab.pkce,
+    )
+
+
+def token_store(settings: Settings) -> TokenStore:
+    """The encrypted login of this environment."""
+    keys = open_keys(settings.token_key, key_file=settings.key_file, token_file=settings.token_file)
+    owner = token_owner(settings.environment, app_credentials(settings)[0])
+    return TokenStore(settings.token_file, keys=keys, owner=owner)
+
+
+def access_tokens(settings: Settings) -> StoredAccessTokens:
+    """Access tokens out of the stored login, renewed when needed."""
+    return StoredAccessTokens(token_store(settings), token_client(settings).refresh)
+
+
 @asynccontextmanager
 async def open_source(settings: Settings) -> AsyncIterator[SourceAt]:
     """The source, open for one event loop: a function from an instant to the source as it stands then.
@@ -151,7 +212,7 @@ async def open_source(settings: Settings) -> AsyncIterator[SourceAt]:
         yield _simulated(settings, http) if settings.environment == "simulate" else _live(settings, http)
 
 
-def _simulated(settings: Settings, http: httpx.AsyncClient) -> SourceAt:
+def _simulated(settings: Settings, http: Transport) -> SourceAt:
     tokens = access_tokens(settings)
 
     def source_at(instant: datetime) -> Source:
@@ -163,7 +224,7 @@ def _simulated(settings: Settings, http: httpx.AsyncClient) -> SourceAt:
     return source_at
 
 
-def _live(settings: Settings, http: httpx.AsyncClient) -> SourceAt:
+def _live(settings: Settings, http: Transport) -> SourceAt:
     clock = MachineClock()
     budget = RequestBudget(
         per_minute=requests_per_minute(settings), clock=clock, state_file=settings.cache_folder / "request_budget"
@@ -175,7 +236,7 @@ def _live(settings: Settings, http: httpx.AsyncClient) -> SourceAt:
 def _client(
     settings: Settings,
     address: str,
-    http: httpx.AsyncClient,
+    http: Transport,
     tokens: StoredAccessTokens,
     budget: RequestBudget,
     clock: Clock,

@@ -17,6 +17,7 @@ from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSE
 from trade_analyst_pipeline.errors import RunFailedError
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+HISTORY_PARTITIONED = ("raw/options", "tables/options", "metrics/put_call_ratio")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
 

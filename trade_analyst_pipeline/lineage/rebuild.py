@@ -14,12 +14,22 @@ from trade_analyst_pipeline.storage.tables import TableStore
 
 
 def rebuild(
-    data_folder: Path, *, datasets: Sequence[str], sessions: Sequence[date] | None, workers: int, created_time: datetime
+    data_folder: Path,
+    *,
+    datasets: Sequence[str],
+    workers: int,
+    created_time: datetime,
+    first: date | None = None,
+    last: date | None = None,
 ) -> Iterator[Built | BuiltSeries]:
-    """Make tables of the archived sessions (or of those given) anew, then every metric; yields results as they come."""
+    """Make tables of the archived sessions anew, then every metric; yields each result as it comes.
+
+    `first` and `last` (inclusive, None for no bound) limit the sessions whose captures are read. A session that
+    fails keeps its last good data and does not stop the others.
+    """
     store, archive = TableStore(data_folder), Archive(data_folder / "raw")
     for name in datasets:
-        days = [day for day in archive.sessions(name) if sessions is None or day in set(sessions)]
+        days = [day for day in archive.sessions(name) if (first or day) <= day <= (last or day)]
         yield from build_tables(data_folder, name, days, workers=workers, created_time=created_time, again=True)
     days = [day for day in store.partitions("tables", "options") if isinstance(day, date)]
     yield from build_put_call_ratio(store, days, created_time=created_time)

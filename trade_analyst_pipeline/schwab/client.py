@@ -47,6 +47,8 @@ _RETRY_RESERVE, _RETRY_SHARE = 5.0, 0.1
 _ERROR_BODY_LIMIT = 64 << 10
 _CONNECT_SECONDS, _READ_SECONDS, _WRITE_SECONDS = 5.0, 20.0, 10.0
 
+Transport = httpx.AsyncClient
+
 _log = logging.getLogger(__name__)
 
 

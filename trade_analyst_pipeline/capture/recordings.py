@@ -1,0 +1,86 @@
+"""A recorded response becomes a capture, exactly as if it had just arrived."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.errors import ImportRefusedError
+from trade_analyst_pipeline.market.sessions import NEW_YORK, is_session, previous_session
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
+from trade_analyst_pipeline.storage.archive import Archive, Capture
+
+LARGEST_RECORDING = 256 << 20
+_SKEW = timedelta(minutes=5)
+
+
+def session_shown(instant: datetime) -> date:
+    """The session whose data the source shows at an instant: that of the New York date, or the last one before it."""
+    day = instant.astimezone(NEW_YORK).date()
+    return day if is_session(day) else previous_session(day)
+
+
+def import_recordings(
+    files: Sequence[Path],
+    *,
+    dataset: str,
+    captured_time: datetime,
+    symbols: tuple[str, ...],
+    archive: Archive,
+    now: datetime,
+) -> Capture:
+    """Seal recorded responses of one snapshot into the archive and return the capture; done before, return that one.
+
+    Each file holds one response body. `captured_time` (zone-aware) is when they arrived; `symbols` what was asked
+    for, where the bodies do not say. Raises ImportRefusedError naming the file and what is wrong.
+    """
+    if dataset not in DATASETS:
+        message = f"there is no dataset {dataset!r}; choose one of {', '.join(sorted(DATASETS))}"
+        raise ImportRefusedError(message)
+    if captured_time > now + _SKEW:
+        message = (
+            f"the recording cannot be from {captured_time.isoformat()}, which lies ahead; give the time it was made"
+        )
+        raise ImportRefusedError(message)
+    responses = [_response(path, dataset, captured_time, symbols) for path in files]
+    session_date = session_shown(captured_time)
+    known = _archived_before(archive, dataset, session_date, captured_time, responses)
+    if known is not None:
+        return known
+    with archive.begin(
+        dataset=dataset, session_date=session_date, scheduled_time=captured_time, started_time=captured_time
+    ) as writer:
+        for response in responses:
+            writer.append(response)
+        return writer.seal(captured_time)
+
+
+def _response(path: Path, dataset: str, captured_time: datetime, symbols: tuple[str, ...]) -> RawResponse:
+    try:
+        if path.stat().st_size > LARGEST_RECORDING:
+            message = f"{path} is over {LARGEST_RECORDING >> 20} MiB; that is no response of the source"
+            raise ImportRefusedError(message)
+        body = path.read_bytes()
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise ImportRefusedError(message) from error
+    if body.lstrip()[:1] not in {b"{", b"["}:
+        message = f"{path} does not hold JSON; give files with the body of one response each"
+        raise ImportRefusedError(message)
+    request = MarketDataRequest(dataset, f"import:{path.name}", (), symbols)
+    return RawResponse(request, 200, body, (), captured_time, captured_time)
+
+
+def _archived_before(
+    archive: Archive, dataset: str, session_date: date, captured_time: datetime, responses: Sequence[RawResponse]
+) -> Capture | None:
+    """The capture of that instant with just these bodies, or None."""
+    wanted = sorted(hashlib.sha256(response.body).hexdigest() for response in responses)
+    for capture in archive.captures(dataset, session_date):
+        held = sorted(entry.body_sha256 for entry in archive.index(capture))
+        if capture.scheduled_time == captured_time and held == wanted:
+            return capture
+    return None

@@ -1,0 +1,152 @@
+"""Commands over the data folder: `import`, `rebuild`, `query`, `export`."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from trade_analyst_pipeline.cli.shown import parse_session, show_frame
+from trade_analyst_pipeline.errors import ExportError
+
+if TYPE_CHECKING:
+    from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
+
+ExportFormat = Literal["parquet", "csv", "json", "xlsx"]
+
+
+def import_recordings(
+    files: Annotated[list[Path], typer.Argument(help="Files, each with the body of one response.")],
+    dataset: Annotated[str, typer.Option(help="Which dataset: options, quotes or ohlc.")],
+    captured_at: Annotated[str, typer.Option(help="When the responses arrived, such as 2025-05-09T20:59:00Z.")],
+    symbol: Annotated[list[str] | None, typer.Option(help="A symbol that was asked for; may be repeated.")] = None,
+) -> None:
+    """Put recorded responses into the archive, exactly as if they had just been captured.
+
+    Importing the same files for the same time again changes nothing. Afterwards: trade-analyst rebuild.
+    """
+    from trade_analyst_pipeline.capture import recordings
+    from trade_analyst_pipeline.settings import load_settings
+    from trade_analyst_pipeline.storage.archive import Archive
+
+    capture = recordings.import_recordings(
+        files,
+        dataset=dataset,
+        captured_time=_instant(captured_at),
+        symbols=tuple(symbol or ()),
+        archive=Archive(load_settings().data_folder / "raw"),
+        now=datetime.now(UTC),
+    )
+    typer.echo(f"{capture.record_count} responses, session {capture.session_date}: {capture.path}")
+
+
+def _instant(text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        message = f"{text!r} is not an instant with a time zone; write it as 2025-05-09T20:59:00Z"
+        raise typer.BadParameter(message, param_hint="--captured-at")
+    return instant.astimezone(UTC)
+
+
+def rebuild(
+    from_session: Annotated[str | None, typer.Option("--from", help="First session, YYYY-MM-DD. [all]")] = None,
+    to_session: Annotated[str | None, typer.Option("--to", help="Last session, YYYY-MM-DD. [all]")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset's tables; may be repeated.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes. [capture.workers]")] = None,
+) -> None:
+    """Make tables and metrics anew from the archive, without Dagster and without the source.
+
+    The content is the same whatever the order and the number of workers. Exit 1 when a session could not be built.
+    """
+    from trade_analyst_pipeline.datasets import DATASETS
+    from trade_analyst_pipeline.lineage import rebuild as rebuilding
+    from trade_analyst_pipeline.settings import load_settings
+    from trade_analyst_pipeline.storage.catalogue import build_catalogue
+
+    settings = load_settings()
+    chosen = dataset or list(DATASETS)
+    unknown = sorted(set(chosen) - set(DATASETS))
+    if unknown:
+        message = f"no dataset {unknown[0]!r}; choose from {', '.join(DATASETS)}"
+        raise typer.BadParameter(message, param_hint="--dataset")
+    results = rebuilding.rebuild(
+        settings.data_folder,
+        datasets=chosen,
+        first=parse_session(from_session, "--from"),
+        last=parse_session(to_session, "--to"),
+        workers=workers or settings.capture.workers,
+        created_time=datetime.now(UTC),
+    )
+    failed = sum(_show_result(result) for result in results)
+    build_catalogue(settings.data_folder)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show_result(result: Built | BuiltSeries) -> int:
+    """Print one line; 1 when the session could not be built, else 0."""
+    from trade_analyst_pipeline.lineage.built import BuiltSeries
+
+    if isinstance(result, BuiltSeries):
+        typer.echo(f"metrics/{result.name}: {result.rows:,} rows in {result.sessions} sessions")
+        return 0
+    counts = f"{result.rows:,} rows, {result.quarantined:,} quarantined"
+    line = f"{result.name} {result.session_date}: {result.status}, {counts}"
+    typer.echo(f"{line}. {result.detail}" if result.detail else line)
+    return 1 if result.status == "failed" else 0
+
+
+def query(
+    sql: Annotated[str, typer.Argument(help='One SELECT, such as "select * from metrics.iv_rank".')],
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="The most rows to show.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Rows as a JSON array.")] = False,
+) -> None:
+    """Answer one reading SQL statement (DuckDB) over tables, metrics and quarantine."""
+    from trade_analyst_pipeline.settings import load_settings
+    from trade_analyst_pipeline.storage import catalogue
+
+    result = catalogue.query(load_settings().data_folder, sql, limit=limit)
+    if as_json:
+        typer.echo(json.dumps(result.frame.to_dicts(), default=str))
+    else:
+        show_frame(result.frame)
+    if result.is_cut:
+        typer.echo(f"There are more rows; shown are the first {limit:,} (--limit).", err=True)
+
+
+def export(
+    table: Annotated[str, typer.Argument(help="Stage and name, such as metrics.iv_rank or tables.options.")],
+    format: Annotated[ExportFormat, typer.Option(help="Kind of file.")],  # noqa: A002 - the word users type
+    output: Annotated[Path | None, typer.Option(help="File to write. [<table>.<format>]")] = None,
+    from_session: Annotated[str | None, typer.Option("--from", help="First session, YYYY-MM-DD. [all]")] = None,
+    to_session: Annotated[str | None, typer.Option("--to", help="Last session, YYYY-MM-DD. [all]")] = None,
+    formulas: Annotated[bool, typer.Option(help="Leave text as it is that a spreadsheet would calculate.")] = False,
+) -> None:
+    """Write a table as Parquet, CSV, JSON or XLSX for other programs."""
+    import polars as pl
+
+    from trade_analyst_pipeline.export import export_table
+    from trade_analyst_pipeline.lineage.schemas import table_schemas
+    from trade_analyst_pipeline.settings import load_settings
+    from trade_analyst_pipeline.storage.tables import TableStore
+
+    schemas = table_schemas()
+    if table not in schemas:
+        message = f"there is no table {table!r}; choose one of {', '.join(sorted(schemas))}"
+        raise ExportError(message)
+    stage, _, name = table.partition(".")
+    rows = TableStore(load_settings().data_folder).scan(stage, name, schema=schemas[table])
+    first, last = parse_session(from_session, "--from"), parse_session(to_session, "--to")
+    if first:
+        rows = rows.filter(pl.col("session_date") >= first)
+    if last:
+        rows = rows.filter(pl.col("session_date") <= last)
+    path = output or Path(f"{table}.{format}")
+    export_table(rows, path, format=format, guard_formulas=not formulas)
+    typer.echo(str(path))

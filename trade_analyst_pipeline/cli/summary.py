@@ -1,0 +1,102 @@
+"""What the main job shows at its end: a line per symbol, what was captured, where the files are, what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+import polars as pl
+import typer
+
+from trade_analyst_pipeline.cli.shown import byte_count, show_table
+from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio
+from trade_analyst_pipeline.quarantine import quarantine_schema
+from trade_analyst_pipeline.storage.archive import Archive
+from trade_analyst_pipeline.storage.tables import TableStore
+
+if TYPE_CHECKING:
+    from trade_analyst_pipeline.settings import Settings
+
+HEADINGS = (
+    "symbol",
+    "last",
+    "iv30 %",
+    "IV rank",
+    "IV percentile",
+    "put/call volume",
+    "put/call open interest",
+    "rows kept",
+    "rows quarantined",
+)
+WINDOW = 252
+
+
+def show_summary(settings: Settings, sessions: Sequence[date]) -> None:
+    """Print the summary of the sessions just run; values are those of the last one."""
+    store = TableStore(settings.data_folder)
+    rows = summary_rows(store, settings.universe.symbols, sessions[-1])
+    show_table(HEADINGS, rows, title=f"Session {sessions[-1]}")
+    captures = [capture for name in DATASETS for capture in Archive(settings.data_folder / "raw").captures(name)]
+    contracts = sum(manifest.row_count for manifest in store.manifests("tables", "options"))
+    typer.echo(
+        f"\n{contracts:,} option contracts in {len(store.partitions('tables', 'options'))} sessions; "
+        f"{sum(c.record_count for c in captures):,} responses of {byte_count(sum(c.body_bytes for c in captures))} "
+        f"archived in {byte_count(sum(c.stored_bytes for c in captures))}."
+    )
+    typer.echo(f"Files: {settings.data_folder}/ (raw, tables, metrics, quarantine, exports, catalogue.duckdb)")
+    typer.echo(
+        'Next: trade-analyst query "select symbol, iv_rank from metrics.iv_rank where window_sessions = 252"\n'
+        "      trade-analyst export metrics.iv_rank --format xlsx\n"
+        "      make ui"
+    )
+
+
+def summary_rows(store: TableStore, symbols: Sequence[str], session_date: date) -> list[list[str]]:
+    """One row per symbol, in the order given; an empty cell where there is no value.
+
+    Values are those of the session; rows are counted over all tables and sessions stored.
+    """
+    on_day = pl.col("session_date") == session_date
+    ranks = on_day & (pl.col("window_sessions") == WINDOW)
+    columns = (
+        _latest(store.scan("tables", "quotes", partitions=[session_date], schema=DATASETS["quotes"].schema), "last"),
+        _latest(_metric(store, iv_history.SCHEMA).filter(on_day), "iv", scale=100),
+        _latest(_metric(store, iv_rank.SCHEMA).filter(ranks), "iv_rank"),
+        _latest(_metric(store, iv_rank.SCHEMA).filter(ranks), "iv_percentile"),
+        _latest(_metric(store, put_call_ratio.DAILY_SCHEMA).filter(on_day), "put_call_volume_ratio"),
+        _latest(_metric(store, put_call_ratio.DAILY_SCHEMA).filter(on_day), "put_call_open_interest_ratio"),
+    )
+    kept = _counts(store.scan("tables", name, schema=dataset.schema) for name, dataset in DATASETS.items())
+    bad = _counts(store.scan("quarantine", name, schema=quarantine_schema(name)) for name in DATASETS)
+    return [
+        [
+            symbol,
+            *(_number(column.get(symbol)) for column in columns),
+            f"{kept.get(symbol, 0):,}",
+            f"{bad.get(symbol, 0):,}",
+        ]
+        for symbol in symbols
+    ]
+
+
+def _metric(store: TableStore, schema: TableSchema) -> pl.LazyFrame:
+    return store.scan("metrics", schema.name, schema=schema)
+
+
+def _latest(rows: pl.LazyFrame, column: str, *, scale: float = 1.0) -> dict[str, float | None]:
+    """The column's value by symbol, from the latest row of each."""
+    order = "snapshot_time" if "snapshot_time" in rows.collect_schema() else "session_date"
+    latest = rows.sort(order).group_by("symbol").last().select("symbol", pl.col(column) * scale).collect()
+    return dict(latest.iter_rows())
+
+
+def _counts(tables: Iterable[pl.LazyFrame]) -> dict[str, int]:
+    counted = pl.concat([table.select("symbol") for table in tables]).group_by("symbol").len().collect()
+    return dict(counted.iter_rows())
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.2f}"

@@ -1,0 +1,25 @@
+"""Every table of the data folder with its schema, by the name it has in SQL: `<stage>.<table>`."""
+
+from __future__ import annotations
+
+from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.quarantine import quarantine_schema
+
+METRIC_SCHEMAS: tuple[TableSchema, ...] = (
+    put_call_ratio.SCHEMA,
+    put_call_ratio.DAILY_SCHEMA,
+    iv_history.SCHEMA,
+    iv_rank.SCHEMA,
+    realized_volatility.SCHEMA,
+)
+
+
+def table_schemas() -> dict[str, TableSchema]:
+    """Schemas of tables, metrics and quarantine."""
+    return {
+        **{f"tables.{name}": dataset.schema for name, dataset in DATASETS.items()},
+        **{f"metrics.{schema.name}": schema for schema in METRIC_SCHEMAS},
+        **{f"quarantine.{name}": quarantine_schema(name) for name in DATASETS},
+    }
