@@ -48,10 +48,10 @@ def test_a_calendar_of_its_own() -> None:
     assert grid.lay(rows["value"]).tolist() == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("day", [date(2024, 11, 28), date(2024, 11, 30), date(1999, 1, 4), date(2031, 1, 2)])
+@pytest.mark.parametrize("day", [date(2024, 11, 28), date(2024, 11, 30), date(1999, 1, 4), date(2099, 1, 2)])
 def test_a_day_that_is_no_session_is_named(day: date) -> None:
     """A holiday, a weekend, or a day before or after the calendar is refused by name."""
-    with pytest.raises(ValueError, match=f"{day} is not a session of the calendar from 2005-01-03 to 2027-12-31"):
+    with pytest.raises(ValueError, match=f"{day} is not a session of the calendar from 2005-01-03 to "):
         session_grid(table([("A", day, 1.0)]), series=("symbol",), room=0)
 
 
