@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Final, Protocol
 
-from trade_analyst_pipeline.datasets import options
+import polars as pl
+
+from trade_analyst_pipeline.datasets import ohlc, options, quotes
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.market.normalized import Normalized
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
@@ -23,14 +26,30 @@ class Normalize(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset: its table, how responses become rows of it, and how to ask for it."""
+    """One dataset: its table, how responses become rows of it, and how to ask for it.
+
+    `combine` makes one table of the valid rows of several captures, in capture order, each key once; its result does
+    not depend on how the captures were grouped. `spans_sessions` is whether one capture describes other sessions than
+    its own.
+    """
 
     name: str
     schema: TableSchema
     normalize: Normalize
     requests: Callable[..., list[MarketDataRequest]]
+    combine: Callable[[pl.DataFrame], pl.DataFrame]
+    spans_sessions: bool = False
+
+
+def _first_of_each_key(schema: TableSchema) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return partial(pl.DataFrame.unique, subset=list(schema.key), keep="first", maintain_order=True)
 
 
 DATASETS: Final[dict[str, Dataset]] = {
-    dataset.name: dataset for dataset in (Dataset(options.NAME, options.SCHEMA, options.normalize, options.requests),)
+    dataset.name: dataset
+    for dataset in (
+        Dataset(options.NAME, options.SCHEMA, options.normalize, options.requests, _first_of_each_key(options.SCHEMA)),
+        Dataset(quotes.NAME, quotes.SCHEMA, quotes.normalize, quotes.requests, _first_of_each_key(quotes.SCHEMA)),
+        Dataset(ohlc.NAME, ohlc.SCHEMA, ohlc.normalize, ohlc.requests, ohlc.revisions, spans_sessions=True),
+    )
 }

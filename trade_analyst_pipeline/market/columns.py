@@ -274,7 +274,7 @@ _DECLARED: tuple[Column, ...] = (
         "session_part",
         pl.String(),
         None,
-        "regular; extended: 04:00 to 20:00 New York around regular hours; outside: neither, or a day without a session.",
+        "regular; extended: 04:00 to 20:00 New York around regular hours; outside: neither, or no session that day.",
     ),
     Column(
         "is_complete", pl.Boolean(), None, "Whether the bar's interval was over at known_time; null: not a session."
