@@ -35,7 +35,7 @@ def login(
     from trade_analyst_pipeline.schwab.auth import login as log_in
 
     tokens = log_in(token_client(settings), token_store(settings), open_browser=_open, wait_seconds=wait_seconds)
-    typer.echo(f"Logged in. Tokens are stored in {settings.token_file} (fingerprint {tokens.fingerprint()}).")
+    typer.echo(f"Logged in. Tokens are stored in {settings.token_file} (fingerprint {tokens.fingerprint}).")
 
 
 def login_to_simulator(settings: Settings) -> None:

@@ -7,6 +7,7 @@ whole years up to date, whatever sessions it is about.
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
+from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -160,7 +161,7 @@ def _collect(context: dg.AssetExecutionContext, results: Iterator[Built], total:
 def _built_result(built: Built) -> SessionResult:
     if built.status in {"empty", "failed"}:
         return SessionResult(built.session_date, failure=built.detail)
-    metadata = {
+    metadata: dict[str, Any] = {
         "dagster/row_count": built.rows,
         "quarantined": built.quarantined,
         "status": built.status,
@@ -243,7 +244,7 @@ def series_asset(
         metadata=column_metadata(schema),
         kinds={"polars", "parquet"},
     )
-    def series(source: Source, storage: Storage) -> dg.MaterializeResult:
+    def series(source: Source, storage: Storage) -> dg.MaterializeResult[None]:
         built = refresh(storage.tables, created_time=source.now())
         return dg.MaterializeResult(
             metadata={

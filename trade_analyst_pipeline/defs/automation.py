@@ -23,7 +23,14 @@ _ZONE = "America/New_York"
 _CLOSES = ("16:00", "16:15", "13:00", "13:15")
 _LOG = logging.getLogger("trade_analyst.runs")
 
-CHAIN_ASSETS = ("raw/options", "tables/options", "metrics/put_call_ratio", "metrics/iv_history", "metrics/iv_rank")
+CHAIN_ASSETS = (
+    "raw/options",
+    "tables/options",
+    "metrics/put_call_ratio",
+    "metrics/put_call_ratio_daily",
+    "metrics/iv_history",
+    "metrics/iv_rank",
+)
 QUOTE_ASSETS = ("raw/quotes", "tables/quotes")
 END_OF_DAY_ASSETS = ("raw/ohlc", "tables/ohlc", "metrics/realized_volatility", "exports/metrics")
 

@@ -19,18 +19,14 @@ from trade_analyst_pipeline.defs.resources import StorageResource
 from trade_analyst_pipeline.lineage.built import Built
 from trade_analyst_pipeline.lineage.tables import missing_sessions
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.validation import rule_names
+from trade_analyst_pipeline.validation import all_rules
 
 Storage = dg.ResourceParam[StorageResource]
 
 
 def rule_checks(key: dg.AssetKey, schema: TableSchema) -> list[dg.AssetCheckSpec]:
     """A check for each rule of the schema, with the rule's own words."""
-    meanings = {rule.name: rule.meaning for rule in schema.rules}
-    return [
-        dg.AssetCheckSpec(name, asset=key, description=meanings.get(name, "Of every table: key and required columns."))
-        for name in rule_names(schema)
-    ]
+    return [dg.AssetCheckSpec(rule.name, asset=key, description=rule.meaning) for rule in all_rules(schema)]
 
 
 def rule_results(key: dg.AssetKey, schema: TableSchema, built: Sequence[Built]) -> list[dg.AssetCheckResult]:
@@ -42,7 +38,7 @@ def rule_results(key: dg.AssetKey, schema: TableSchema, built: Sequence[Built]) 
         for name, count in result.rule_counts.items():
             if count:
                 sessions.setdefault(name, []).append(result.session_date)
-    return [_rule_result(key, name, counts[name], sessions.get(name, [])) for name in rule_names(schema)]
+    return [_rule_result(key, rule.name, counts[rule.name], sessions.get(rule.name, [])) for rule in all_rules(schema)]
 
 
 def _rule_result(key: dg.AssetKey, name: str, count: int, sessions: Sequence[date]) -> dg.AssetCheckResult:

@@ -13,12 +13,12 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-from dagster._core.execution.plan.execute_step import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 # Metadata under this key tells Dagster 1.13 to record no materialisation of its own for an output; pinned by a test.
 _NO_EVENTS_OF_YOUR_OWN = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
-Event = dg.AssetMaterialization | dg.MaterializeResult | dg.AssetCheckResult
+Event = dg.AssetMaterialization | dg.MaterializeResult[None] | dg.AssetCheckResult
 
 
 @dataclass(frozen=True)

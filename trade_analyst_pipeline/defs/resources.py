@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -68,7 +68,7 @@ class SourceResource:
     def take(self, snapshots: Sequence[Snapshot], archive: Archive) -> Iterator[Outcome]:
         """Take the snapshots that are not archived yet, yielding each outcome in the order planned."""
 
-        async def outcomes() -> AsyncIterator[Outcome]:
+        async def outcomes() -> AsyncGenerator[Outcome, None]:
             async with open_source(self._settings) as source_at:
                 questions = {snapshot: ask(snapshot, self._settings.capture.bounded_chain) for snapshot in snapshots}
                 async for outcome in take_each(

@@ -65,7 +65,8 @@ def _write_ratios(
 def refresh_iv_history(store: TableStore, *, created_time: datetime) -> BuiltSeries:
     """Bring `metrics/iv_history` up to date with `tables/options`, computing only sessions that have changed."""
     schema = iv_history.SCHEMA
-    wanted = {manifest.partition: reference(manifest) for manifest in store.manifests("tables", "options")}
+    tables = store.manifests("tables", "options")
+    wanted = {made.partition: reference(made) for made in tables if isinstance(made.partition, date)}
     held = {
         source
         for manifest in store.manifests("metrics", schema.name)

@@ -112,7 +112,7 @@ class _Build:
     created_time: datetime
 
     def from_captures(self, archive: Archive, captures: Sequence[Capture]) -> Built:
-        """Normalise, validate and judge each capture; commit unless one of them fails, quarantine in any case."""
+        """Normalise, validate and judge each capture; commit those that pass, if any, and quarantine in any case."""
         schema, fence = self.dataset.schema, self.store.take_fence("tables", self.dataset.name, self.session_date)
         valid, bad, failures = [], [], []
         rules, seen, problems = Counter[str](), Counter[str](), list[str]()
@@ -122,12 +122,16 @@ class _Build:
             seen.update(found.counts)
             rules.update(judged.rule_counts)
             problems += [f"{problem.reason}: {problem.detail}" for problem in found.problems]
-            valid.append(judged.valid)
             bad.append(quarantine_rows(judged, found.rejected, session_date=self.session_date))
             try:
                 verdict(judged, schema, rejected_rows=found.rejected.height)
             except VerdictError as error:
                 failures.append(f"capture {capture.capture_id}: {error}")
+                continue
+            if not found.offered_rows:
+                failures.append(f"capture {capture.capture_id}: no response of it holds a row that can be read")
+                continue
+            valid.append(judged.valid)
         sources = [capture.capture_id for capture in captures]
         built = Built(
             self.dataset.name,
@@ -137,9 +141,9 @@ class _Build:
             detail="; ".join(failures),
             rule_counts=rules,
             seen=seen,
-            problems=tuple(problems),
+            problems=(*failures, *problems),
         )
-        return built if failures else self._commit(built, pl.concat(valid), sources, fence)
+        return self._commit(built, pl.concat(valid), sources, fence) if valid else built
 
     def _write_quarantine(self, bad: pl.DataFrame, sources: Sequence[str]) -> int:
         """Keep the bad rows of the session; an empty partition is only written over one that had some."""
@@ -153,12 +157,12 @@ class _Build:
         if not self.dataset.spans_sessions:
             frame = self.dataset.combine(valid)
             manifest = self._write("tables", frame, self.dataset.schema, self.session_date, fence, sources)
-            return replace(built, status="built", rows=manifest.row_count, content_hash=manifest.content_hash)
+            return replace(built, status="built", detail="", rows=frame.height, content_hash=manifest.content_hash)
         days = {day: rows for (day,), rows in valid.partition_by("session_date", as_dict=True).items()}
         with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
             written = list(pool.map(lambda day: self._merge(day, days[day], sources), sorted(days)))
         digest = hashlib.sha256("".join(manifest.content_hash for manifest in written).encode()).hexdigest()
-        return replace(built, status="built", rows=valid.height, content_hash=digest)
+        return replace(built, status="built", detail="", rows=valid.height, content_hash=digest)
 
     def _merge(self, day: date, rows: pl.DataFrame, sources: Sequence[str]) -> Manifest:
         """Add rows to a partition that other captures feed too."""
