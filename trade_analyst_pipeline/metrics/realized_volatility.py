@@ -75,7 +75,7 @@ def _latest_known(bars: pl.DataFrame, as_of: datetime | None) -> pl.DataFrame:
     return (
         bars.select(INPUT_COLUMNS)
         .filter(wanted)
-        .sort("symbol", "session_date", "known_time")
+        .sort("symbol", "session_date", "known_time", "close", "open", "high", "low")
         .unique(("symbol", "session_date"), keep="last", maintain_order=True)
         .with_columns(prices)
     )

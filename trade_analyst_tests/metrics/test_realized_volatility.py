@@ -153,7 +153,7 @@ def test_only_daily_bars_on_sessions_count() -> None:
     """Minute bars and bars dated on a holiday or before the calendar take no part."""
     daily = bars(flat_bars([100.0 + i for i in range(6)]))
     strangers = [
-        bars(flat_bars([500.0]), frequency="minute"),
+        bars(flat_bars([500.0]), frequency="minute", known=datetime(2025, 7, 2, tzinfo=UTC)),
         bars(flat_bars([500.0])).with_columns(pl.lit(date(2025, 6, 19)).alias("session_date")),
         bars(flat_bars([500.0])).with_columns(pl.lit(date(1999, 3, 1)).alias("session_date")),
     ]
