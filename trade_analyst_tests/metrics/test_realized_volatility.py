@@ -157,7 +157,9 @@ def test_only_daily_bars_on_sessions_count() -> None:
         bars(flat_bars([500.0])).with_columns(pl.lit(date(2025, 6, 19)).alias("session_date")),
         bars(flat_bars([500.0])).with_columns(pl.lit(date(1999, 3, 1)).alias("session_date")),
     ]
-    assert realized_volatility(pl.concat([daily, *strangers])).equals(realized_volatility(daily))
+    found = realized_volatility(pl.concat([daily, *strangers]), windows=(5,))
+    assert found.equals(realized_volatility(daily, windows=(5,)))
+    assert row_of(found, LAST, 5)["status"] == "ok"
 
 
 def test_value_does_not_depend_on_how_long_the_history_is() -> None:
