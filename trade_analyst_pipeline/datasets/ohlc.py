@@ -169,33 +169,29 @@ SCHEMA: Final = table_schema(
 )
 
 
-def requests(symbols: Iterable[str], *, session_date: date, years: int) -> list[MarketDataRequest]:
+def requests(symbols: Iterable[str], *, session_date: date, years: int = 2) -> list[MarketDataRequest]:
     """Per symbol the daily bars of `years` up to and including the session, and the session's one-minute bars.
 
-    Minute bars are asked from 04:00 to 20:00 New York. Both ends are stated: without an end the source leaves the
-    running session out.
+    Minute bars are those of regular hours. Both ends are stated: without an end the source leaves the running session
+    out. Raises ValueError on a day without a session.
     """
     first = session_date.replace(year=session_date.year - years, day=min(session_date.day, 28))
     daily = (
         *(("periodType", "year"), ("frequencyType", "daily"), ("frequency", "1")),
-        ("startDate", _milliseconds(first, time(0), CENTRAL)),
+        ("startDate", str(epoch_milliseconds(datetime.combine(first, time(0), CENTRAL)))),
         ("endDate", str(epoch_milliseconds(session_close(session_date)))),
     )
     minutes = (
         *(("periodType", "day"), ("frequencyType", "minute"), ("frequency", "1")),
-        ("startDate", _milliseconds(session_date, EXTENDED_HOURS[0], NEW_YORK)),
-        ("endDate", _milliseconds(session_date, EXTENDED_HOURS[1], NEW_YORK)),
-        ("needExtendedHoursData", "true"),
+        ("startDate", str(epoch_milliseconds(session_open(session_date)))),
+        ("endDate", str(epoch_milliseconds(session_close(session_date)))),
+        ("needExtendedHoursData", "false"),
     )
     return [
         MarketDataRequest(NAME, PATH, (("symbol", symbol), *query), (symbol,))
         for symbol in symbols
         for query in (daily, minutes)
     ]
-
-
-def _milliseconds(day: date, hour: time, zone: ZoneInfo) -> str:
-    return str(epoch_milliseconds(datetime.combine(day, hour, zone)))
 
 
 def normalize(
@@ -253,7 +249,7 @@ def _read(response: RawResponse) -> _History:
         history = None
     history = history or _read_tolerant(response.body)
     if not history.bars.height and not history.bad:
-        raise ResponseRejectedError("no_candles", "not one bar")
+        raise ResponseRejectedError("no_bars", "not one bar")
     if response.request.symbols and history.symbol not in response.request.symbols:
         asked = response.request.symbols[0]
         raise ResponseRejectedError("other_symbol", f"asked for {asked}, answered {history.symbol[:40]}")
@@ -392,8 +388,12 @@ def _missing_sessions(days: pl.Series) -> int:
 
 
 def revisions(frame: pl.DataFrame) -> pl.DataFrame:
-    """Bars of several captures as one table: a bar that came again unchanged keeps its first known_time only."""
+    """Bars of several captures as one table: a bar that came again unchanged keeps its first known_time only.
+
+    The order of rows does not matter; of different rows with one key the lesser stays.
+    """
     bar = ("symbol", "frequency", "bar_time")
-    values = pl.struct("open", "high", "low", "close", "volume", "is_complete")
-    ordered = frame.unique(SCHEMA.key, keep="first", maintain_order=True).sort(SCHEMA.key)
-    return ordered.filter((values != values.shift(1).over(bar)).fill_null(value=True))
+    values = ("open", "high", "low", "close", "volume", "is_complete")
+    ordered = frame.sort(*SCHEMA.key, *values).unique(SCHEMA.key, keep="first", maintain_order=True)
+    value = pl.struct(values)
+    return ordered.filter((value != value.shift(1).over(bar)).fill_null(value=True))

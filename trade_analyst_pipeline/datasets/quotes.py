@@ -24,6 +24,7 @@ from trade_analyst_pipeline.market.sessions import NEW_YORK, Product, option_pro
 from trade_analyst_pipeline.market.wire_json import (
     NOTHING_UNKNOWN,
     BadRow,
+    RepeatedKeys,
     RowColumns,
     RowShape,
     Unknown,
@@ -337,7 +338,8 @@ def _read_entry(key: str, value: Any, answer: _Answer) -> None:
     """Add one entry to the answer, or the rule it broke; a block that is wrong makes the whole entry bad."""
     parts: dict[str, Any] = {}
     blocks = {block.name: block for block in _BLOCKS}
-    inner = {name: member for name, member in value.items() if name not in blocks} if isinstance(value, dict) else value
+    is_plain = isinstance(value, dict) and not isinstance(value, RepeatedKeys)
+    inner = {name: member for name, member in value.items() if name not in blocks} if is_plain else value
     for shape, part in [(ENTRY, inner), *((blocks[name], value[name]) for name in blocks if _has(value, name))]:
         good, bad, unknown = convert_rows([part], shape)
         answer.counts += unknown
