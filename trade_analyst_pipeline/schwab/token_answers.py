@@ -112,7 +112,7 @@ class BoundedAdapter(HTTPAdapter):
         deadline = time.monotonic() + _ANSWER_SECONDS
         body = bytearray()
         try:
-            for piece in answer.iter_content(4096):
+            for piece in answer.iter_content(1):  # a larger piece would be waited for until it is full
                 body += piece
                 if len(body) > _LARGEST_ANSWER or time.monotonic() > deadline:
                     message = "the answer is too large or too slow"

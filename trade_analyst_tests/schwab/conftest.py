@@ -6,20 +6,28 @@ import asyncio
 import contextlib
 import gzip
 import random
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 from pydantic import SecretStr
 
 from trade_analyst_pipeline.market.clock import Clock, SimulatedClock
+from trade_analyst_pipeline.schwab.auth import TokenClient, login
 from trade_analyst_pipeline.schwab.budget import RequestBudget
 from trade_analyst_pipeline.schwab.client import SchwabClient, open_http
+from trade_analyst_pipeline.schwab.keys import open_keys
+from trade_analyst_pipeline.schwab.tokens import StoredTokens, TokenStore
+from trade_analyst_pipeline.simulator.market import Market
+from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
+from trade_analyst_pipeline.simulator.server import SimulatorServer
 
 START = datetime(2026, 1, 5, 20, 55, tzinfo=UTC)
 Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -205,3 +213,105 @@ class Wire:
 def wire(authority: Authority) -> Wire:
     """Everything needed to script a source and to ask it."""
     return Wire(authority)
+
+
+@pytest.fixture
+def redirect_uri() -> str:
+    """A redirect address on a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"https://127.0.0.1:{probe.getsockname()[1]}/callback"
+
+
+class HandTime:
+    """The machine's clock in seconds since the epoch, moved by the test."""
+
+    def __init__(self) -> None:
+        self.at = START.timestamp()
+
+    def __call__(self) -> float:
+        """Where the hand stands."""
+        return self.at
+
+
+@pytest.fixture
+def hand_time() -> HandTime:
+    """One clock for simulator and store."""
+    return HandTime()
+
+
+@pytest.fixture(scope="session")
+def market() -> Market:
+    """The simulator's market, made once: these tests hardly look at it."""
+    return Market(7)
+
+
+@pytest.fixture
+def simulator(tmp_path: Path, redirect_uri: str, hand_time: HandTime, market: Market) -> Iterator[SimulatorServer]:
+    """The simulator over TLS, token lives on `hand_time`."""
+    with SimulatorServer(
+        seed=7, market=market, ca_file=tmp_path / "ca.pem", redirect_uris=(redirect_uri,), machine_now=hand_time
+    ) as server:
+        yield server
+
+
+class Logins:
+    """A token client, a store and a browser's stand-in for one simulator."""
+
+    def __init__(self, simulator: SimulatorServer, redirect_uri: str, folder: Path, now: HandTime) -> None:
+        self.simulator = simulator
+        self.redirect_uri = redirect_uri
+        self.folder = folder
+        self.now = now
+        self.store = self.open_store()
+        self.page: httpx.Response | None = None
+
+    def client(self, **options: Any) -> TokenClient:
+        """A client of the simulator's app."""
+        settings: dict[str, Any] = {
+            "base_url": self.simulator.base_url,
+            "app_key": SecretStr(SIMULATOR_APP_KEY),
+            "app_secret": SecretStr(SIMULATOR_APP_SECRET),
+            "redirect_uri": self.redirect_uri,
+            "redirect_allowlist": [self.redirect_uri],
+            "ca_file": self.simulator.ca_file,
+        }
+        return TokenClient(**(settings | options))
+
+    def open_store(self) -> TokenStore:
+        """The store of these tests, as another process would open it."""
+        path = self.folder / "private" / "tokens"
+        keys = open_keys(None, key_file=self.folder / "config" / "key", token_file=path)
+        return TokenStore(path, keys=keys, owner="simulate:test", now=self.now)
+
+    def consent(self, url: str) -> None:
+        """Open the authorize page as a browser does, follow the redirect to the listener, keep the page it shows."""
+        context = ssl.create_default_context(cafile=str(self.simulator.ca_file))
+        context.load_verify_locations(str(self.folder / "callback.pem"))
+        self.page = httpx.get(url, verify=context, follow_redirects=True, trust_env=False)
+
+    def redirect(self, url: str) -> SecretStr:
+        """The address that consent leads to, as a person would copy it."""
+        context = ssl.create_default_context(cafile=str(self.simulator.ca_file))
+        return SecretStr(httpx.get(url, verify=context, trust_env=False).headers["location"])
+
+    def log_in(self, **options: Any) -> StoredTokens:
+        """The whole flow through the listener."""
+        certificate = self.folder / "callback.pem"
+        return login(
+            self.client(**options),
+            self.store,
+            open_browser=self.consent,
+            certificate_file=certificate,
+            wait_seconds=5,
+        )
+
+    def token_requests(self) -> int:
+        """How often the token endpoint was asked."""
+        return self.simulator.requests["/v1/oauth/token"]
+
+
+@pytest.fixture
+def logins(simulator: SimulatorServer, redirect_uri: str, tmp_path: Path, hand_time: HandTime) -> Logins:
+    """Everything needed to log in."""
+    return Logins(simulator, redirect_uri, tmp_path, hand_time)

@@ -1,0 +1,422 @@
+"""Login and access tokens against the simulator and against scripted token endpoints, over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import re
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from trade_analyst_pipeline.errors import (
+    AuthError,
+    AuthUnavailableError,
+    CallbackError,
+    ClientCredentialsError,
+    LoginRequiredError,
+    NotAuthorizedError,
+    TokenStoreError,
+)
+from trade_analyst_pipeline.market.clock import SimulatedClock
+from trade_analyst_pipeline.schwab import token_answers
+from trade_analyst_pipeline.schwab.auth import StoredAccessTokens, TokenClient, login
+from trade_analyst_pipeline.schwab.budget import RequestBudget
+from trade_analyst_pipeline.schwab.client import SchwabClient, open_http
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest
+from trade_analyst_pipeline.schwab.tokens import TokenGrant
+from trade_analyst_pipeline.simulator import faults
+
+QUOTE = MarketDataRequest("quotes", "/quotes", (("symbols", "BRK/B"),), ("BRK/B",))
+
+
+# --- login
+
+
+def test_a_whole_login(logins: Any) -> None:
+    """Authorize page, redirect to the listener, exchange, stored tokens, and a page that tells nothing secret."""
+    stored = logins.log_in()
+    assert logins.simulator.desk.accepts(stored.access_token.get_secret_value())
+    assert logins.open_store().load() == stored
+    assert (stored.generation, stored.expires_time - stored.issued_time) == (1, 1800.0)
+    page = logins.page
+    assert page.status_code == 200
+    assert "The login has arrived" in page.text
+    assert page.url.params["code"] not in page.text
+    assert page.url.params["state"] not in page.text
+    assert page.headers["cache-control"] == "no-store"
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert "server" not in page.headers
+    assert (logins.folder / "callback.pem").read_text().count("BEGIN") == 1
+
+
+def test_the_authorize_address(logins: Any) -> None:
+    """Key, exact redirect, code flow, state and an S256 challenge; a fresh state and challenge each time."""
+    first, second = (logins.client().begin_login().authorization_url for _ in range(2))
+    assert first.startswith(f"{logins.simulator.base_url}/v1/oauth/authorize?response_type=code&client_id=SIMULATOR")
+    assert "code_challenge_method=S256" in first
+    for name in ("state", "code_challenge"):
+        values = [re.search(rf"[?&]{name}=([^&]{{43}})(&|$)", url) for url in (first, second)]
+        assert all(values)
+        assert values[0][1] != values[1][1]
+
+
+def test_pkce_can_be_switched_off(logins: Any) -> None:
+    """Without PKCE the state is still sent and the login works."""
+    url = logins.client(pkce=False).begin_login().authorization_url
+    assert "code_challenge" not in url
+    assert "state=" in url
+    assert logins.log_in(pkce=False).generation == 1
+
+
+def test_a_pasted_address_works_once(logins: Any) -> None:
+    """The address copied from the browser is exchanged; used again it is refused before anything is sent."""
+    attempt = logins.client().begin_login()
+    address = logins.redirect(attempt.authorization_url)
+    assert "%40" in address.get_secret_value()
+    attempt.exchange(address)
+    with pytest.raises(CallbackError, match="has been used"):
+        attempt.exchange(address)
+    assert logins.token_requests() == 1
+
+
+def test_a_code_of_another_attempt_is_refused(logins: Any) -> None:
+    """A code obtained under another verifier is refused by the source even with the right state; no retry."""
+    mine, other = logins.client().begin_login(), logins.client().begin_login()
+    foreign = logins.redirect(other.authorization_url).get_secret_value()
+    with pytest.raises(CallbackError, match="does not belong to this login"):
+        mine.exchange(SecretStr(foreign))
+    assert logins.token_requests() == 0
+    forged = re.sub(r"state=[^&]+", f"state={mine.expectation.state.get_secret_value()}", foreign)
+    with pytest.raises(CallbackError, match="refused the code"):
+        mine.exchange(SecretStr(forged))
+    assert logins.token_requests() == 1
+
+
+def test_an_old_code_is_refused(logins: Any) -> None:
+    """A code that waited longer than the source allows is told as such."""
+    attempt = logins.client().begin_login()
+    address = logins.redirect(attempt.authorization_url)
+    logins.now.at += 31
+    with pytest.raises(CallbackError, match="older than 30 s"):
+        attempt.exchange(address)
+
+
+def test_a_redirect_outside_the_allowlist_is_refused(logins: Any) -> None:
+    """The redirect address must stand in the allowlist to the letter."""
+    with pytest.raises(CallbackError, match="the match is exact"):
+        logins.client(redirect_allowlist=[logins.redirect_uri + "/"])
+
+
+def test_a_login_nobody_answers_ends(logins: Any) -> None:
+    """Without a redirect the wait ends at its bound, and the port is free again."""
+    for _ in range(2):
+        with pytest.raises(CallbackError, match=r"within 0\.05 s"):
+            login(logins.client(), logins.store, open_browser=lambda _: None, wait_seconds=0.05)
+    assert logins.token_requests() == 0
+
+
+def test_a_token_file_that_is_not_trusted_stops_the_login(logins: Any) -> None:
+    """With a wrong key no browser is opened and the file stays."""
+    logins.log_in()
+    file = logins.folder / "private" / "tokens"
+    before = file.read_bytes()
+    (logins.folder / "config" / "key").unlink()
+    (logins.folder / "config" / "key").write_bytes(b"A" * 43 + b"=")
+    (logins.folder / "config" / "key").chmod(0o600)
+    opened: list[str] = []
+    with pytest.raises(TokenStoreError):
+        login(logins.client(), logins.open_store(), open_browser=opened.append)
+    assert (opened, file.read_bytes()) == ([], before)
+
+
+# --- refresh
+
+
+@pytest.mark.parametrize("rotation", ["same", "rotate", "omit"])
+def test_refreshes_whatever_the_source_does_with_the_refresh_token(logins: Any, rotation: str) -> None:
+    """Three refreshes in a row work whether the refresh token is repeated, rotated or left out."""
+    logins.simulator.desk.rotation = rotation
+    logins.log_in()
+    access = StoredAccessTokens(logins.store, logins.client().refresh)
+    seen = set()
+    for _ in range(4):
+        seen.add(asyncio.run(access.access_token()))
+        logins.now.at += 1750
+    assert len(seen) == 4
+    assert logins.store.load().generation == 4
+
+
+def test_a_wrong_secret_is_told(logins: Any) -> None:
+    """The advice names the settings."""
+    with pytest.raises(ClientCredentialsError, match="TRADE_ANALYST_APP_SECRET"):
+        logins.client(app_secret=SecretStr("x")).refresh(SecretStr("r"))
+
+
+def test_variables_of_the_environment_change_nothing(logins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CA bundles and proxies named in the environment are not used, neither for the exchange nor for the refresh."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    for name in ("HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    attempt = logins.client().begin_login()
+    grant = attempt.exchange(logins.redirect(attempt.authorization_url))
+    assert logins.client().refresh(grant.refresh_token).lifetime_seconds == 1800.0
+
+
+def test_an_untrusted_token_endpoint_gets_nothing(logins: Any) -> None:
+    """Without its CA the endpoint is not asked."""
+    with pytest.raises(AuthUnavailableError, match="SSLError"):
+        logins.client(ca_file=None).refresh(SecretStr("r"))
+    assert logins.token_requests() == 0
+
+
+def refresh_from(wire: Any, *replies: Any) -> tuple[Exception, Any]:
+    """Refresh at a scripted endpoint, which must fail: the error and the server's record."""
+
+    async def scene() -> tuple[Exception, Any]:
+        async with wire.serving(*replies) as server:
+            client = TokenClient(
+                base_url=server.url,
+                app_key=SecretStr("key"),
+                app_secret=SecretStr("secret"),
+                redirect_uri="https://127.0.0.1/",
+                redirect_allowlist=["https://127.0.0.1/"],
+                ca_file=wire.authority.file,
+            )
+            with pytest.raises(AuthError) as caught:
+                await asyncio.to_thread(client.refresh, SecretStr("CANARY-refresh"))
+            return caught.value, server
+
+    return asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_redirects_of_the_token_endpoint_are_not_followed(wire: Any) -> None:
+    """A 307 would carry the refresh token elsewhere: it is an error after one request."""
+    error, server = refresh_from(wire, wire.answer(307, Location="/elsewhere"))
+    assert type(error) is AuthUnavailableError
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("case", ["dropped", "cut", "huge", "slow", "unzips to much"])
+def test_broken_answers_of_the_token_endpoint(wire: Any, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """Each is AuthUnavailableError after one request, within the bounds of size and time."""
+    monkeypatch.setattr(token_answers, "_ANSWER_SECONDS", 0.3)
+    head = b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\n"
+    reply = {
+        "dropped": wire.raw(b"", close=True),
+        "cut": wire.raw(head + b"Content-Length: 99\r\n\r\n{", close=True),
+        "huge": wire.answer(200, b" " * 200_000),
+        "slow": wire.drip(head + b"Content-Length: 9000\r\n\r\n", b" "),
+        "unzips to much": wire.answer(200, wire.zipped(b" " * (8 << 20)), Content_Encoding="gzip"),
+    }[case]
+    begin = time.monotonic()
+    error, server = refresh_from(wire, reply)
+    assert type(error) is AuthUnavailableError
+    assert len(server.requests) == 1
+    assert time.monotonic() - begin < 5
+
+
+# --- access tokens for the client
+
+
+def fetching(logins: Any, access: StoredAccessTokens, times: int) -> list[Any]:
+    """Fetch a quote several times, one after the other: answers or errors."""
+
+    async def scene() -> list[Any]:
+        clock = SimulatedClock(logins.simulator.market_instant)
+        results: list[Any] = []
+        async with open_http(ca_file=logins.simulator.ca_file, in_flight=6) as http:
+            client = SchwabClient(
+                base_url=logins.simulator.at(clock.start),
+                http=http,
+                tokens=access,
+                budget=RequestBudget(per_minute=120, clock=clock, state_file=None),
+                clock=clock,
+                rng=random.Random(7),  # noqa: S311 - seeded jitter
+            )
+            for _ in range(times):
+                try:
+                    results.append(await client.fetch(QUOTE))
+                except (AuthError, NotAuthorizedError) as error:
+                    results.append(error)
+        return results
+
+    return asyncio.run(scene())
+
+
+@pytest.fixture
+def access(logins: Any, wire: Any) -> StoredAccessTokens:
+    """Access tokens after a login."""
+    logins.log_in()
+    logins.simulator.market_instant = wire.start
+    return StoredAccessTokens(logins.store, logins.client().refresh)
+
+
+def test_a_quote_from_the_simulator(logins: Any, access: StoredAccessTokens) -> None:
+    """The client with stored tokens gets an answer at the first attempt."""
+    (response,) = fetching(logins, access, 1)
+    assert response.attempts == 1
+    assert list(json.loads(response.body)) == ["BRK/B"]
+
+
+def test_access_tokens_that_end_in_mid_run(logins: Any, access: StoredAccessTokens) -> None:
+    """The source ends all access tokens: one refresh, one repeat, and the run goes on."""
+    logins.simulator.desk.expire_access()
+    first, second = fetching(logins, access, 2)
+    assert (first.attempts, second.attempts) == (2, 1)
+    assert logins.token_requests() == 2
+
+
+def test_a_login_elsewhere_is_one_clear_message(logins: Any, access: StoredAccessTokens) -> None:
+    """Tokens killed by the source: one refused refresh, then the message without a request; a login heals."""
+    logins.simulator.desk.revoke()
+    errors = fetching(logins, access, 4)
+    assert [type(error) for error in errors] == [LoginRequiredError] * 4
+    assert all("Run `trade-analyst login`" in str(error) for error in errors)
+    assert logins.token_requests() == 2
+    logins.log_in()
+    assert fetching(logins, access, 1)[0].attempts == 1
+
+
+def test_a_dead_refresh_token_is_not_sent_twice(logins: Any, access: StoredAccessTokens) -> None:
+    """With the access token at its end too, four calls make one token request and no other."""
+    logins.simulator.desk.revoke()
+    logins.now.at += 1800
+    before = logins.simulator.requests["/quotes"]
+    errors = fetching(logins, access, 4)
+    assert [type(error) for error in errors] == [LoginRequiredError] * 4
+    assert logins.token_requests() == 2
+    assert logins.simulator.requests["/quotes"] == before
+
+
+def test_a_source_that_refuses_every_token_is_not_asked_for_more_and_more(
+    logins: Any, access: StoredAccessTokens
+) -> None:
+    """An app without the market-data product: calls fail with the advice, and refresh once, not once each."""
+    logins.simulator.faults.add(faults.unauthorized(), path="/quotes", times=None)
+    errors = fetching(logins, access, 5)
+    assert [type(error) for error in errors] == [NotAuthorizedError] * 5
+    assert logins.token_requests() == 2
+    logins.now.at += 11
+    fetching(logins, access, 1)
+    assert logins.token_requests() == 3
+
+
+def test_an_outage_of_the_token_endpoint_is_bridged(logins: Any, access: StoredAccessTokens) -> None:
+    """While the present token lives it is used, and the endpoint is left alone for a while; at its end it is told."""
+    logins.simulator.faults.add(faults.server_error(), path="/v1/oauth/token", times=None)
+    logins.now.at += 1745
+    present = logins.store.load().access_token.get_secret_value()
+    assert [asyncio.run(access.access_token()) for _ in range(3)] == [present] * 3
+    assert logins.token_requests() == 2
+    logins.now.at += 31
+    assert asyncio.run(access.access_token()) == present
+    assert logins.token_requests() == 3
+    logins.now.at += 30
+    with pytest.raises(AuthUnavailableError, match="500"):
+        asyncio.run(access.access_token())
+    logins.simulator.faults.clear()
+    assert asyncio.run(access.access_token()) != present
+
+
+def test_tasks_of_one_process_share_one_refresh(logins: Any, access: StoredAccessTokens) -> None:
+    """Twenty tasks that find the token stale make one token request."""
+    logins.now.at += 1750
+
+    async def scene() -> set[str]:
+        return set(await asyncio.gather(*(access.access_token() for _ in range(20))))
+
+    assert len(asyncio.run(scene())) == 1
+    assert logins.token_requests() == 2
+
+
+def test_a_good_token_costs_no_network_and_no_thread(
+    logins: Any, access: StoredAccessTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a token that is good does not leave the event loop."""
+
+    async def forbidden(*_: Any) -> Any:
+        pytest.fail("a thread was used")
+
+    monkeypatch.setattr(asyncio, "to_thread", forbidden)
+    for _ in range(100):
+        asyncio.run(access.access_token())
+    assert logins.token_requests() == 1
+
+
+# --- secrets
+
+
+def test_nothing_secret_is_logged_or_shown(logins: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Login, refresh and refusals with every logger at DEBUG: no key, secret, code, state, verifier or token."""
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("requests_oauthlib.oauth2_session").setLevel(logging.DEBUG)
+    secrets = {"secret": "CANARY-secret"}
+    logins.simulator.desk._app_secret = secrets["secret"]
+    client = logins.client(app_secret=SecretStr(secrets["secret"]))
+    attempt = client.begin_login()
+    secrets["state"] = attempt.expectation.state.get_secret_value()
+    secrets["verifier"] = attempt._session._code_verifier
+    address = logins.redirect(attempt.authorization_url)
+    caplog.clear()  # the browser's stand-in is no part of the product and logs its address
+    secrets["code"] = re.search(r"code=([^&%]+)", address.get_secret_value())[1]
+    stored = logins.store.save_login(attempt.exchange(address))
+    secrets |= {"access": stored.access_token.get_secret_value(), "refresh": stored.refresh_token.get_secret_value()}
+    client.refresh(stored.refresh_token)
+    logins.simulator.desk.revoke()
+    shown = [repr(vars(client)), repr(attempt.expectation), repr(stored)]
+    for act in (
+        lambda: client.refresh(stored.refresh_token),
+        lambda: attempt.exchange(address),
+        lambda: logins.client(app_secret=SecretStr("another")).refresh(stored.refresh_token),
+        lambda: logins.client(ca_file=None).refresh(stored.refresh_token),
+        lambda: attempt.expectation.read(SecretStr(address.get_secret_value() + "&code=2")),
+    ):
+        with pytest.raises(AuthError) as caught:
+            act()
+        own = [frame for frame in caught.traceback if "test_auth" not in str(frame.path)]
+        shown.append(repr([{k: repr(v) for k, v in frame.frame.f_locals.items()} for frame in own]))
+        shown.append(str(caught.value))
+        shown.append("".join(traceback.format_exception(caught.value)))
+    text = "\n".join([*shown, caplog.text, *(repr(vars(record)) for record in caplog.records)])
+    assert len(caplog.records) > 5
+    assert [name for name, value in secrets.items() if value in text] == []
+
+
+def test_control_the_library_alone_logs_secrets(logins: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The scan is able to fail: with its filter taken off the OAuth library's log quotes the token."""
+    caplog.set_level(logging.DEBUG)
+    stored = logins.log_in()
+    client = logins.client()
+    library = logging.getLogger("requests_oauthlib.oauth2_session")
+    filters, library.filters = library.filters, []
+    try:
+        client.refresh(stored.refresh_token)
+    finally:
+        library.filters = filters
+    assert stored.refresh_token.get_secret_value().rstrip("@") in caplog.text
+
+
+def test_grants_hide_their_tokens() -> None:
+    """A grant's repr shows no token."""
+    assert "CANARY" not in repr(TokenGrant(SecretStr("CANARY"), SecretStr("CANARY"), 1.0))
+
+
+def test_the_certificate_file_is_written_before_the_browser_opens(logins: Any, tmp_path: Path) -> None:
+    """Whoever plays the browser finds the listener's certificate there."""
+    found: list[str] = []
+
+    def look(_: str) -> None:
+        found.append((tmp_path / "c.pem").read_text())
+
+    with pytest.raises(CallbackError):
+        login(logins.client(), logins.store, open_browser=look, certificate_file=tmp_path / "c.pem", wait_seconds=0.01)
+    assert found[0].startswith("-----BEGIN CERTIFICATE-----")
+    assert "PRIVATE" not in found[0]
