@@ -27,7 +27,9 @@ def format_option_symbol(root: str, expiration_date: date, option_type: OptionTy
     """The 21-character symbol; raises ValueError for a root over six characters or a strike that does not fit."""
     thousandths = round(strike * 1000)
     if not 0 < len(root) <= 6 or not 0 < thousandths < 10**8:
-        message = f"no option symbol for root {root!r} and strike {strike!r}: root has 1 to 6 letters, strike is below 100000"
+        message = (
+            f"no option symbol for root {root!r} and strike {strike!r}: root has 1 to 6 letters, strike is below 100000"
+        )
         raise ValueError(message)
     return f"{root:<6}{expiration_date:%y%m%d}{option_type}{thousandths:08d}"
 
@@ -35,7 +37,9 @@ def format_option_symbol(root: str, expiration_date: date, option_type: OptionTy
 def parse_option_symbol(text: str) -> OptionSymbol:
     """The parts of a 21-character symbol; raises ValueError naming what is wrong."""
     if len(text) != _LENGTH:
-        message = f"option symbol {text!r} has {len(text)} characters, not {_LENGTH} (the root is padded to six with spaces)"
+        message = (
+            f"option symbol {text!r} has {len(text)} characters, not {_LENGTH} (the root is padded to six with spaces)"
+        )
         raise ValueError(message)
     root, day, option_type, strike = text[:6].rstrip(), text[6:12], text[12], text[13:]
     if not root or option_type not in {"C", "P"} or not day.isdigit() or not strike.isdigit():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NEW_YORK = ZoneInfo("America/New_York")
 CALENDAR_START = date(2005, 1, 3)
-CALENDAR_END = date(2027, 12, 31)
+CALENDAR_END = date(2030, 12, 31)
 
 Product = Literal["regular", "late"]
 
@@ -32,9 +32,7 @@ LATE_CLOSE_DELAY = timedelta(minutes=15)
 def _calendar() -> ExchangeCalendar:
     import exchange_calendars
 
-    return exchange_calendars.get_calendar(
-        "XNYS", start=CALENDAR_START.isoformat(), end=CALENDAR_END.isoformat()
-    )
+    return exchange_calendars.get_calendar("XNYS", start=CALENDAR_START.isoformat(), end=CALENDAR_END.isoformat())
 
 
 @cache
@@ -99,9 +97,7 @@ def _hours(session_date: date) -> tuple[datetime, datetime]:
     try:
         return _closes()[session_date]
     except KeyError:
-        message = (
-            f"{session_date} is not a session of the exchange (a weekend, a holiday, or outside the calendar)"
-        )
+        message = f"{session_date} is not a session of the exchange (a weekend, a holiday, or outside the calendar)"
         raise ValueError(message) from None
 
 
@@ -124,9 +120,7 @@ def latest_complete_session(now: datetime) -> date:
     return previous_session(day)
 
 
-def closing_snapshot_times(
-    session_date: date, product: Product, minutes_before: tuple[int, ...]
-) -> list[datetime]:
+def closing_snapshot_times(session_date: date, product: Product, minutes_before: tuple[int, ...]) -> list[datetime]:
     """The instants of the closing snapshots of a product, ascending, UTC."""
     closed = session_close(session_date, product)
     return sorted(closed - timedelta(minutes=minutes) for minutes in minutes_before)
