@@ -407,9 +407,9 @@ def _expiration(stated: str | int, settlement: str | None) -> tuple[int | None, 
             instant = datetime.fromtimestamp(stated / 1000, UTC)
         else:
             instant = datetime.fromisoformat(stated)
+        day = (instant.astimezone(NEW_YORK) if instant.tzinfo else instant).date()
     except (ValueError, OverflowError, OSError):
         return None, None
-    day = (instant.astimezone(NEW_YORK) if instant.tzinfo else instant).date()
     days = (day - date(1970, 1, 1)).days
     if not date(2005, 2, 1) <= day <= CALENDAR_END:
         return days, None
