@@ -251,8 +251,17 @@ def parse_tolerant(body: bytes) -> Any:
     except RecursionError:
         raise ResponseRejectedError("nested_too_deep", f"nesting beyond any response: {_excerpt(body)}") from None
     except json.JSONDecodeError as error:
-        is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-        raise ResponseRejectedError("truncated" if is_cut else "not_json", str(error)) from None
+        raise ResponseRejectedError("truncated" if _is_cut(error) else "not_json", str(error)) from None
+
+
+_LAST_TOKEN = re.compile(r"[^\s,:{}\[\]\"]*\s*")
+
+
+def _is_cut(error: json.JSONDecodeError) -> bool:
+    """Whether the text ended before its JSON did, in the middle of a token or between two."""
+    if error.msg == "Extra data":
+        return False
+    return error.msg.startswith("Unterminated string") or _LAST_TOKEN.fullmatch(error.doc, error.pos) is not None
 
 
 def _excerpt(body: bytes) -> str:
