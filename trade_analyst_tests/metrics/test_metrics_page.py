@@ -1,0 +1,46 @@
+"""The page of formulas: its examples run and give the numbers printed, and it names every metric, status and flag."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> Path:
+    """The page."""
+    return repository / "docs/metrics.md"
+
+
+def test_examples_give_the_numbers_printed(page: Path) -> None:
+    """Every example of the page runs as it stands and prints what the page says."""
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.attempted >= 25
+    assert result.failed == 0
+
+
+def test_every_metric_has_a_section(page: Path) -> None:
+    """Each metric table has a section of its own."""
+    sections = set(re.findall(r"^## (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    schemas = (iv_history.SCHEMA, iv_rank.SCHEMA, put_call_ratio.SCHEMA, put_call_ratio.DAILY_SCHEMA)
+    assert sections == {schema.name for schema in (*schemas, realized_volatility.SCHEMA)}
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("ok", "single", "after_hours", "no_expiry", "no_quotes", "no_volatility", "no_forward", "no_strikes"),
+        *("sides_disagree", "calendar", "forward_spread", "short_expiry", "rate_assumed", "early_snapshot"),
+        *("expiry_skipped", "partial", "flat", "short", "stale", "no_calls", "no_trades", "no_open_interest"),
+        *("no_price", "no_delta", "unknown", "underlying", "expiration", "universe", "days_over_90", "delta_unknown"),
+    ],
+)
+def test_every_word_a_row_may_hold_is_explained(page: Path, word: str) -> None:
+    """Each status, flag and scope stands in the first column of a table of the page."""
+    first_columns = [line.split("|")[1] for line in page.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    assert any(f"`{word}`" in cell for cell in first_columns)
