@@ -164,10 +164,11 @@ class TableStore:
         Columns added since a file was written are null. Empty when nothing is stored. Raises SchemaMismatchError for
         a file of another major version or with a column of another type, PartitionDamagedError for a missing file.
         """
-        manifests = self.manifests(stage, name)
-        if partitions is not None:
-            wanted = set(partitions)
-            manifests = [manifest for manifest in manifests if manifest.partition in wanted]
+        if partitions is None:
+            manifests = self.manifests(stage, name)
+        else:
+            found = (self.manifest(stage, name, partition) for partition in sorted(set(partitions), key=folder_name))
+            manifests = [manifest for manifest in found if manifest is not None]
         for manifest in manifests:
             _require_readable(manifest, schema)
         files = self.paths(manifests)
