@@ -342,6 +342,13 @@ def test_symbol_answered_twice_hides_no_row() -> None:
     assert found.quarantined.select("symbol", "broken_rules").rows() == [("XYZ", ["duplicate_key"])] * 2
 
 
+def test_field_that_comes_twice_is_rejected_by_the_tolerant_path() -> None:
+    """An entry whose symbol comes twice is not read as either of them once the slow path looks at it."""
+    body = payload("quotes/several.json").replace(b'"symbol": "XYZ"', b'"symbol": "ABC", "symbol": "XYZ"', 1)
+    found = normalized(body.replace(b'"$IDX": {', b'"BAD": 7, "$IDX": {', 1))
+    assert found.rejected.select("symbol", "rule").rows() == [("XYZ", "repeated_field"), ("BAD", "not_an_object")]
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
