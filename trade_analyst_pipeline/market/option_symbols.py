@@ -42,7 +42,7 @@ def parse_option_symbol(text: str) -> OptionSymbol:
         )
         raise ValueError(message)
     root, day, option_type, strike = text[:6].rstrip(), text[6:12], text[12], text[13:]
-    if not root or option_type not in {"C", "P"} or not day.isdigit() or not strike.isdigit():
+    if not root or option_type not in {"C", "P"} or not (text.isascii() and (day + strike).isdigit()):
         message = f"option symbol {text!r} is not root, YYMMDD, C or P, and eight digits of strike"
         raise ValueError(message)
     try:
