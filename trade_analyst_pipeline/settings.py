@@ -183,7 +183,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the library passes it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, environment, `.env`, `config.toml`; no secrets folder."""
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)

@@ -22,8 +22,55 @@ Product = Literal["regular", "late"]
 
 # Options on these close fifteen minutes after the stock market; every option on an index ($...) does too.
 LATE_CLOSING_UNDERLYINGS = frozenset(
-    "DBA DBB DBC DBO DIA EEM EFA EWY EWZ GDX GDXJ IWM IWN IWO IWF IWD IYR KRE MDY OEF QQQ RSP SLV SMH SPY "
-    "SVXY UNG UUP UVXY VIXY VXX VXZ XHB XLB XLC XLE XLF XLI XLK XLP XLRE XLU XLV XLY XME XOP XRT".split()
+    [
+        "DBA",
+        "DBB",
+        "DBC",
+        "DBO",
+        "DIA",
+        "EEM",
+        "EFA",
+        "EWY",
+        "EWZ",
+        "GDX",
+        "GDXJ",
+        "IWM",
+        "IWN",
+        "IWO",
+        "IWF",
+        "IWD",
+        "IYR",
+        "KRE",
+        "MDY",
+        "OEF",
+        "QQQ",
+        "RSP",
+        "SLV",
+        "SMH",
+        "SPY",
+        "SVXY",
+        "UNG",
+        "UUP",
+        "UVXY",
+        "VIXY",
+        "VXX",
+        "VXZ",
+        "XHB",
+        "XLB",
+        "XLC",
+        "XLE",
+        "XLF",
+        "XLI",
+        "XLK",
+        "XLP",
+        "XLRE",
+        "XLU",
+        "XLV",
+        "XLY",
+        "XME",
+        "XOP",
+        "XRT",
+    ]
 )
 LATE_CLOSE_DELAY = timedelta(minutes=15)
 
