@@ -207,6 +207,8 @@ class _Table:
         self._headers: list[dict[str, Any]] = []
         self._heights: list[int] = []
         self._pieces: dict[str, list[ChainPiece | None]] = {}
+        self._snapshots: list[tuple[str, int]] = []
+        self._last_arrival: dict[tuple[str, int], datetime] = {}
 
     def add(self, response: RawResponse) -> None:
         """Take on one response: its rows, or the reason why it has none."""
@@ -220,7 +222,13 @@ class _Table:
         symbol = chain.header.symbol
         self._intake.counts += chain.counts
         self._intake.reject(chain.bad, symbol=symbol, snapshot_time=response.received_time, request=text)
-        self._pieces.setdefault(symbol, []).append(piece_of(request.params))
+        pieces = self._pieces.setdefault(symbol, [])
+        # a piece asked for again belongs to another snapshot of the chain
+        snapshot = (symbol, pieces.count(piece := piece_of(request.params)))
+        pieces.append(piece)
+        self._snapshots.append(snapshot)
+        previous = self._last_arrival.get(snapshot, response.received_time)
+        self._last_arrival[snapshot] = max(previous, response.received_time)
         self._headers.append(_header(chain, response, self._session_date))
         self._heights.append(len(chain.contracts))
         for start in range(0, len(chain.contracts), ROWS_AT_ONCE):
@@ -232,8 +240,9 @@ class _Table:
         """The table of everything added."""
         self._close_batch()
         contracts = pl.concat(self._batches)
-        for header in self._headers:
+        for header, snapshot in zip(self._headers, self._snapshots, strict=True):
             header["chain_scope"] = chain_scope(self._pieces[header["symbol"]], self._session_date)
+            header["snapshot_time"] = self._last_arrival[snapshot]
         headers = pl.DataFrame(self._headers, schema=_HEADER_COLUMNS, orient="row")
         response_of_row = np.repeat(np.arange(len(self._heights), dtype=np.uint32), self._heights)
         wire = pl.concat([contracts, headers[response_of_row]], how="horizontal")
@@ -407,9 +416,9 @@ def _expiration(stated: str | int, settlement: str | None) -> tuple[int | None, 
             instant = datetime.fromtimestamp(stated / 1000, UTC)
         else:
             instant = datetime.fromisoformat(stated)
-        day = (instant.astimezone(NEW_YORK) if instant.tzinfo else instant).date()
     except (ValueError, OverflowError, OSError):
         return None, None
+    day = (instant.astimezone(NEW_YORK) if instant.tzinfo else instant).date()
     days = (day - date(1970, 1, 1)).days
     if not date(2005, 2, 1) <= day <= CALENDAR_END:
         return days, None
