@@ -135,6 +135,8 @@ def unknown_names(shape: RowShape, unknown: Unknown) -> list[str]:
     return sorted(found.wire for found in unknown if found.shape == shape.name)
 
 
+# msgspec makes no struct with such a field; the tolerant path reads past one.
+_NO_FIELD_NAME = re.compile(r'[\\"\x00-\x1f]')
 _UNKNOWN_MESSAGE = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `(?P<place>[^`]*)`)?", re.DOTALL)
 
 
@@ -170,7 +172,9 @@ def _unknown_field(message: str, places: Mapping[str, str]) -> UnknownField | No
     if match is None:
         return None
     shape = places.get(re.sub(r"\[\d+\]", "[...]", match["place"] or "$"))
-    return None if shape is None else UnknownField(shape, match["name"])
+    if shape is None or _NO_FIELD_NAME.search(match["name"]):
+        return None
+    return UnknownField(shape, match["name"])
 
 
 class RowColumns:
