@@ -114,7 +114,9 @@ def test_each_command_is_documented_with_its_options(command: str) -> None:
 def names(parameter: inspect.Parameter) -> list[str]:
     """What a user types for a parameter: its long options, or its name in capitals for an argument."""
     declared = next(iter(getattr(parameter.annotation, "__metadata__", ())), None)
-    given = [name for name in getattr(declared, "param_decls", None) or () if name.startswith("--")]
+    # a first name given inside Annotated stands in typer's place for the default until the command is made
+    written = (getattr(declared, "default", None), *(getattr(declared, "param_decls", None) or ()))
+    given = [name for name in written if isinstance(name, str) and name.startswith("--")]
     if type(declared).__name__ == "ArgumentInfo":
         return [getattr(declared, "metavar", None) or parameter.name.upper()]
     return given or [f"--{parameter.name.replace('_', '-')}"]

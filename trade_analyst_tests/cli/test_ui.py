@@ -49,6 +49,10 @@ def test_simulator_answers_while_the_page_is_served(
     monkeypatch.setattr(
         "trade_analyst_pipeline.simulator.server.SimulatorServer.start", _start_on_free_port(seen := [])
     )
+    logged_in: list[str] = []
+    monkeypatch.setattr(
+        "trade_analyst_pipeline.cli.login.login_to_simulator", lambda settings: logged_in.append(settings.environment)
+    )
     statuses: list[int] = []
 
     def ask_simulator(program: list[str]) -> int:
@@ -63,6 +67,7 @@ def test_simulator_answers_while_the_page_is_served(
 
     monkeypatch.setattr(ui, "run_until_stopped", ask_simulator)
     assert run_command("ui").code == 0
+    assert logged_in == ["simulate"]
     assert statuses == [400]  # no Authorization header: the real answer of the source to that
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"{seen[0].base_url}/")  # noqa: S310  likewise

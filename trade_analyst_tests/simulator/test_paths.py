@@ -73,9 +73,9 @@ def test_prices_are_positive_cents(market: Market) -> None:
 
 
 def test_payers_pay_four_times_a_year() -> None:
-    """Apple has 28 payments from 2021 to 2027, three months apart, on sessions; Amazon and the index have none."""
+    """Apple has 40 payments from 2021 to 2030, three months apart, on sessions; Amazon and the index have none."""
     paid = dividend_schedule(SEED, INSTRUMENTS["AAPL"])
-    assert len(paid) == 28
+    assert len(paid) == 40
     assert [item.ex_date.month for item in paid[:4]] == [2, 5, 8, 11]
     assert all(item.ex_date in calendar().days for item in paid)
     assert all(item.amount > 0.0 for item in paid)
