@@ -1,0 +1,202 @@
+"""The page of metrics against the code: every column and word is named, and every example reckoned a second time.
+
+`test_metrics_page` runs the examples with the metrics themselves. Here the inputs printed in the page are taken and the
+formulas of the page applied to them in plain Python; the numbers of the page's sentences must come out.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, variance
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+import pytest
+
+from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+
+SCHEMAS = (
+    iv_history.SCHEMA,
+    iv_rank.SCHEMA,
+    put_call_ratio.SCHEMA,
+    put_call_ratio.DAILY_SCHEMA,
+    realized_volatility.SCHEMA,
+)
+MODULES = {
+    "iv_history": iv_history,
+    "iv_rank": iv_rank,
+    "put_call_ratio": put_call_ratio,
+    "realized_volatility": realized_volatility,
+}
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> str:
+    """Text of the page."""
+    return (repository / "docs/metrics.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def sections(page: str) -> dict[str, str]:
+    """Text of each metric's section."""
+    return dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def inputs(page: str) -> dict[str, Any]:
+    """What the examples of the page assign, among it the tables they start from."""
+    example = doctest.DocTestParser().get_doctest(page, {}, "metrics", None, None)
+    runner = doctest.DocTestRunner(verbose=False)
+    runner.run(example, out=lambda _: None, clear_globs=False)
+    return example.globs
+
+
+def prose(section: str) -> str:
+    """The sentences of a section, its examples left out, spaces and line ends alike."""
+    return " ".join(re.sub(r"```.*?```", "", section, flags=re.DOTALL).split())
+
+
+def words_of(module: ModuleType) -> set[str]:
+    """Every word the module can put into a row: its literals, and the names of its conditions."""
+    words = set()
+    for function in ast.walk(ast.parse(inspect.getsource(module))):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pl.lit":
+                words |= {part.value for part in node.args if isinstance(part, ast.Constant)}
+            elif isinstance(node, ast.Dict) and function.name in {"_status", "_flags", "_days_bucket"}:
+                words |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
+    return {word for word in words if isinstance(word, str) and word}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.name)
+def test_every_column_is_named_in_its_section(sections: dict[str, str], schema: TableSchema) -> None:
+    """Each column stands in code letters in the section of its table, whole and not abbreviated."""
+    named = set(re.findall(r"`(\w+)`", sections[schema.name]))
+    assert set(schema.names) - named == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "fewest"), [("iv_history", 14), ("iv_rank", 5), ("put_call_ratio", 12), ("realized_volatility", 2)]
+)
+def test_every_word_of_the_code_is_named_in_its_section(sections: dict[str, str], name: str, fewest: int) -> None:
+    """A status, flag or scope that the code can write, also one added later, is in the section of its metric."""
+    words = words_of(MODULES[name])
+    if name == "put_call_ratio":
+        words |= {word for quantity in put_call_ratio._QUANTITIES for word in (quantity.nothing, quantity.missing)}
+        words.add(put_call_ratio.UNIVERSE)
+    assert len(words) >= fewest
+    assert words - set(re.findall(r"`(\w+)`", sections[name])) == set()
+
+
+def test_series_of_the_code_is_named(sections: dict[str, str]) -> None:
+    """The series has in the page the name it has in the table."""
+    assert f"`{iv_history.SERIES}`" in sections["iv_history"]
+
+
+def test_windows_and_limits_are_those_of_the_code(sections: dict[str, str]) -> None:
+    """The windows and the least history that the page names are the ones in use."""
+    assert iv_rank.WINDOWS == (63, 126, 252)
+    assert "once per window W of 63, 126 and 252 sessions" in sections["iv_rank"]
+    assert iv_rank.MINIMUM_OBSERVATIONS == 60
+    assert "fewer than 60 prior values" in sections["iv_rank"]
+    assert realized_volatility.WINDOWS == (10, 21, 63, 252)
+    assert "n = 10, 21, 63 and 252 returns" in sections["realized_volatility"]
+    assert realized_volatility.SESSIONS_PER_YEAR == 252
+    assert put_call_ratio.SMOOTHED_SESSIONS == (5, 10, 21)
+
+
+def expiry_by_hand(rows: list[dict[str, Any]]) -> tuple[float, float, float, float]:
+    """Days, forward, weight of the upper strike and volatility of an expiry with two strikes and no interest."""
+    mids = {(row["strike"], row["option_type"]): (row["bid"] + row["ask"]) / 2 for row in rows}
+    volatilities = {row["strike"]: row["vendor_implied_volatility"] for row in rows}
+    low, high = sorted(volatilities)
+    closest = min((low, high), key=lambda strike: abs(mids[strike, "C"] - mids[strike, "P"]))
+    forward = closest + mids[closest, "C"] - mids[closest, "P"]
+    weight = math.log(forward / low) / math.log(high / low)
+    iv = math.sqrt((1 - weight) * volatilities[low] ** 2 + weight * volatilities[high] ** 2)
+    days = (rows[0]["expiration_time"] - rows[0]["snapshot_time"]).total_seconds() / 86400
+    return days, forward, weight, iv
+
+
+def test_iv_history_example_by_hand(sections: dict[str, str], inputs: dict[str, Any]) -> None:
+    """From the chain printed, the page's steps give every number of its sentences."""
+    expiries: dict[Any, list[dict[str, Any]]] = {}
+    for row in inputs["chain"].iter_rows(named=True):
+        expiries.setdefault(row["expiration_date"], []).append(row)
+    near, far = (expiry_by_hand(expiries[day]) for day in sorted(expiries))
+    near_total, far_total = near[0] * near[3] ** 2, far[0] * far[3] ** 2
+    way = (30 - near[0]) / (far[0] - near[0])
+    total = near_total + way * (far_total - near_total)
+    text = prose(sections["iv_history"])
+    assert near[1] == pytest.approx(102, abs=1e-9)
+    for number in (near[2], near[3], far[3], near[0], far[0], way, near_total, far_total, total):
+        assert f"{number:.5f}" in text
+    assert f"√({total:.5f} / 30) = {math.sqrt(total / 30):.5f}" in text
+    assert f"{math.sqrt(total / 30):.5f})" in sections["iv_history"]
+
+
+def test_iv_rank_example_by_hand(sections: dict[str, str], inputs: dict[str, Any]) -> None:
+    """From the volatilities printed, counting gives the rank and both percentiles."""
+    *prior, today = (round(100 * value) for value in inputs["history"]["iv"])
+    window = [*prior[1:], today]
+    rank = 100 * (today - min(window)) / (max(window) - min(window))
+    lower, equal = sum(value < today for value in prior), prior.count(today)
+    percentile, middle = 100 * lower / len(prior), 100 * (lower + equal / 2) / len(prior)
+    assert f"the rank is {today - min(window)} / {max(window) - min(window)}." in prose(sections["iv_rank"])
+    assert f"({rank:.4f}, {percentile:.4f}, {middle:.4f})" in sections["iv_rank"]
+
+
+def test_put_call_ratio_example_by_hand(sections: dict[str, str], inputs: dict[str, Any]) -> None:
+    """From the contracts printed, plain sums give the ratios by volume, premium and delta."""
+    sums = dict.fromkeys(((side, what) for side in "CP" for what in ("volume", "open", "premium", "delta")), 0.0)
+    for row in inputs["contracts"].iter_rows(named=True):
+        price = row["last"] if row["bid"] is None else (row["bid"] + row["ask"]) / 2
+        side = row["option_type"]
+        sums[side, "volume"] += row["volume"]
+        sums[side, "open"] += row["open_interest"]
+        sums[side, "premium"] += row["volume"] * price * row["multiplier"]
+        sums[side, "delta"] += row["volume"] * abs(row["vendor_delta"]) * row["multiplier"]
+    ratio = {what: sums["P", what] / sums["C", what] for what in ("volume", "open", "premium", "delta")}
+    share = 100 * sums["P", "volume"] / (sums["P", "volume"] + sums["C", "volume"])
+    section = sections["put_call_ratio"]
+    assert f"({ratio['volume']}, {share:.4f}, {ratio['open']})" in section
+    assert f"({sums['P', 'premium']:.1f}, {sums['C', 'premium']:.1f}, {ratio['premium']:.6f}, " in section
+    assert f"({sums['P', 'delta']:.1f}, {sums['C', 'delta']:.1f}, {ratio['delta']:.1f})" in section
+    assert f"By volume {sums['P', 'volume']:.0f}/{sums['C', 'volume']:.0f}." in prose(section)
+
+
+def test_daily_example_by_hand(sections: dict[str, str], inputs: dict[str, Any]) -> None:
+    """The five sessions printed give the ratio of sums, and the mean of ratios that it is not."""
+    traded = (
+        inputs["week"]
+        .group_by("session_date")
+        .agg(pl.col("volume").filter(option_type=letter).sum().alias(letter) for letter in "CP")
+    )
+    calls, puts = traded["C"].to_list(), traded["P"].to_list()
+    mean = fmean(put / call for put, call in zip(puts, calls, strict=True))
+    text = prose(sections["put_call_ratio_daily"])
+    assert f"in five sessions: {sum(puts)} / {sum(calls)}." in text
+    assert f"The mean of the five ratios would be {mean:.2f}." in text
+    assert f"None, {sum(puts) / sum(calls)}]" in sections["put_call_ratio_daily"]
+
+
+def test_realized_volatility_example_by_hand(sections: dict[str, str], inputs: dict[str, Any]) -> None:
+    """The closes printed give the zero-mean and the close-to-close volatility."""
+    closes = inputs["bars"]["close"].to_list()
+    returns = [math.log(close / before) for before, close in pairwise(closes)]
+    zero_mean = math.sqrt(252 * fmean(value**2 for value in returns))
+    close_to_close = math.sqrt(252 * variance(returns))
+    text = prose(sections["realized_volatility"])
+    assert f"= {zero_mean:.5f}; close to close" in text
+    assert f"= {close_to_close:.5f}." in text
+    assert f"('ok', {round(zero_mean, 5)}, {close_to_close:.5f})" in sections["realized_volatility"]
