@@ -1,8 +1,9 @@
-"""JSON of the wire: the strict decode, what it learns, and the tolerant path that names what is wrong."""
+"""The two ways to read wire JSON: what the fast one learns, what the slow one keeps, names and refuses."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -11,244 +12,316 @@ import pytest
 
 from trade_analyst_pipeline.errors import ResponseRejectedError
 from trade_analyst_pipeline.market import wire_json
-from trade_analyst_pipeline.market.wire_json import RowColumns, RowShape, Unknown, UnknownField, WireField
+from trade_analyst_pipeline.market.wire_json import (
+    NOTHING_UNKNOWN,
+    NonFinite,
+    RepeatedKeys,
+    RowColumns,
+    RowShape,
+    Unknown,
+    UnknownField,
+    WireField,
+    convert_header,
+    convert_rows,
+    decode_strict,
+    entries,
+    parse_tolerant,
+    repeated_keys,
+    row_type,
+    unknown_names,
+    wire_fields,
+)
 
-THING = RowShape(
-    "thing",
-    wire_json.wire_fields(
-        "theName:name:text! price:price:number size:size:whole madeAt:made_time:instant",
-        "guess:guess:model isNew:is_new:flag until:until:day rest:rest:raw",
+ROW = RowShape(
+    "row",
+    wire_fields(
+        "id:name:text! price:price:number size:size:whole at:at_time:instant",
+        "vol:volatility:model open:is_open:flag day:day:day extra:extra:raw",
     ),
 )
-PLACES = {"$.things[...]": "thing"}
+HEAD = RowShape("head", wire_fields("symbol:symbol:text! delayed:is_delayed:flag"))
+PLACES = {"$": "head", "$.rows[...]": "row"}
 
 
 def document_type(unknown: Unknown) -> Any:
-    """A document that lists things."""
-    thing: Any = wire_json.row_type(THING, unknown)
-    return msgspec.defstruct("document", [("things", list[thing])], forbid_unknown_fields=True)
-
-
-def strict(*things: str) -> tuple[list[Any], Unknown]:
-    """The things of a document, by the strict decode."""
-    found, unknown = wire_json.decode_strict(f'{{"things": [{", ".join(things)}]}}'.encode(), document_type, PLACES)
-    return found.things, unknown
-
-
-def rejected(body: bytes) -> str:
-    """The reason for which the tolerant parse refuses a body."""
-    with pytest.raises(ResponseRejectedError) as error:
-        wire_json.parse_tolerant(body)
-    return error.value.reason
-
-
-def test_fields_are_declared_as_text() -> None:
-    """`wire:column:kind` makes a field, and `!` makes it required."""
-    assert THING.fields[:2] == (
-        WireField("theName", "name", "text", required=True),
-        WireField("price", "price", "number"),
+    """A head around a list of rows."""
+    row: Any = row_type(ROW, unknown)
+    rows: Any = list[row]
+    return msgspec.defstruct(
+        "document", [("rows", rows)], bases=(row_type(HEAD, unknown),), kw_only=True, forbid_unknown_fields=True
     )
-    assert THING.columns == ("name", "price", "size", "made_time", "guess", "is_new", "until", "rest")
 
 
-def test_strict_decode_gives_typed_rows() -> None:
-    """Whole numbers may be written with or without a fraction; what is absent or null is None."""
-    (one, two), unknown = strict(
-        '{"theName": "a", "price": 7, "size": 3.0, "madeAt": 1767632400123, "guess": "NaN", "isNew": true,'
-        ' "until": 5, "rest": {"a": 1}}',
-        '{"theName": "b", "price": null, "guess": 0.5}',
+def body(*rows: dict[str, Any], **head: Any) -> bytes:
+    """A document of these rows."""
+    return json.dumps({"symbol": "X", "rows": list(rows), **head}).encode()
+
+
+def columns_of(content: bytes) -> RowColumns:
+    """The rows of a document as columns, by the fast path."""
+    document, unknown = decode_strict(content, document_type, PLACES)
+    columns = RowColumns(ROW)
+    columns.extend(document.rows, unknown)
+    return columns
+
+
+# -- declarations ----------------------------------------------------------------------------------------------------
+
+
+def test_fields_are_declared_by_wire_name_column_and_kind() -> None:
+    """`!` marks a field that must be there; the order is that of the text."""
+    assert wire_fields("a:x:number b:y:text!", "c:z:flag") == (
+        WireField("a", "x", "number"),
+        WireField("b", "y", "text", required=True),
+        WireField("c", "z", "flag"),
     )
-    assert (one.name, one.price, one.size, one.made_time, one.guess, one.is_new, one.until) == (
-        *("a", 7.0, 3.0, 1767632400123.0, "NaN", True, 5),
+    assert ROW.columns == ("name", "price", "size", "at_time", "volatility", "is_open", "day", "extra")
+
+
+# -- the fast path ---------------------------------------------------------------------------------------------------
+
+
+def test_strict_decode_gives_typed_columns() -> None:
+    """Values come as declared: whole numbers with or without a point, absent and null alike as null."""
+    columns = columns_of(
+        body(
+            {
+                "id": "a",
+                "price": 1,
+                "size": 7.0,
+                "at": 1700000000000,
+                "vol": 20.5,
+                "open": True,
+                "day": "d",
+                "extra": [],
+            },
+            {"id": "b", "price": None},
+        )
     )
-    assert bytes(one.rest) == b'{"a": 1}'
-    assert (two.price, two.guess, bytes(two.rest)) == (None, 0.5, b"")
-    assert unknown == frozenset()
+    table = pl.DataFrame(columns.series())
+    assert table.rows() == [
+        ("a", 1.0, 7.0, 1.7e12, 20.5, True),
+        ("b", None, None, None, None, None),
+    ]
+    assert table.dtypes == [pl.String, pl.Float64, pl.Float64, pl.Float64, pl.Float64, pl.Boolean]
+    assert columns.values("day") == ["d", None]
+    assert [bytes(raw) for raw in columns.values("extra")] == [b"[]", b""]
 
 
 @pytest.mark.parametrize(
-    "thing",
+    "row",
     [
-        '{"price": 1}',
-        '{"theName": null}',
-        '{"theName": "a", "price": "1"}',
-        '{"theName": "a", "price": NaN}',
-        '{"theName": "a", "price": true}',
-        '{"theName": "a", "size": 1.5}',
-        '{"theName": "a", "size": 9007199254740994}',
-        '{"theName": "a", "madeAt": -1}',
-        '{"theName": "a", "madeAt": 253402300800000}',
-        '{"theName": "a", "guess": "much"}',
-        '{"theName": "a", "isNew": 1}',
-        '{"theName": "a", "until": 1.5}',
-        "7",
+        {"id": 1},
+        {"id": "a", "price": "1"},
+        {"id": "a", "price": True},
+        {"id": "a", "size": 1.5},
+        {"id": "a", "size": 2**54},
+        {"id": "a", "at": -1},
+        {"id": "a", "at": 0.5},
+        {"id": "a", "at": 10**15},
+        {"id": "a", "vol": "high"},
+        {"id": "a", "open": 1},
+        {"id": "a", "day": 1.5},
+        {"price": 1.0},
     ],
 )
-def test_strict_decode_accepts_nothing_else(thing: str) -> None:
-    """Any other type or range fails as a whole and is left to the tolerant path."""
-    with pytest.raises(msgspec.DecodeError):
-        strict(thing)
+def test_strict_decode_refuses_anything_undeclared(row: dict[str, Any]) -> None:
+    """A wrong type, a fraction, a number out of range or a missing field raises; nothing is converted in passing."""
+    with pytest.raises(msgspec.ValidationError):
+        decode_strict(body(row), document_type, PLACES)
 
 
-def test_unknown_fields_are_learned_and_counted() -> None:
-    """Undeclared members are returned by shape and name, and rows tell how many had each."""
-    things, unknown = strict(
-        '{"theName": "a", "zeta": 1}', '{"zeta": null, "theName": "b", "alpha": [1]}', '{"theName": "c"}'
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "nan", "INF"])
+def test_model_number_may_be_the_text_of_no_number(text: str) -> None:
+    """A model's NaN as text is null in the column and counted there."""
+    columns = columns_of(body({"id": "a", "vol": text}, {"id": "b", "vol": 3}))
+    assert columns.series()[4].to_list() == [None, 3.0]
+    assert columns.counts == Counter({"non_finite:volatility": 1})
+
+
+def test_new_fields_are_learned_and_counted_exactly() -> None:
+    """Fields nobody declared are counted by the rows that have them, null included, and cost no row."""
+    content = body(
+        {"id": "a", "new": 1, "newer": {"deep": [1]}},
+        {"id": "b"},
+        {"id": "c", "new": None},
+        mood="good",
     )
-    assert unknown == {UnknownField("thing", "zeta"), UnknownField("thing", "alpha")}
-    rows = RowColumns(THING)
-    rows.extend(things, unknown)
-    assert rows.values("name") == ["a", "b", "c"]
-    assert rows.counts == {"unknown_field:thing.zeta": 2, "unknown_field:thing.alpha": 1}
+    document, unknown = decode_strict(content, document_type, PLACES)
+    assert unknown == {UnknownField("row", "new"), UnknownField("row", "newer"), UnknownField("head", "mood")}
+    assert unknown_names(ROW, unknown) == ["new", "newer"]
+    columns = RowColumns(ROW)
+    columns.extend(document.rows, unknown)
+    assert columns.counts == Counter({"unknown_field:row.new": 2, "unknown_field:row.newer": 1})
+    assert columns.values("name") == ["a", "b", "c"]
 
 
-def test_unknown_field_of_an_undeclared_place_fails() -> None:
-    """A member in an object without a shape is no drift we know how to read past."""
+@pytest.mark.parametrize("name", ["a`b", "` - at `$.rows[...]", "", "x.y", "ü", "class", "unknown_0", "new line\n"])
+def test_new_field_of_an_awkward_name_is_learned_or_refused(name: str) -> None:
+    """Whatever a new field is called, the rows are read past it or the decode fails in the ordinary way."""
+    content = body({"id": "a", name: 1})
+    try:
+        _, unknown = decode_strict(content, document_type, PLACES)
+    except msgspec.ValidationError:
+        good, bad, counts = convert_rows(parse_tolerant(content)["rows"], ROW)
+        assert (len(good), bad, counts) == (1, [], Counter({f"unknown_field:row.{name}": 1}))
+    else:
+        assert unknown == {UnknownField("row", name)}
+
+
+def test_too_many_new_fields_are_left_to_the_slow_path() -> None:
+    """Beyond a bound the fast path gives up instead of decoding again and again."""
+    few = {f"f{number}": 0 for number in range(wire_json.MAX_UNKNOWN_FIELDS - 1)}
+    _, unknown = decode_strict(body({"id": "a", **few}), document_type, PLACES)
+    assert len(unknown) == wire_json.MAX_UNKNOWN_FIELDS - 1
+    many = {f"f{number}": 0 for number in range(wire_json.MAX_UNKNOWN_FIELDS + 1)}
+    with pytest.raises(msgspec.ValidationError, match="undeclared fields"):
+        decode_strict(body({"id": "a", **many}), document_type, PLACES)
+
+
+def test_new_field_in_a_place_nobody_declared_is_not_learned() -> None:
+    """A new field in an object that is no known place raises."""
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
-        wire_json.decode_strict(b'{"things": [], "other": 1}', document_type, PLACES)
+        decode_strict(body({"id": "a", "new": 1}), document_type, {"$": "head"})
 
 
-def test_too_many_unknown_fields_fail() -> None:
-    """More than sixteen new fields are another format, not drift."""
-    members = ", ".join(f'"new{number}": 1' for number in range(17))
-    with pytest.raises(msgspec.ValidationError, match="more than 16"):
-        strict(f'{{"theName": "a", {members}}}')
+def test_messages_of_the_decoder_are_those_expected() -> None:
+    """The texts that the learning and the naming of rules read are still those of the library."""
+    with pytest.raises(msgspec.ValidationError) as unknown:
+        msgspec.json.decode(body({"id": "a", "new": 1}), type=document_type(NOTHING_UNKNOWN))
+    assert str(unknown.value) == "Object contains unknown field `new` - at `$.rows[0]`"
+    with pytest.raises(msgspec.ValidationError) as missing:
+        msgspec.convert({}, row_type(ROW))
+    assert str(missing.value) == "Object missing required field `id`"
+    with pytest.raises(msgspec.ValidationError) as wrong:
+        msgspec.convert({"id": "a", "price": "1"}, row_type(ROW))
+    assert str(wrong.value) == "Expected `float | null`, got `str` - at `$.price`"
 
 
-@pytest.mark.parametrize("name", ["it`s new", "sp ace", "ünïcode", "", "unknown_0", "name"])
-def test_unknown_field_with_a_strange_name(name: str) -> None:
-    """A name with back-ticks, spaces or nothing in it, or one of ours, is learned like any other."""
-    things, unknown = strict(json.dumps({"theName": "a", name: 1}, ensure_ascii=False))
-    assert unknown == {UnknownField("thing", name)}
-    assert things[0].name == "a"
+def test_columns_of_several_responses_follow_each_other() -> None:
+    """Rows of responses with different unknown fields are collected in order, more of them than one chunk."""
+    columns = RowColumns(ROW)
+    for start, more in ((0, {}), (300, {"new": 1})):
+        content = body(*({"id": str(start + number), **more} for number in range(300)))
+        document, unknown = decode_strict(content, document_type, PLACES)
+        columns.extend(document.rows, unknown)
+    assert columns.height == 600
+    assert columns.values("name") == [str(number) for number in range(600)]
+    assert columns.counts["unknown_field:row.new"] == 300
 
 
-@pytest.mark.parametrize("name", ['quo"te', "back\\slash", "line\nbreak", "\x01"])
-def test_name_that_no_field_can_have_is_left_to_the_tolerant_path(name: str) -> None:
-    """Names with quotes, backslashes or control characters fail the strict decode; the tolerant one counts them."""
-    text = json.dumps({"theName": "a", name: 1})
-    with pytest.raises(msgspec.ValidationError, match="unknown field"):
-        strict(text)
-    (good,), bad, unknown = wire_json.convert_rows([wire_json.parse_tolerant(text.encode())], THING)
-    assert (good.name, bad) == ("a", [])  # type: ignore[attr-defined]  # made at run time
-    assert unknown == {f"unknown_field:thing.{name}": 1}
-
-
-def test_columns_have_plain_types_and_count_what_is_not_finite() -> None:
-    """Numbers, instants and model values become floats; the text NaN is null, counted; raw and day have no series."""
-    things, _ = strict(
-        *('{"theName": "a", "guess": "NaN", "size": 2}', '{"theName": "b", "guess": 1.5}', '{"theName": "c"}')
-    )
-    rows = RowColumns(THING)
-    rows.extend(things)
-    series = {found.name: found for found in rows.series()}
-    assert list(series) == ["name", "price", "size", "made_time", "guess", "is_new"]
-    assert series["guess"].to_list() == [None, 1.5, None]
-    assert series["size"].to_list() == [2.0, None, None]
-    assert series["is_new"].dtype == pl.Boolean()
-    assert rows.counts == {"non_finite:guess": 1}
-    assert rows.height == 3
-
-
-def test_rows_beyond_one_chunk_keep_their_order() -> None:
-    """Rows are collected in chunks without losing or turning any."""
-    things, _ = strict(*(f'{{"theName": "{number}"}}' for number in range(300)))
-    rows = RowColumns(THING)
-    rows.extend(things)
-    assert rows.values("name") == [str(number) for number in range(300)]
+# -- the slow path ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("content", "reason"),
     [
         (b"", "empty_body"),
-        (b" \r\n", "empty_body"),
-        (b"<html>", "html"),
-        (b"\n <!DOCTYPE html>", "html"),
+        (b" \n\t", "empty_body"),
+        (b"  <!DOCTYPE html>", "html"),
         (b"\xef\xbb\xbf{}", "encoding"),
-        ("{}".encode("utf-16"), "encoding"),
-        ("{}".encode("utf-16-be"), "encoding"),
+        ('{"a": 1}'.encode("utf-16"), "encoding"),
+        ('{"a": 1}'.encode("utf-16-le"), "encoding"),
+        (b"\x00", "encoding"),
         (b'{"a": [1, 2', "truncated"),
-        (b'{"a": "bc', "truncated"),
-        (b'{"a": ', "truncated"),
+        (b'{"a": 1.', "truncated"),
+        (b'{"a": tru', "truncated"),
+        (b'{"a": "te', "truncated"),
+        (b'{"a"', "truncated"),
+        (b'{"a": "\\u00', "truncated"),
         (b'{"a": 1} x', "not_json"),
+        (b'{"a": 1}{"a": 1}', "not_json"),
+        (b'{"a": no, "b": 1}', "not_json"),
         (b"{'a': 1}", "not_json"),
-        (b"plain text", "not_json"),
-        (b"[" * 100_000, "nested_too_deep"),
+        (b"plain text, quite a lot of it", "not_json"),
+        (b"[" * 200_000, "nested_too_deep"),
+        (b'{"a":' * 200_000, "nested_too_deep"),
     ],
 )
-def test_body_that_cannot_be_read(body: bytes, reason: str) -> None:
-    """Each way of not being JSON has its own word."""
-    assert rejected(body) == reason
+def test_body_that_is_no_json_is_refused_with_a_reason(content: bytes, reason: str) -> None:
+    """A whole body that cannot be parsed is refused with a stable word for why."""
+    with pytest.raises(ResponseRejectedError) as caught:
+        parse_tolerant(content)
+    assert caught.value.reason == reason
+    assert str(caught.value).isascii()
 
 
-def test_tolerant_parse_keeps_what_json_has_no_place_for() -> None:
-    """NaN, Infinity and numbers beyond a float's range are marked texts; huge whole numbers are floats."""
-    found = wire_json.parse_tolerant(b'{"a": NaN, "b": -Infinity, "c": 1e999, "d": 12345678901234567890, "e": 1.5}')
-    assert [found[name] for name in "abc"] == ["NaN", "-Infinity", "1e999"]
-    assert all(isinstance(found[name], wire_json.NonFinite) for name in "abc")
-    assert (found["d"], found["e"]) == (12345678901234567890.0, 1.5)
-    assert isinstance(wire_json.parse_tolerant(b"1" + b"0" * 5000), wire_json.NonFinite)
+def test_numbers_that_are_not_finite_keep_their_text() -> None:
+    """NaN, Infinity and numbers beyond a float are marked, and never become numbers."""
+    value = parse_tolerant(
+        b"[NaN, -Infinity, 1e999, -1e999, 1, 1.5, 123456789012345678901234567890, " + b"9" * 400 + b"]"
+    )
+    assert [type(item) for item in value] == [NonFinite] * 4 + [int, float, float, NonFinite]
+    assert value[:4] == ["NaN", "-Infinity", "1e999", "-1e999"]
+    assert value[6] == pytest.approx(1.2345678901234568e29)
 
 
-def test_repeated_keys_are_kept_and_found() -> None:
-    """An object with a key twice keeps both members in wire order; a dict has the last."""
-    body = b'{"a": 1, "b": [{"c": 1, "c": 2}], "a": 3}'
-    found = wire_json.parse_tolerant(body)
-    assert wire_json.entries(found) == [("a", 1), ("b", [{"c": 2}]), ("a", 3)]
-    assert wire_json.repeated_keys(body) == ["a", "c"]
-    assert wire_json.repeated_keys(b'{"a": {"b": 1}, "c": {"b": 1}}') == []
-    assert wire_json.entries([1]) == []
+def test_repeated_keys_are_kept_with_all_their_values() -> None:
+    """An object with a key twice says so and can be walked through without losing a member."""
+    value = parse_tolerant(b'{"a": 1, "b": 2, "a": 3}')
+    assert isinstance(value, RepeatedKeys)
+    assert entries(value) == [("a", 1), ("b", 2), ("a", 3)]
+    assert entries({"x": 1}) == [("x", 1)]
+    assert entries([1]) == entries(None) == []
+
+
+def test_repeated_keys_of_a_body_are_listed() -> None:
+    """Keys that came twice in one object are found at any depth; the same key in two objects is no repeat."""
+    assert repeated_keys(b'{"a": [{"b": 1, "b": 2}], "c": {"d": {"e": 1, "e": 1, "a": 0}}}') == ["b", "e"]
+    assert repeated_keys(b'[{"a": 1}, {"a": 2}, {"c": {"a": 3}}]') == []
+
+
+def test_bad_rows_are_named_and_good_ones_kept() -> None:
+    """Each row is judged alone: the rule names the column, the source is the row's own JSON."""
+    rows = parse_tolerant(
+        b'[{"id": "a", "price": 1.5}, {"id": "b", "price": "x"}, {"price": 1}, {"id": "c", "price": NaN}, 5,'
+        b' {"id": "d", "id": "e"}, {"id": "f\\ud800"}, {"id": "g", "vol": NaN}, {"id": "h", "vol": 1e999},'
+        b' {"id": "i", "extra": {"any": ["thing"]}}, {"id": "j", "size": 8}]'
+    )
+    good, bad, unknown = convert_rows(rows, ROW)
+    columns = RowColumns(ROW)
+    columns.extend(good)
+    assert columns.values("name") == ["a", "g", "h", "i", "j"]
+    assert columns.values("volatility") == [None, "NaN", "Infinity", None, None]
+    assert [bytes(raw) for raw in columns.values("extra")] == [b"", b"", b"", b'{"any": ["thing"]}', b""]
+    assert [(row.rule, row.column) for row in bad] == [
+        ("type_price", "price"),
+        ("missing_name", "name"),
+        ("not_finite_price", "price"),
+        ("not_an_object", None),
+        ("repeated_field", None),
+        ("encoding", "name"),
+    ]
+    assert json.loads(bad[0].source) == {"id": "b", "price": "x"}
+    assert bad[4].detail == "more than once: id"
+    assert unknown == Counter()
+
+
+def test_both_paths_read_the_same_rows_alike() -> None:
+    """A row that both paths accept becomes the same values."""
+    rows = [{"id": "a", "price": 1, "size": 7, "at": 12, "vol": "NaN", "open": False, "day": 3}, {"id": "b"}]
+    fast = columns_of(body(*rows))
+    good, bad, _ = convert_rows(parse_tolerant(body(*rows))["rows"], ROW)
+    slow = RowColumns(ROW)
+    slow.extend(good)
+    assert bad == []
+    assert pl.DataFrame(slow.series()).equals(pl.DataFrame(fast.series()))
+    assert slow.values("day") == fast.values("day")
+
+
+def test_header_loses_an_optional_member_that_is_wrong() -> None:
+    """A wrong optional member is left out and counted; an unknown one is counted."""
+    header, counts = convert_header({"symbol": "X", "delayed": "no", "mood": 1}, HEAD)
+    assert header == row_type(HEAD, is_open=True)(symbol="X", is_delayed=None)
+    assert counts == Counter({"left_out:type_is_delayed": 1, "unknown_field:head.mood": 1})
 
 
 @pytest.mark.parametrize(
-    ("row", "rule", "column"),
-    [
-        ("7", "not_an_object", None),
-        ('{"theName": "a", "price": 1, "price": 2}', "repeated_field", None),
-        ('{"price": 1}', "missing_name", "name"),
-        ('{"theName": "a", "price": NaN}', "not_finite_price", "price"),
-        ('{"theName": "a", "size": 1e999}', "not_finite_size", "size"),
-        ('{"theName": "a", "price": "1"}', "type_price", "price"),
-        ('{"theName": "a", "guess": "much"}', "type_guess", "guess"),
-        ('{"theName": "a", "madeAt": -1}', "type_made_time", "made_time"),
-        ('{"theName": "\\ud800"}', "encoding", "name"),
-    ],
+    ("header", "reason"),
+    [({}, "missing_field"), ({"symbol": 5}, "wrong_type"), ({"symbol": None, "delayed": "x"}, "wrong_type")],
 )
-def test_bad_row_is_named_and_its_neighbour_kept(row: str, rule: str, column: str | None) -> None:
-    """One bad row gives its rule, its column and its text; the next row is read."""
-    rows = wire_json.parse_tolerant(f'[{row}, {{"theName": "good", "extra": 1}}]'.encode())
-    good, bad, unknown = wire_json.convert_rows(rows, THING)
-    assert [found.name for found in good] == ["good"]
-    assert [(found.rule, found.column) for found in bad] == [(rule, column)]
-    assert json.loads(bad[0].source) is not None
-    assert unknown == {"unknown_field:thing.extra": 1}
-
-
-def test_tolerant_row_equals_the_strict_one() -> None:
-    """Both paths read a good row alike, not-finite guesses included."""
-    text = (
-        '{"theName": "a", "price": 7, "size": 3.0, "madeAt": 5, "guess": NaN, "isNew": false, "until": "d", "rest": []}'
-    )
-    (good,), bad, _ = wire_json.convert_rows([wire_json.parse_tolerant(text.encode())], THING)
-    (same,), _ = strict(text.replace("NaN", '"NaN"'))
-    assert not bad
-    assert msgspec.structs.astuple(good)[:-1] == msgspec.structs.astuple(same)[:-1]
-    assert bytes(good.rest) == bytes(same.rest) == b"[]"  # type: ignore[attr-defined]  # made at run time
-
-
-def test_guess_beyond_a_float_is_not_finite() -> None:
-    """A model value too large for a float counts as Infinity."""
-    (good,), _, _ = wire_json.convert_rows([wire_json.parse_tolerant(b'{"theName": "a", "guess": -1e999}')], THING)
-    assert good.guess == "Infinity"  # type: ignore[attr-defined]  # made at run time
-
-
-def test_header_leaves_out_what_is_wrong_and_optional() -> None:
-    """Optional members of a wrong type are left out one by one and counted; a required one refuses the response."""
-    header, counts = wire_json.convert_header({"theName": "a", "price": "x", "isNew": 3, "more": 1}, THING)
-    assert (header.name, header.price, header.is_new) == ("a", None, None)  # type: ignore[attr-defined]  # likewise
-    assert counts == {"left_out:type_price": 1, "left_out:type_is_new": 1, "unknown_field:thing.more": 1}
-    for value, reason in (({}, "missing_field"), ({"theName": 5}, "wrong_type")):
-        with pytest.raises(ResponseRejectedError) as error:
-            wire_json.convert_header(value, THING)
-        assert error.value.reason == reason
+def test_header_without_a_required_member_is_refused(header: dict[str, Any], reason: str) -> None:
+    """What rows cannot do without refuses the whole response."""
+    with pytest.raises(ResponseRejectedError) as caught:
+        convert_header(header, HEAD)
+    assert caught.value.reason == reason
