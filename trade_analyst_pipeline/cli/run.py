@@ -62,8 +62,11 @@ def _sessions(settings: Settings, first: str | None, last: str | None) -> list[d
 
 
 def _run(settings: Settings, sessions: Sequence[date], assets: Sequence[str] | None, *, everything: bool) -> None:
+    import warnings
+
     import dagster as dg
 
+    warnings.filterwarnings("ignore", message=".*currently in beta")
     from trade_analyst_pipeline.definitions import assemble
     from trade_analyst_pipeline.defs.runs import HISTORY_PARTITIONED, execute, materialized_sessions, plan_runs
 

@@ -1,0 +1,117 @@
+"""What Dagster is given, written by hand: a change of the graph has to be made here too."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from trade_analyst_pipeline.definitions import assemble
+from trade_analyst_pipeline.defs.automation import TICK_TAG, closing_crons, intraday_cron, schedules
+from trade_analyst_pipeline.defs.partitions import session_of, session_partitions
+from trade_analyst_pipeline.defs.reporting import fail_when_sessions_are_missing
+from trade_analyst_pipeline.defs.runs import plan_runs
+from trade_analyst_pipeline.errors import SessionNotCapturableError
+from trade_analyst_pipeline.settings import Settings, load_settings
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*currently in beta:Warning"),
+    pytest.mark.filterwarnings("ignore:Property `OpDefinition.version`:DeprecationWarning"),  # Dagster's own use
+]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ASSETS = {
+    *("token", "raw/options", "raw/quotes", "raw/ohlc", "tables/options", "tables/quotes", "tables/ohlc"),
+    *("metrics/put_call_ratio", "metrics/put_call_ratio_daily", "metrics/iv_history", "metrics/iv_rank"),
+    *("metrics/realized_volatility", "exports/metrics"),
+}
+MONDAY, TUESDAY, THANKSGIVING, HALF_DAY = (date(2026, 11, day) for day in (23, 24, 26, 27))
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """The settings as shipped."""
+    shutil.copy(REPOSITORY / "config.toml", "config.toml")
+    return load_settings()
+
+
+def test_the_graph_is_the_one_written_here(settings: Settings) -> None:
+    """Assets, jobs, schedules and sensors."""
+    definitions = assemble(settings)
+    keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    assert keys == ASSETS
+    repository = definitions.get_repository_def()
+    assert {"history", "snapshots", "end_of_day", "prune_run_records"} <= set(repository.job_names)
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        *("closing_snapshots", "intraday_snapshots", "end_of_day", "prune_run_records"),
+    }
+    assert {sensor.name for sensor in repository.sensor_defs} == {"failed_runs"}
+
+
+def test_partitions_are_sessions() -> None:
+    """No weekend, no Thanksgiving, the half day after it; and a day that has not begun is refused."""
+    keys = session_partitions(date(2025, 11, 24)).get_partition_keys()[:5]
+    assert keys == ["2025-11-24", "2025-11-25", "2025-11-26", "2025-11-28", "2025-12-01"]
+    now = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)  # still Monday in New York
+    assert session_of("2026-11-23", now) == MONDAY
+    with pytest.raises(SessionNotCapturableError, match="has not begun"):
+        session_of("2026-11-24", now)
+
+
+def test_schedules_tick_before_each_close(settings: Settings) -> None:
+    """15 and 5 minutes before 13:00, 13:15, 16:00 and 16:15; the intraday grid starts at 09:45 and ends at 16:00."""
+    assert closing_crons(settings) == [
+        *("45 12 * * 1-5", "55 12 * * 1-5", "0 13 * * 1-5", "10 13 * * 1-5"),
+        *("45 15 * * 1-5", "55 15 * * 1-5", "0 16 * * 1-5", "10 16 * * 1-5"),
+    ]
+    grid = intraday_cron(settings)
+    assert (grid[0], grid[1], grid[-1]) == ("45 9 * * 1-5", "0,15,30,45 10 * * 1-5", "0 16 * * 1-5")
+
+
+@pytest.mark.parametrize(
+    ("name", "tick", "partition"),
+    [
+        ("closing_snapshots", datetime(2026, 11, 23, 20, 45, tzinfo=UTC), "2026-11-23"),
+        ("closing_snapshots", datetime(2026, 11, 23, 17, 45, tzinfo=UTC), None),
+        ("closing_snapshots", datetime(2026, 11, 27, 17, 45, tzinfo=UTC), "2026-11-27"),
+        ("intraday_snapshots", datetime(2026, 11, 26, 16, 0, tzinfo=UTC), None),
+        ("end_of_day", datetime(2026, 11, 23, 22, 0, tzinfo=UTC), "2026-11-23"),
+        ("end_of_day", datetime(2026, 11, 26, 22, 0, tzinfo=UTC), None),
+    ],
+)
+def test_a_tick_asks_for_its_session_or_is_skipped(
+    settings: Settings, name: str, tick: datetime, partition: str | None
+) -> None:
+    """Half days are followed and holidays skipped; a snapshot's run carries the tick it is for."""
+    schedule = next(found for found in schedules(settings) if found.name == name)
+    repository = assemble(settings).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(instance, scheduled_execution_time=tick, repository_def=repository)
+        requests = schedule.evaluate_tick(context).run_requests
+    assert [request.partition_key for request in requests or []] == ([partition] if partition else [])
+    if partition and name != "end_of_day":
+        assert requests
+        assert requests[0].tags[TICK_TAG] == f"{tick:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_only_new_sessions_and_the_latest_are_run() -> None:
+    """Sessions on record are left out, stretches without a hole are one run, and the latest is always run."""
+    sessions = [date(2026, 11, day) for day in (16, 17, 18, 19, 20, 23)]
+    on_record = {sessions[0], sessions[2], sessions[5]}
+    runs = plan_runs(sessions, on_record, assets=["raw/options", "raw/ohlc"], everything=False)
+    assert [(run.job, run.sessions) for run in runs] == [
+        ("history", (sessions[1],)),
+        ("history", tuple(sessions[3:])),
+        ("end_of_day", (sessions[5],)),
+    ]
+    assert runs[-1].assets == ("raw/ohlc",)
+
+
+def test_missing_sessions_fail_the_check_by_name() -> None:
+    """Nothing missing passes; anything missing fails and is listed with its reason."""
+    assert fail_when_sessions_are_missing({}).passed
+    with pytest.raises(dg.Failure, match="2026-11-23: too few rows"):
+        fail_when_sessions_are_missing({MONDAY: "too few rows"})
