@@ -26,6 +26,7 @@ from trade_analyst_pipeline.market.option_rules import CONTRACT_RULES
 from trade_analyst_pipeline.market.sessions import CALENDAR_END, NEW_YORK, expiration_time, option_product
 from trade_analyst_pipeline.market.wire_json import (
     BadRow,
+    RepeatedKeys,
     RowColumns,
     RowShape,
     Unknown,
@@ -320,10 +321,29 @@ def _read_strict(body: bytes) -> _Chain | None:
         for listed in strikes.values()
         for contract in listed
     ]
-    if body.count(b'"strikePrice"') != len(contracts):
+    if body.count(b'"strikePrice"') != len(contracts) or _repeats_a_key(body, document, contracts, unknown):
         return None
     counts = Counter(f"unknown_field:{found.shape}.{found.wire}" for found in unknown if found.shape != CONTRACT.name)
     return _Chain(document, document.underlying, contracts, unknown, [], counts)
+
+
+_KEY_END: Final = b'":'
+
+
+def _repeats_a_key(body: bytes, document: Any, contracts: list[Any], unknown: Unknown) -> bool:
+    """Whether the body has more keys than declared ones, each once, account for.
+
+    Exact where every declared field came, as the source sends them; fields that are missing hide as many repeats, and
+    with undeclared fields nothing is found.
+    """
+    if unknown:
+        return False
+    sides = [side for side in (document.callExpDateMap, document.putExpDateMap) if side is not None]
+    most = len(CHAIN.fields) + len(sides) + len(contracts) * len(CONTRACT.fields)
+    most += sum(len(side) + sum(map(len, side.values())) for side in sides)
+    most += (document.underlying is not None) * (1 + len(UNDERLYING.fields)) + (b'"underlying":null' in body)
+    most += sum(bytes(contract.deliverables).count(_KEY_END) for contract in contracts)
+    return body.count(_KEY_END) > most
 
 
 def _read_tolerant(body: bytes) -> _Chain:
@@ -341,7 +361,10 @@ def _read_tolerant(body: bytes) -> _Chain:
     if isinstance(document.get("underlying"), dict):
         underlying, more = convert_header(document["underlying"], UNDERLYING)
     contracts, bad, unknown = convert_rows(_listed(sides), CONTRACT)
-    return _Chain(header, underlying, contracts, frozenset(), bad, counts + more + unknown + Counter(tolerant_parse=1))
+    counts += more + unknown + Counter(tolerant_parse=1)
+    for shape, value in ((CHAIN, document), (UNDERLYING, document.get("underlying"))):
+        counts[f"repeated_field:{shape.name}"] += isinstance(value, RepeatedKeys)
+    return _Chain(header, underlying, contracts, frozenset(), bad, counts)
 
 
 _NESTED: Final = frozenset({"underlying", "callExpDateMap", "putExpDateMap"})
@@ -416,9 +439,9 @@ def _expiration(stated: str | int, settlement: str | None) -> tuple[int | None, 
             instant = datetime.fromtimestamp(stated / 1000, UTC)
         else:
             instant = datetime.fromisoformat(stated)
+        day = (instant.astimezone(NEW_YORK) if instant.tzinfo else instant).date()
     except (ValueError, OverflowError, OSError):
         return None, None
-    day = (instant.astimezone(NEW_YORK) if instant.tzinfo else instant).date()
     days = (day - date(1970, 1, 1)).days
     if not date(2005, 2, 1) <= day <= CALENDAR_END:
         return days, None

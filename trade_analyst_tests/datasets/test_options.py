@@ -703,3 +703,50 @@ def test_table_has_the_columns_of_the_schema() -> None:
     """Normalised rows have exactly the schema's columns and types, so that judging can start."""
     assert normalized(payload("options/chain.json")).frame.schema == options.SCHEMA.polars_schema
     assert isinstance(options.SCHEMA.empty(), pl.DataFrame)
+
+
+@pytest.mark.parametrize(
+    "stated", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59-12:00", -62_135_596_800_000, 253_402_318_799_000]
+)
+def test_expiration_at_the_edge_of_the_calendar_is_no_date(stated: Any) -> None:
+    """An instant whose date in New York no calendar can hold is no expiration: the row is quarantined for that."""
+    found = judged(with_contract(lambda one: one.update(expirationDate=stated)))
+    assert "required_expiration_date" in found.quarantined["broken_rules"].to_list()[0]
+    assert found.valid.height == 3
+
+
+@pytest.mark.parametrize("field", ["bidAskSize", "openInterest", "delta", "putCall", "mini"])
+def test_any_repeated_field_costs_its_row(field: str) -> None:
+    """A contract that states one of its fields twice is rejected, though a decoder would quietly take the last."""
+    body = payload("options/chain.json").replace(f'"{field}":'.encode(), f'"{field}": null, "{field}":'.encode(), 1)
+    found = normalized(body)
+    assert found.rejected["rule"].to_list() == ["repeated_field"]
+    assert found.frame.height == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [("status", "chain"), ("underlyingPrice", "chain"), ("bid", "underlying"), ("fiftyTwoWeekLow", "underlying")],
+)
+def test_repeated_field_around_the_contracts_is_counted(field: str, name: str) -> None:
+    """Of a header field that comes twice the last stands, as anywhere in JSON; that it happened is counted."""
+    body = payload("options/chain.json").replace(f'"{field}":'.encode(), f'"{field}": null, "{field}":'.encode(), 1)
+    found = normalized(body)
+    assert found.counts[f"repeated_field:{name}"] == 1
+    assert found.frame.equals(normalized(payload("options/chain.json")).frame)
+
+
+def test_fields_that_look_repeated_in_a_text_cost_nothing() -> None:
+    """A text that holds what looks like a key only takes the slow path; all rows are kept."""
+    found = normalized(with_contract(lambda one: one.update(description='say "bid": 1')))
+    assert first(found)["description"] == 'say "bid": 1'
+    assert found.frame.height == 4
+    assert found.rejected.is_empty()
+
+
+def test_field_name_that_no_struct_can_have_costs_no_row() -> None:
+    """A new field with a quote or a line break in its name is counted and read past, by the slow path."""
+    found = normalized(with_contract(lambda one: one.update({'new "field"\n': 1})))
+    assert found.frame.height == 4
+    assert found.counts['unknown_field:contract.new "field"\n'] == 1
+    assert found.counts["tolerant_parse"] == 1
