@@ -18,8 +18,9 @@ from trade_analyst_pipeline.market.sessions import Product, is_session, session_
 MODEL_FAILED = 999.0
 MAX_VOLATILITY_PERCENT = 500.0
 MAX_QUOTE_AGE = timedelta(minutes=15)
-LOW_PRICE = 0.05
-WIDE_SPREAD = 0.10
+# In 1/10000 dollar, as all prices are compared: twice a mid of 0.05, and a spread of 0.10.
+_LOW_SUM = 1_000
+_WIDE_SPREAD = 1_000
 
 
 def price(column: str) -> pl.Expr:
@@ -39,7 +40,12 @@ def model_value(column: str) -> pl.Expr:
 
 def fraction(column: str) -> pl.Expr:
     """A percentage as a fraction."""
-    return (pl.col(column) / 100).alias(column)
+    return _hundredth(pl.col(column)).alias(column)
+
+
+def _hundredth(percent: pl.Expr) -> pl.Expr:
+    """The correctly rounded quotient: for a divisor that is one number Polars multiplies by its rounded reciprocal."""
+    return percent / (percent * 0 + 100)
 
 
 def volatility(column: str, default: str | None = None) -> pl.Expr:
@@ -48,7 +54,7 @@ def volatility(column: str, default: str | None = None) -> pl.Expr:
     is_value = (percent > 0) & (percent < MAX_VOLATILITY_PERCENT)
     if default is not None:
         is_value &= (percent != pl.col(default)).fill_null(value=True)
-    return pl.when(is_value).then(percent / 100).alias(column)
+    return pl.when(is_value).then(_hundredth(percent)).alias(column)
 
 
 def whole(column: str) -> pl.Expr:
@@ -80,7 +86,7 @@ def quote_status(fresh: str) -> pl.Expr:
     The first that holds of: no_quote, no_bid, no_ask, crossed, stale, low_priced, wide, locked, ok.
     """
     bid, ask = pl.col("bid"), pl.col("ask")
-    spread, mid = ask - bid, (ask + bid) / 2
+    spread, total = ((ask - bid) * 10_000).round(), ((ask + bid) * 10_000).round()
     return (
         pl.when(bid.is_null() & ask.is_null())
         .then(pl.lit("no_quote"))
@@ -92,9 +98,9 @@ def quote_status(fresh: str) -> pl.Expr:
         .then(pl.lit("crossed"))
         .when(pl.col("quote_time").is_null() | (pl.col("quote_time") < pl.col(fresh)))
         .then(pl.lit("stale"))
-        .when(mid < LOW_PRICE)
+        .when(total < _LOW_SUM)
         .then(pl.lit("low_priced"))
-        .when((spread > WIDE_SPREAD + 1e-9) & (spread > mid / 2))
+        .when((spread > _WIDE_SPREAD) & (spread * 4 > total))
         .then(pl.lit("wide"))
         .when(spread == 0)
         .then(pl.lit("locked"))

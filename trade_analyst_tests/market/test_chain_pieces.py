@@ -1,149 +1,167 @@
-"""Asking a chain in pieces: halves that lose nothing, and the scope that pieces have together."""
+"""Pieces of a chain: halving loses and repeats nothing, and all pieces together have the scope of the whole."""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trade_analyst_pipeline.market.chain_pieces import ChainPiece, chain_scope, halves, piece_of
 
 SESSION = date(2026, 1, 5)
 
 
-def day(number: int) -> date:
-    """That many days after the session."""
-    return SESSION + timedelta(days=number)
+def day(offset: int) -> date:
+    """A date that many days after the session."""
+    return SESSION + timedelta(days=offset)
 
 
-@pytest.mark.parametrize(
-    ("piece", "params"),
-    [
-        (ChainPiece(), ()),
-        (ChainPiece(strike_count=15), (("strikeCount", "15"),)),
-        (ChainPiece(day(0), day(7)), (("fromDate", "2026-01-05"), ("toDate", "2026-01-12"))),
-        (
-            ChainPiece(day(1), day(1), 5, "PUT", "OTM"),
-            (
-                ("contractType", "PUT"),
-                ("strikeCount", "5"),
-                ("range", "OTM"),
-                ("fromDate", "2026-01-06"),
-                ("toDate", "2026-01-06"),
-            ),
-        ),
-    ],
-)
-def test_piece_and_its_query(piece: ChainPiece, params: tuple[tuple[str, str], ...]) -> None:
-    """A piece states only the bounds it has, and its query says the same piece again."""
-    assert piece.params() == params
-    assert piece_of((("symbol", "XYZ"), ("includeUnderlyingQuote", "true"), *params)) == piece
+def times_covered(pieces: list[ChainPiece], expiration: date, side: str, moneyness: str) -> int:
+    """How many pieces ask for the contracts of one expiration, type and side of the money."""
+    return sum(
+        (piece.first or date.min) <= expiration <= (piece.last or date.max)
+        and piece.contract_type in {"ALL", side}
+        and piece.moneyness in {"ALL", moneyness}
+        for piece in pieces
+    )
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        (),
-        (("fromDate", "2026-01-05"),),
-        (("symbol", "XYZ"), ("strategy", "VERTICAL")),
-        (("symbol", "XYZ"), ("fromDate", "tomorrow")),
-        (("symbol", "XYZ"), ("strikeCount", "many")),
-    ],
-)
-def test_query_that_is_no_piece(params: tuple[tuple[str, str], ...]) -> None:
-    """Without a symbol, with another parameter or with a bound that cannot be read nothing is known of the question."""
-    assert piece_of(params) is None
+@st.composite
+def pieces_of_a_whole(draw: st.DrawFn) -> tuple[ChainPiece, list[ChainPiece]]:
+    """A question, and the pieces it was halved into as chance would have it."""
+    first = draw(st.none() | st.integers(0, 40).map(day))
+    last = None if first is None else first + timedelta(days=draw(st.integers(0, 20)))
+    whole = ChainPiece(first, last, draw(st.none() | st.integers(1, 30)), draw(st.sampled_from(["ALL", "CALL", "PUT"])))
+    expirations = draw(st.lists(st.integers(0, 60).map(day), max_size=8))
+    pieces = [whole]
+    for _ in range(draw(st.integers(0, 14))):
+        chosen = pieces.pop(draw(st.integers(0, len(pieces) - 1)))
+        try:
+            pieces += halves(chosen, SESSION, expirations)
+        except ValueError:
+            pieces.append(chosen)
+    return whole, pieces
 
 
-def test_window_is_halved_at_the_middle_of_the_known_expirations() -> None:
-    """Of four known expirations inside the window two go to each half; those outside do not count."""
-    piece = ChainPiece(day(0), day(100), 15)
-    listed = [day(-3), day(4), day(11), day(18), day(95), day(400)]
-    assert halves(piece, SESSION, listed) == [ChainPiece(day(0), day(11), 15), ChainPiece(day(12), day(100), 15)]
+@settings(max_examples=200, deadline=None)
+@given(pieces_of_a_whole(), st.integers(0, 2000).map(day))
+def test_pieces_ask_for_everything_exactly_once(halved: tuple[ChainPiece, list[ChainPiece]], expiration: date) -> None:
+    """However often a question is halved, each contract it asks for is asked in exactly one piece, others in none."""
+    whole, pieces = halved
+    for side in ("CALL", "PUT"):
+        for moneyness in ("ITM", "OTM"):
+            asked = times_covered([whole], expiration, side, moneyness)
+            assert times_covered(pieces, expiration, side, moneyness) == asked
 
 
-def test_window_without_known_expirations_is_halved_by_days() -> None:
-    """Four days become two and two."""
-    assert halves(ChainPiece(day(1), day(4)), SESSION) == [ChainPiece(day(1), day(2)), ChainPiece(day(3), day(4))]
+@settings(max_examples=200, deadline=None)
+@given(pieces_of_a_whole(), st.randoms())
+def test_pieces_have_the_scope_of_the_whole(halved: tuple[ChainPiece, list[ChainPiece]], chance: object) -> None:
+    """The scope of all pieces, in any order, is that of the question; with one missing it is another."""
+    whole, pieces = halved
+    chance.shuffle(pieces)  # type: ignore[attr-defined]
+    assert chain_scope(pieces, SESSION) == chain_scope([whole], SESSION)
+    if len(pieces) > 1:
+        assert chain_scope(pieces[1:], SESSION) != chain_scope([whole], SESSION)
 
 
-def test_open_window_stays_open_outside() -> None:
-    """A full chain is cut in its first quarter of 1,464 days; the outer ends have no bound."""
-    assert halves(ChainPiece(), SESSION) == [ChainPiece(None, day(366)), ChainPiece(day(367), None)]
+def test_window_is_cut_at_the_middle_expiration() -> None:
+    """With known expirations each half holds as many of them."""
+    expirations = [day(1), day(2), day(3), day(300), day(400), day(1400)]
+    near, far = halves(ChainPiece(), SESSION, expirations)
+    assert (near.first, near.last) == (None, day(3))
+    assert (far.first, far.last) == (day(4), None)
 
 
-def test_single_day_is_halved_by_type_then_by_moneyness_then_not_at_all() -> None:
-    """A day goes into calls and puts, each of these into in and out of the money, and then nothing is left."""
-    one = ChainPiece(day(4), day(4))
-    calls, puts = halves(one, SESSION)
-    assert (calls, puts) == (ChainPiece(day(4), day(4), None, "CALL"), ChainPiece(day(4), day(4), None, "PUT"))
+def test_open_window_without_expirations_is_cut_in_its_first_quarter() -> None:
+    """Expirations thin out with time, so an open window is cut early; it stays open at both ends."""
+    near, far = halves(ChainPiece(), SESSION)
+    assert near.first is None
+    assert far.last is None
+    assert near.last == day(366)
+
+
+def test_closed_window_is_cut_in_the_middle_of_its_days() -> None:
+    """Two days become one and one, expired days before the session do not count."""
+    assert [(piece.first, piece.last) for piece in halves(ChainPiece(day(-10), day(1)), SESSION)] == [
+        (day(-10), day(0)),
+        (day(1), day(1)),
+    ]
+
+
+def test_single_day_is_split_by_type_then_by_the_money_then_not_at_all() -> None:
+    """The last resorts come in order, and at the end the refusal says so."""
+    single = ChainPiece(day(3), day(3), 5)
+    calls, puts = halves(single, SESSION)
+    assert (calls.contract_type, puts.contract_type) == ("CALL", "PUT")
     inside, outside = halves(puts, SESSION)
-    assert inside == ChainPiece(day(4), day(4), None, "PUT", "ITM")
-    assert outside == ChainPiece(day(4), day(4), None, "PUT", "OTM")
+    assert (inside.moneyness, outside.moneyness) == ("ITM", "OTM")
+    assert outside == ChainPiece(day(3), day(3), 5, "PUT", "OTM")
     with pytest.raises(ValueError, match="still too large"):
-        halves(inside, SESSION)
-
-
-def test_day_before_the_session_is_not_halved_by_days() -> None:
-    """What has expired takes no part: a window of which only the session is left is a single day."""
-    piece = ChainPiece(day(-9), day(0))
-    assert [part.contract_type for part in halves(piece, SESSION)] == ["CALL", "PUT"]
-
-
-@pytest.mark.parametrize("listed", [[], [day(number) for number in (0, 2, 4, 7, 9, 11, 14, 40, 165, 347, 711)]])
-@pytest.mark.parametrize("whole", [ChainPiece(), ChainPiece(day(0), day(60), 15), ChainPiece(day(3), None)])
-def test_halving_to_the_end_asks_each_day_of_each_type_exactly_once(whole: ChainPiece, listed: list[date]) -> None:
-    """Splitting every piece as far as it goes ends, and no contract is asked for twice or not at all."""
-    waiting, leaves = [whole], []
-    while waiting:
-        piece = waiting.pop()
-        parts = [] if piece.contract_type == "ALL" and piece.first and piece.first > day(70) else _parts(piece, listed)
-        waiting += parts
-        leaves += [] if parts else [piece]
-    assert chain_scope(leaves, SESSION) == chain_scope([whole], SESSION)
-    for when in (day(3), day(9), day(60)):
-        asked = [
-            (kind, money)
-            for leaf in leaves
-            if (leaf.first or date.min) <= when <= (leaf.last or date.max)
-            for kind in (("CALL", "PUT") if leaf.contract_type == "ALL" else (leaf.contract_type,))
-            for money in (("ITM", "OTM") if leaf.moneyness == "ALL" else (leaf.moneyness,))
-        ]
-        assert sorted(asked) == [("CALL", "ITM"), ("CALL", "OTM"), ("PUT", "ITM"), ("PUT", "OTM")]
-
-
-def _parts(piece: ChainPiece, listed: list[date]) -> list[ChainPiece]:
-    try:
-        return halves(piece, SESSION, listed)
-    except ValueError:
-        return []
+        halves(outside, SESSION)
 
 
 @pytest.mark.parametrize(
     ("pieces", "scope"),
     [
-        ([], "unknown"),
+        ([ChainPiece()], "full"),
+        ([ChainPiece(day(1), day(60), 15)], "bounded strikes=15 days=1..60"),
+        ([ChainPiece(strike_count=15)], "bounded strikes=15"),
+        ([ChainPiece(day(0), day(0))], "bounded days=0..0"),
+        ([ChainPiece(contract_type="PUT")], "bounded type=PUT"),
+        ([ChainPiece(contract_type="CALL"), ChainPiece(contract_type="PUT")], "full"),
+        ([ChainPiece(), ChainPiece()], "full"),
+        ([ChainPiece(last=day(5)), ChainPiece(first=day(6))], "full"),
+        ([ChainPiece(last=day(5)), ChainPiece(first=day(7))], "partial"),
+        ([ChainPiece(last=day(5))], "partial"),
+        ([ChainPiece(first=day(5))], "partial"),
+        ([ChainPiece(day(1), day(5)), ChainPiece(day(6), day(9), contract_type="CALL")], "partial"),
+        ([ChainPiece(day(1), day(5), 3), ChainPiece(day(6), day(9), 4)], "partial"),
+        ([ChainPiece(moneyness="ITM")], "partial"),
+        ([ChainPiece(moneyness="ITM"), ChainPiece(moneyness="OTM")], "full"),
         ([None], "unknown"),
         ([ChainPiece(), None], "unknown"),
-        ([ChainPiece()], "full"),
-        ([ChainPiece(), ChainPiece()], "full"),
-        ([ChainPiece(strike_count=15)], "bounded strikes=15"),
-        ([ChainPiece(day(0), day(60), 15)], "bounded strikes=15 days=0..60"),
-        ([ChainPiece(day(0), day(60), 15, "CALL")], "bounded strikes=15 days=0..60 type=CALL"),
-        ([ChainPiece(None, day(9)), ChainPiece(day(10), None)], "full"),
-        ([ChainPiece(day(10), None), ChainPiece(None, day(9))], "full"),
-        ([ChainPiece(None, day(9)), ChainPiece(day(11), None)], "partial"),
-        ([ChainPiece(None, day(9))], "partial"),
-        ([ChainPiece(day(0), day(9)), ChainPiece(day(5), day(20))], "bounded days=0..20"),
-        ([ChainPiece(day(0), day(20)), ChainPiece(day(5), day(9)), ChainPiece(day(21), day(30))], "bounded days=0..30"),
-        ([ChainPiece(strike_count=15), ChainPiece(strike_count=20)], "partial"),
-        ([ChainPiece(contract_type="CALL"), ChainPiece(contract_type="PUT")], "full"),
-        ([ChainPiece(contract_type="CALL")], "bounded type=CALL"),
-        ([ChainPiece(contract_type="CALL"), ChainPiece(None, day(9), None, "PUT")], "partial"),
-        ([ChainPiece(moneyness="ITM"), ChainPiece(moneyness="OTM")], "full"),
-        ([ChainPiece(moneyness="ITM")], "partial"),
+        ([], "unknown"),
     ],
 )
-def test_scope_of_pieces_together(pieces: list[ChainPiece | None], scope: str) -> None:
-    """Pieces that leave no hole have the scope of the whole; any hole, mixture or unknown question is named as such."""
+def test_scope(pieces: list[ChainPiece | None], scope: str) -> None:
+    """Scopes are told in words that do not change from session to session."""
     assert chain_scope(pieces, SESSION) == scope
+
+
+def test_equal_questions_of_two_sessions_read_alike() -> None:
+    """The same bounds counted from another session give the same scope."""
+    later = SESSION + timedelta(days=100)
+    shifted = ChainPiece(later + timedelta(days=1), later + timedelta(days=60), 15)
+    assert chain_scope([shifted], later) == chain_scope([ChainPiece(day(1), day(60), 15)], SESSION)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        ChainPiece(),
+        ChainPiece(day(1), day(60), 15),
+        ChainPiece(day(1), None, None, "PUT"),
+        ChainPiece(None, day(2), 1, "CALL", "OTM"),
+    ],
+)
+def test_piece_is_read_back_from_its_query(piece: ChainPiece) -> None:
+    """A query made from a piece means that piece again."""
+    assert piece_of((("symbol", "X"), ("includeUnderlyingQuote", "true"), *piece.params())) == piece
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"fromDate": "2026-01-06"},
+        {"symbol": "X", "strategy": "VERTICAL"},
+        {"symbol": "X", "fromDate": "tomorrow"},
+        {"symbol": "X", "strikeCount": "many"},
+    ],
+)
+def test_query_of_another_kind_is_no_piece(query: dict[str, str]) -> None:
+    """A recording without its query, another strategy or an unreadable bound is not guessed at."""
+    assert piece_of(query.items()) is None
