@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import date, timedelta
@@ -22,7 +21,6 @@ from trade_analyst_pipeline.validation import validate
 
 BODIES_PER_DATASET = 1_500
 BODIES_AT_ONCE = 100
-SLOWEST_SECONDS = 0.5
 # Each dataset is also given bodies of the others.
 DOCUMENTS = {
     "options": ["options/chain.json"] * 3 + ["options/empty_chain.json", "quotes/several.json"],
@@ -180,20 +178,6 @@ def test_control_is_caught(control: Normalize) -> None:
     """A reader that raises, and one that drops rows without a trace, are both found out by the same harness."""
     bodies = list(mutated_bodies(documents("ohlc"), seed=20260105, count=100))
     assert complaints("ohlc", DATASETS["ohlc"].schema, control, bodies)
-
-
-@pytest.mark.parametrize("name", sorted(DATASETS))
-def test_no_spoiled_answer_takes_long(name: str) -> None:
-    """No single body costs half a second of processor time, deep nesting and many undeclared fields included."""
-    dataset = DATASETS[name]
-    many_fields = json.dumps({f"f{number}": number for number in range(20_000)}).encode()
-    bodies = [*mutated_bodies(documents(name), seed=3, count=150), many_fields, b"[" * 5_000_000]
-    slowest = 0.0
-    for response in responses(name, bodies):
-        started = time.process_time()
-        dataset.normalize([response], session_date=SESSION)
-        slowest = max(slowest, time.process_time() - started)
-    assert slowest < SLOWEST_SECONDS
 
 
 def test_harness_counts_rows_on_its_own() -> None:
