@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import random
+import secrets
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -101,10 +102,12 @@ class ScriptedServer:
     url: str = ""
     requests: list[str] = field(default_factory=list, repr=False)
     open_connections: int = 0
+    most_connections: int = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         self.open_connections += 1
+        self.most_connections = max(self.most_connections, self.open_connections)
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
                 while not writer.is_closing():
@@ -168,10 +171,11 @@ async def client_for(
     deadline_seconds: float = 10.0,
     max_response_bytes: int = 1 << 20,
     in_flight: int = 6,
+    connections: int | None = None,
 ) -> AsyncIterator[SchwabClient]:
     """A SchwabClient for `server`, on a simulated clock that starts at START unless told otherwise."""
     clock = clock or SimulatedClock(START)
-    async with open_http(ca_file=ca_file, in_flight=in_flight) as http:
+    async with open_http(ca_file=ca_file, in_flight=connections or in_flight) as http:
         yield SchwabClient(
             base_url=server.url,
             http=http,
@@ -217,10 +221,12 @@ def wire(authority: Authority) -> Wire:
 
 @pytest.fixture
 def redirect_uri() -> str:
-    """A redirect address on a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"https://127.0.0.1:{probe.getsockname()[1]}/callback"
+    """A redirect address on a free port, below the range from which the kernel serves outgoing connections."""
+    while True:
+        port = secrets.choice(range(12_000, 32_000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"https://127.0.0.1:{port}/callback"
 
 
 class HandTime:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any, TypeVar
 
+import httpcore
 import httpx
 import pytest
 
@@ -116,6 +117,18 @@ def test_large_gzip_is_unpacked_whole(wire: Any) -> None:
     body = b"[" + b" " * 900_000 + b"]"
     response, _ = run(ask(wire, wire.answer(200, wire.zipped(body), Content_Encoding="gzip")))
     assert response.body == body
+
+
+def test_gzip_of_every_length_around_a_step_is_unpacked_whole(wire: Any) -> None:
+    """What the decompressor still holds when its input is used up is not forgotten."""
+
+    async def scene() -> list[int]:
+        bodies = [b"[" + b"0" * (65_536 + extra) + b"]" for extra in range(-6, 300, 3)]
+        replies = [wire.answer(200, wire.zipped(body), Content_Encoding="gzip") for body in bodies]
+        async with wire.serving(*replies) as server, wire.client(server) as client:
+            return [len((await client.fetch(REQUEST)).body) - len(body) for body in bodies]
+
+    assert set(run(scene())) == {0}
 
 
 CHUNKED = b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -492,6 +505,19 @@ def test_grants_follow_the_order_of_the_calls(wire: Any) -> None:
     assert microseconds == [535_715 * max(0, number - 7) for number in range(30)]
 
 
+def test_no_more_calls_at_a_time_than_turns(wire: Any) -> None:
+    """A call keeps its turn to the end, so that slots granted long ago cannot be sent all at once."""
+
+    async def scene() -> Any:
+        reply = wire.answer(200, BODY)
+        async with wire.serving(reply) as server, wire.client(server, in_flight=2, connections=9) as client:
+            await asyncio.gather(*(client.fetch(REQUEST) for _ in range(12)))
+            return server
+
+    server = run(scene())
+    assert (len(server.requests), server.most_connections) == (12, 2)
+
+
 def test_a_queue_without_end_is_left(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that gets no slot for too long says so instead of waiting on."""
     monkeypatch.setattr("trade_analyst_pipeline.schwab.client.QUEUE_SECONDS", 0.2)
@@ -567,16 +593,18 @@ class NoTokens:
 
 
 def test_a_dead_login_sends_nothing(wire: Any) -> None:
-    """LoginRequiredError passes through at once: no request, no slot taken, no repeat."""
+    """LoginRequiredError passes through at once: no request, no repeat, and of ten calls none takes a slot."""
     tokens = NoTokens(LoginRequiredError("run `trade-analyst login`"))
 
     async def scene() -> Any:
         async with wire.serving(wire.answer(200, BODY)) as server, wire.client(server, tokens=tokens) as client:
-            with pytest.raises(LoginRequiredError):
-                await client.fetch(REQUEST)
+            for _ in range(10):
+                with pytest.raises(LoginRequiredError):
+                    await client.fetch(REQUEST)
+            assert await client._budget.acquire() == wire.start
             return server
 
-    assert (len(run(scene()).requests), tokens.calls) == (0, 1)
+    assert (len(run(scene()).requests), tokens.calls) == (0, 10)
 
 
 def test_an_outage_of_the_token_endpoint_is_unavailable(wire: Any) -> None:
@@ -665,6 +693,22 @@ def test_the_token_is_in_no_error_log_or_frame(wire: Any, caplog: pytest.LogCapt
     assert caplog.records
     assert canary not in caplog.text
     assert canary not in "".join(repr(record.__dict__) for record in caplog.records)
+
+
+def test_the_token_is_in_no_frame_when_sending_fails(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that gets stuck fails in the very frames that hold the header: they are not shown."""
+    canary = "CANARY-4f1d"
+
+    async def get_stuck(_: Any, event: Any, timeout: float | None = None) -> None:
+        del timeout
+        message = f"stuck with {len(event.headers)} headers"
+        raise httpcore.WriteTimeout(message)
+
+    monkeypatch.setattr(httpcore.AsyncHTTP11Connection, "_send_event", get_stuck)
+    error, _ = run(fail(wire, wire.answer(200, BODY), tokens=wire.tokens(canary)))
+    assert "WriteTimeout: stuck with" in str(error)
+    shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert canary not in shown
 
 
 def test_control_the_traceback_scan_finds_a_plain_token() -> None:

@@ -118,7 +118,8 @@ def test_life_counts_from_before_the_request(tmp_path: Path) -> None:
         clock.at += 40
         return grant("second")
 
-    assert store.renew(is_good=stale, refresh=slow).expires_time == LOGIN + 1800
+    renewed = store.renew(is_good=stale, refresh=slow)
+    assert (renewed.issued_time, renewed.expires_time) == (LOGIN, LOGIN + 1800)
 
 
 def test_a_good_record_is_not_refreshed(tmp_path: Path) -> None:
