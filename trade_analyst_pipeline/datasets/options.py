@@ -32,6 +32,7 @@ from trade_analyst_pipeline.market.wire_json import (
     Unknown,
     convert_header,
     convert_rows,
+    count_keys,
     decode_strict,
     entries,
     parse_tolerant,
@@ -327,9 +328,6 @@ def _read_strict(body: bytes) -> _Chain | None:
     return _Chain(document, document.underlying, contracts, unknown, [], counts)
 
 
-_KEY_END: Final = b'":'
-
-
 def _repeats_a_key(body: bytes, document: Any, contracts: list[Any], unknown: Unknown) -> bool:
     """Whether the body has more keys than declared ones, each once, account for.
 
@@ -342,8 +340,9 @@ def _repeats_a_key(body: bytes, document: Any, contracts: list[Any], unknown: Un
     most = len(CHAIN.fields) + len(sides) + len(contracts) * len(CONTRACT.fields)
     most += sum(len(side) + sum(map(len, side.values())) for side in sides)
     most += (document.underlying is not None) * (1 + len(UNDERLYING.fields)) + (b'"underlying":null' in body)
-    most += sum(bytes(contract.deliverables).count(_KEY_END) for contract in contracts)
-    return body.count(_KEY_END) > most
+    inside = Counter(bytes(contract.deliverables) for contract in contracts)
+    most += sum(count_keys(raw) * times for raw, times in inside.items())
+    return count_keys(body) > most
 
 
 def _read_tolerant(body: bytes) -> _Chain:

@@ -516,6 +516,19 @@ def test_repeated_strike_key_hides_no_contract() -> None:
     assert found.counts["tolerant_parse"] == 1
 
 
+def test_repeated_strike_key_hides_no_contract_beside_new_or_missing_fields() -> None:
+    """Neither a field nobody declared nor fields that are missing keep a repeated key from being seen."""
+
+    def thin(chain: Any) -> None:
+        contract(chain)["new"] = 1
+        for field in ("description", "mini", "high52Week"):
+            contract(chain, "put").pop(field)
+
+    for chain in (changed(document("options/chain.json"), thin), with_contract(lambda one: one.pop("openInterest"))):
+        body = json.dumps(chain).encode().replace(b'"105.0": [', b'"100.0": [', 1)
+        assert normalized(body).offered_rows == 4
+
+
 def test_repeated_field_of_a_contract_is_found_by_the_tolerant_path() -> None:
     """A contract that states its strike twice is rejected; its neighbours stay."""
     body = payload("options/chain.json").replace(

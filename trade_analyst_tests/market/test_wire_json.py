@@ -23,6 +23,7 @@ from trade_analyst_pipeline.market.wire_json import (
     WireField,
     convert_header,
     convert_rows,
+    count_keys,
     decode_strict,
     entries,
     parse_tolerant,
@@ -269,6 +270,15 @@ def test_repeated_keys_of_a_body_are_listed() -> None:
     """Keys that came twice in one object are found at any depth; the same key in two objects is no repeat."""
     assert repeated_keys(b'{"a": [{"b": 1, "b": 2}], "c": {"d": {"e": 1, "e": 1, "a": 0}}}') == ["b", "e"]
     assert repeated_keys(b'[{"a": 1}, {"a": 2}, {"c": {"a": 3}}]') == []
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"", 0), (b'"', 0), (b'":', 1), (b'x":', 1), (b'{"a":1,"bb":{"c":[]}}', 3), (b'{"a":":"}', 2), (b'{"a" :1}', 0)],
+)
+def test_keys_are_counted_at_even_and_odd_places(content: bytes, expected: int) -> None:
+    """Every quotation mark before a colon counts, wherever it lies; one with a space between does not."""
+    assert count_keys(content) == expected == content.count(b'":')
 
 
 def test_bad_rows_are_named_and_good_ones_kept() -> None:
