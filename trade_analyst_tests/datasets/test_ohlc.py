@@ -545,3 +545,12 @@ def test_revisions_depend_neither_on_order_nor_on_repeats(seen: list[tuple[int, 
     shuffled = ohlc.revisions(pl.concat(data.draw(st.permutations(parts))))
     assert once.equals(shuffled)
     assert once.equals(ohlc.revisions(pl.concat([once, *parts])))
+
+
+def test_equal_values_of_different_bars_are_no_repeats() -> None:
+    """Bars of two days, and of two symbols, that happen to have the same values all stand."""
+    same = document("ohlc/daily.json")["candles"][0]
+    days = [same | {"datetime": central_midnight(day)} for day in (date(2025, 12, 31), date(2026, 1, 2))]
+    frame = normalized({"symbol": "XYZ", "candles": days}).frame
+    both = pl.concat([frame, frame.with_columns(pl.lit("ABC").alias("symbol"))])
+    assert ohlc.revisions(both).height == 4
