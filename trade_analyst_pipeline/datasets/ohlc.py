@@ -32,16 +32,18 @@ from trade_analyst_pipeline.market.sessions import (
     session_open,
     sessions,
 )
-from trade_analyst_pipeline.market.wire_json import (
+from trade_analyst_pipeline.market.tolerant_json import (
     BadRow,
+    convert_header,
+    convert_rows,
+    entries,
+    parse_tolerant,
+)
+from trade_analyst_pipeline.market.wire_json import (
     RowColumns,
     RowShape,
     Unknown,
-    convert_header,
-    convert_rows,
     decode_strict,
-    entries,
-    parse_tolerant,
     row_type,
     wire_fields,
 )

@@ -24,18 +24,20 @@ from trade_analyst_pipeline.market.columns import TIME, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized, request_text
 from trade_analyst_pipeline.market.option_rules import CONTRACT_RULES
 from trade_analyst_pipeline.market.sessions import CALENDAR_END, NEW_YORK, expiration_time, option_product
-from trade_analyst_pipeline.market.wire_json import (
+from trade_analyst_pipeline.market.tolerant_json import (
     BadRow,
     RepeatedKeys,
+    convert_header,
+    convert_rows,
+    entries,
+    parse_tolerant,
+)
+from trade_analyst_pipeline.market.wire_json import (
     RowColumns,
     RowShape,
     Unknown,
-    convert_header,
-    convert_rows,
     count_keys,
     decode_strict,
-    entries,
-    parse_tolerant,
     row_type,
     wire_fields,
 )

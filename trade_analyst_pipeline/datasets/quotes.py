@@ -21,17 +21,19 @@ from trade_analyst_pipeline.market import vendor_values as vendor
 from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized, request_text
 from trade_analyst_pipeline.market.sessions import NEW_YORK, Product, option_product
-from trade_analyst_pipeline.market.wire_json import (
-    NOTHING_UNKNOWN,
+from trade_analyst_pipeline.market.tolerant_json import (
     BadRow,
     RepeatedKeys,
+    convert_rows,
+    entries,
+    parse_tolerant,
+)
+from trade_analyst_pipeline.market.wire_json import (
+    NOTHING_UNKNOWN,
     RowColumns,
     RowShape,
     Unknown,
-    convert_rows,
     decode_strict,
-    entries,
-    parse_tolerant,
     row_type,
     wire_fields,
 )

@@ -17,7 +17,9 @@ import polars as pl
 
 from trade_analyst_pipeline.errors import ResponseRejectedError
 from trade_analyst_pipeline.market.columns import TIME
-from trade_analyst_pipeline.market.wire_json import BadRow
+from trade_analyst_pipeline.market.tolerant_json import (
+    BadRow,
+)
 
 MAX_SOURCE_CHARACTERS = 8192
 

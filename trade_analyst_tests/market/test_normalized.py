@@ -14,7 +14,9 @@ from trade_analyst_pipeline.market.normalized import (
     ResponseProblem,
     request_text,
 )
-from trade_analyst_pipeline.market.wire_json import BadRow
+from trade_analyst_pipeline.market.tolerant_json import (
+    BadRow,
+)
 
 MOMENT = datetime(2026, 1, 5, 20, 55, tzinfo=UTC)
 
