@@ -119,7 +119,7 @@ class _Gzip:
                 raise CutResponseError(self._summary, f"damaged gzip ({error})", _ASK_AGAIN) from error
             chunk = self._stream.unconsumed_tail
             yield piece
-            if not chunk and len(piece) < _STEP:
+            if not chunk:  # the trailer comes last, so output is never left behind without input
                 return
 
     def finish(self) -> None:

@@ -232,6 +232,7 @@ def test_a_browser_that_distrusts_and_an_idle_one_hold_nobody_up(
 ) -> None:
     """A refused handshake, plain HTTP and a silent connection do not keep the redirect from being read."""
     port = urlsplit(wanted.redirect_uri).port or 0
+    begin = time.monotonic()
     with (
         socket.create_connection(("127.0.0.1", port), timeout=5),
         socket.create_connection(("127.0.0.1", port)) as plain,
@@ -240,6 +241,7 @@ def test_a_browser_that_distrusts_and_an_idle_one_hold_nobody_up(
         with socket.create_connection(("127.0.0.1", port), timeout=5) as untrusting, pytest.raises(ssl.SSLError):
             ssl.create_default_context().wrap_socket(untrusting, server_hostname="127.0.0.1")
         assert "200" in send(listener, wanted, f"/callback?code=x&state={STATE}").split("\r\n")[0]
+    assert time.monotonic() - begin < 3
     listener.wait(5)
 
 
