@@ -249,5 +249,6 @@ def _client(
         clock=clock,
         deadline_seconds=settings.schwab.deadline_seconds,
         max_response_bytes=settings.schwab.max_response_mib << 20,
+        in_flight=settings.schwab.requests_in_flight,
         rng=random.Random(),  # noqa: S311 - jitter of waits, not a secret
     )

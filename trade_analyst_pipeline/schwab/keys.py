@@ -68,7 +68,7 @@ def _fernet(text: str, number: int, where: str) -> Fernet:
     if len(raw) != _KEY_BYTES:
         message = (
             f"key {number} in {where} is not 32 bytes in URL-safe base64 (44 characters). "
-            "Make one with `trade-analyst token new-key`."
+            "Make one as docs/operations.md says, or unset it and let a key file be made."
         )
         raise TokenStoreError(message)
     return Fernet(text.encode("ascii"))

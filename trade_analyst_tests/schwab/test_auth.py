@@ -359,7 +359,7 @@ def test_nothing_secret_is_logged_or_shown(logins: Any, caplog: pytest.LogCaptur
     """Login, refresh and refusals with every logger at DEBUG: no key, secret, code, state, verifier or token."""
     caplog.set_level(logging.DEBUG)
     logging.getLogger("requests_oauthlib.oauth2_session").setLevel(logging.DEBUG)
-    secrets = {"secret": "CANARY-secret"}
+    secrets = {"secret": "CANARY-secret"}  # pragma: allowlist secret  a made-up canary
     logins.simulator.desk._app_secret = secrets["secret"]
     client = logins.client(app_secret=SecretStr(secrets["secret"]))
     attempt = client.begin_login()

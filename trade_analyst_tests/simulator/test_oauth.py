@@ -44,7 +44,10 @@ def test_an_unknown_app_is_refused(visitor: Visitor) -> None:
     """Wrong client id on authorize, wrong secret on token: 401 invalid_client."""
     for response in (
         visitor.consent(client_id="x" * 32),
-        visitor.ask_token(secret="wrong", grant_type="refresh_token"),
+        visitor.ask_token(
+            secret="wrong",  # pragma: allowlist secret
+            grant_type="refresh_token",
+        ),
     ):
         assert response.status_code == 401
         assert response.json() == {"error": "invalid_client", "error_description": "Unauthorized"}
