@@ -56,8 +56,8 @@ newest: $(VENV)/.dev  ## put the newest releases within the declared ranges into
 docs: $(VENV)/.dev  ## write docs/tables.md from the declarations in the code
 	$(PY) .ci/data_dictionary.py > docs/tables.md
 
-reliability: $(VENV)/.dev  ## only the fault, kill, fuzz and leak harnesses
-	$(PY) -m pytest -m reliability $(ARGS)
+reliability: $(VENV)/.dev  ## the fault, kill, fuzz and leak harnesses in full form; names what could not run here
+	$(PY) -m pytest -m "reliability or full_only" --full -rsP $(ARGS)
 
 bench: $(VENV)/.dev  ## benchmarks against peers and limits, as one table
 	$(PY) -m benchmarks $(ARGS)

@@ -1,7 +1,11 @@
-"""What holds for every test: no setting of the machine leaks in, and nothing is written beside the code."""
+"""What holds for every test: no setting of the machine leaks in, and nothing is written beside the code.
+
+Also the two forms of the fault harnesses: quick in `make test`, full in `make reliability` (`--full`).
+"""
 
 import logging
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +18,36 @@ FOREIGN_PREFIXES = ("TRADE_ANALYST_", "DAGSTER_")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 set_hypothesis_home_dir(REPOSITORY / ".cache" / "hypothesis")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the fault harnesses."""
+    parser.addoption("--full", action="store_true", help="fault harnesses in their full form, as in make reliability")
+    parser.addoption("--harness-seed", type=int, help="seed of every random harness, to repeat a failure")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what runs in the full form only out of the quick one, visibly."""
+    if config.getoption("--full"):
+        return
+    for item in items:
+        if item.get_closest_marker("full_only"):
+            item.add_marker(pytest.mark.skip(reason="full form only: make reliability"))
+
+
+@pytest.fixture(scope="session")
+def is_full(pytestconfig: pytest.Config) -> bool:
+    """Whether harnesses run in their full form."""
+    return bool(pytestconfig.getoption("--full"))
+
+
+@pytest.fixture
+def harness_seed(pytestconfig: pytest.Config) -> int:
+    """The seed of a random harness: as given, else a new one; printed, so that a failure shows it."""
+    given = pytestconfig.getoption("--harness-seed")
+    seed = random.SystemRandom().getrandbits(32) if given is None else int(given)
+    print(f"harness seed {seed}: repeat with --harness-seed={seed}")
+    return seed
 
 
 @pytest.fixture(autouse=True)
