@@ -170,6 +170,11 @@ class Settings(BaseSettings):
         return self.cache_folder / "tokens" / "tokens.bin"
 
     @property
+    def callback_ledger_file(self) -> Path:
+        """Where this environment's login callbacks are counted; holds no secret."""
+        return self.cache_folder / "callbacks" / "ledger.json"
+
+    @property
     def key_file(self) -> Path:
         """Where the key to the login lies when `token_key` is not set: outside the project for a live source."""
         if self.environment == "live":
