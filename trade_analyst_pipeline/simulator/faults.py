@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from trade_analyst_pipeline.simulator.answers import Answer, html_answer, json_answer
+from trade_analyst_pipeline.simulator.oauth import DeadToken, dead_refresh_token, invalid_client
 from trade_analyst_pipeline.simulator.wire_reference import errors_body
 
 Change = Callable[[Answer], Answer]
@@ -105,6 +106,21 @@ def server_error() -> Change:
 def unauthorized() -> Change:
     """401, as for a token that has just been revoked."""
     return lambda _: json_answer(errors_body(401, "Unauthorized", "Client not authorized"), 401)
+
+
+def token_dead(kind: DeadToken = "revoked") -> Change:
+    """400 of the token endpoint for a refresh token that has ended, in one of the recorded shapes."""
+    return lambda _: dead_refresh_token(kind)
+
+
+def app_refused() -> Change:
+    """401 of the OAuth pages for an app that is unknown, wrong in its secret or not approved yet."""
+    return lambda _: invalid_client()
+
+
+def app_pending() -> Change:
+    """500 page of the OAuth pages, as seen while an app waits for its approval."""
+    return lambda _: html_answer(500, "Whitelabel Error Page", "This application has no explicit mapping for /error.")
 
 
 def body_too_big() -> Change:

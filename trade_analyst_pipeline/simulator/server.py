@@ -16,9 +16,11 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import formatdate
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import Unpack
 from urllib.parse import parse_qsl
 
 import uvicorn
@@ -33,7 +35,7 @@ from trade_analyst_pipeline.simulator.answers import Answer, json_answer
 from trade_analyst_pipeline.simulator.certificate import make_identity
 from trade_analyst_pipeline.simulator.faults import Ask, FaultPlan
 from trade_analyst_pipeline.simulator.market import Market
-from trade_analyst_pipeline.simulator.oauth import DEFAULT_REDIRECT_URIS, OAuthDesk, Rotation
+from trade_analyst_pipeline.simulator.oauth import DEFAULT_REDIRECT_URIS, DeskOptions, OAuthDesk
 from trade_analyst_pipeline.simulator.wire_reference import errors_body
 
 _FIXED_HEADERS = {
@@ -112,6 +114,7 @@ class SimulatorApp:
     async def _token(self, request: Request) -> Response:
         form = dict(_form(await request.body()))
         answer = self.desk.token(request.headers.get("authorization"), form)
+        await asyncio.sleep(self.desk.answer_seconds)
         return self._reply(request, Ask(request.url.path), answer)
 
     async def _market_data(self, request: Request) -> Response:
@@ -141,7 +144,8 @@ class SimulatorApp:
         self.requests[ask.path] += 1
         answer = self.faults.apply(ask, answer)
         correlation = request.headers.get("schwab-client-correlid") or str(uuid.uuid4())
-        headers = {"Schwab-Client-CorrelId": correlation, **_FIXED_HEADERS, **dict(answer.headers)}
+        date = formatdate(self.desk.now(), usegmt=True)
+        headers = {"Date": date, "Schwab-Client-CorrelId": correlation, **_FIXED_HEADERS, **dict(answer.headers)}
         body = answer.body
         if self._compress and len(body) >= _SMALLEST_GZIP and "gzip" in request.headers.get("accept-encoding", ""):
             body = gzip.compress(body, compresslevel=1, mtime=0)
@@ -209,7 +213,7 @@ class SimulatorServer:
     """The simulator on 127.0.0.1 over TLS, on a thread of its own.
 
     `port` 0 takes a free one. The certificate authority to trust is written to `ca_file`; the private key exists only
-    in memory and, while the server reads it, in a folder nobody else can open.
+    in memory and, while the server reads it, in a folder nobody else can open. `options` are the desk's.
     """
 
     def __init__(
@@ -221,13 +225,13 @@ class SimulatorServer:
         now: Callable[[], datetime] = machine_time,
         machine_now: Callable[[], float] = time.time,
         redirect_uris: tuple[str, ...] = DEFAULT_REDIRECT_URIS,
-        rotation: Rotation = "same",
         compress: bool = False,
         market: Market | None = None,
+        **options: Unpack[DeskOptions],
     ) -> None:
         self.market = market if market is not None else Market(seed)
         self.ca_file = ca_file
-        self.desk = OAuthDesk(machine_now=machine_now, redirect_uris=redirect_uris, rotation=rotation)
+        self.desk = OAuthDesk(machine_now=machine_now, redirect_uris=redirect_uris, **options)
         self._app = SimulatorApp(self.market, desk=self.desk, now=now, compress=compress)
         self._wanted_port = port
         self._socket: socket.socket | None = None
@@ -305,6 +309,7 @@ class SimulatorServer:
                 log_level="critical",
                 access_log=False,
                 server_header=False,
+                date_header=False,
                 lifespan="off",
                 ws="none",
                 timeout_graceful_shutdown=1,
@@ -320,9 +325,10 @@ def serve(
     ca_file: Path,
     redirect_uris: tuple[str, ...] = DEFAULT_REDIRECT_URIS,
     announce: Callable[[str], None],
+    **options: Unpack[DeskOptions],
 ) -> None:
     """Run the simulator in the foreground until interrupted; `announce` gets one line once it is ready."""
-    server = SimulatorServer(seed=seed, port=port, ca_file=ca_file, redirect_uris=redirect_uris)
+    server = SimulatorServer(seed=seed, port=port, ca_file=ca_file, redirect_uris=redirect_uris, **options)
     try:
         server.run(lambda base: announce(f"simulator ready at {base} (seed {seed}, trust {ca_file})"))
     finally:
