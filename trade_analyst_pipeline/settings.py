@@ -30,6 +30,7 @@ from pydantic_settings import (
 )
 
 from trade_analyst_pipeline.errors import SettingsError
+from trade_analyst_pipeline.ops.redaction import register_secret
 
 PREFIX = "TRADE_ANALYST_"
 CONFIG_FILE = "config.toml"
@@ -172,7 +173,7 @@ class Settings(BaseSettings):
     @property
     def callback_ledger_file(self) -> Path:
         """Where this environment's login callbacks are counted; holds no secret."""
-        return self.cache_folder / "callbacks" / "ledger.json"
+        return self.cache_folder / "callbacks" / "ledger"
 
     @property
     def key_file(self) -> Path:
@@ -195,7 +196,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read and check all settings; raises SettingsError naming each wrong key, its problem and where it stands."""
+    """Read and check all settings; raises SettingsError naming each wrong key, its problem and where it stands.
+
+    What is secret in them is masked in all output from then on.
+    """
     try:
         settings = Settings(**overrides)
     except tomllib.TOMLDecodeError as error:
@@ -205,7 +209,14 @@ def load_settings(**overrides: Any) -> Settings:
         lines = [_explain(item, overrides) for item in error.errors(include_url=False, include_input=False)]
         raise SettingsError("Settings are not usable:\n" + "\n".join(lines)) from None
     _refuse_unknown_variables(os.environ)
+    _mask_secrets(settings)
     return settings
+
+
+def _mask_secrets(settings: Settings) -> None:
+    for secret in (settings.app_key, settings.app_secret, settings.token_key):
+        for part in secret.get_secret_value().split(",") if secret else ():
+            register_secret(part.strip())
 
 
 def _explain(item: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ import logging
 import os
 import statistics
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,19 +161,19 @@ class CallbackLedger:
                 record.since_time = now if record.since_time is None else record.since_time
                 record.expire(now)
                 change(record, now)
-                self._write(msgspec.json.encode(record.bounded()))
+                self._write(_encoded(record.bounded()))
         except (OSError, AuthError) as error:
-            _log.warning("a login callback could not be counted in %s: %s. The login goes on.", self.path, error)
+            _log.warning("a login callback could not be counted in %s, and the login goes on: %s", self.path, error)
 
     def _read(self) -> tuple[_Record, str | None]:
         """The record, and what is wrong with it; an empty one where the file cannot be used."""
         try:
-            record = msgspec.json.decode(_content(self.path), type=_Record)
+            record = _decoded(_content(self.path))
         except FileNotFoundError:
             return _Record(), None
         except OSError as error:
             why = f"cannot be read ({error.strerror})"
-        except ValueError:  # msgspec's errors, and that of a text which is not UTF-8
+        except ValueError:
             why = "is damaged"
         else:
             return record, record.problem
@@ -271,6 +272,20 @@ def _content(path: Path) -> bytes:
     if len(data) > _LARGEST_FILE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return data
+
+
+def _encoded(record: _Record) -> bytes:
+    body = msgspec.json.encode(record)
+    return b"%08x\n" % zlib.crc32(body) + body
+
+
+def _decoded(data: bytes) -> _Record:
+    """The record; ValueError for a file that is not to the letter what was written, or of another version."""
+    checksum, _, body = data.partition(b"\n")
+    if checksum != b"%08x" % zlib.crc32(body):
+        message = "the checksum is another"
+        raise ValueError(message)
+    return msgspec.json.decode(body, type=_Record)
 
 
 def _digest(state: SecretStr) -> str:
