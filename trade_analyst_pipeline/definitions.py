@@ -20,12 +20,9 @@ def assemble(settings: Settings) -> dg.Definitions:
     from trade_analyst_pipeline.defs.progress import plain_console
     from trade_analyst_pipeline.defs.pruning import prune_run_records
     from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource, TokenResource
-    from trade_analyst_pipeline.ops.logs import protect_records, register_secret
+    from trade_analyst_pipeline.ops.logs import protect_records
 
     protect_records()
-    for secret in (settings.app_key, settings.app_secret, settings.token_key):
-        if secret is not None:
-            register_secret(secret.get_secret_value())
     return dg.Definitions(
         assets=all_assets(settings),
         asset_checks=table_checks(),
@@ -46,6 +43,8 @@ def assemble(settings: Settings) -> dg.Definitions:
 @dg.definitions
 def definitions() -> dg.Definitions:
     """What Dagster loads: the settings as they stand."""
+    from trade_analyst_pipeline.ops.logs import protect_crashes
     from trade_analyst_pipeline.settings import load_settings
 
+    protect_crashes()
     return assemble(load_settings())

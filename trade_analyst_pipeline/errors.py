@@ -44,9 +44,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trade_analyst_pipeline.ops.redaction import redact
+
 
 class TradeAnalystError(Exception):
-    """Anything this package raises on purpose."""
+    """Anything this package raises on purpose; texts given to it are kept with their secrets masked."""
+
+    def __init__(self, *texts: object) -> None:
+        super().__init__(*(redact(text) if isinstance(text, str) else text for text in texts))
 
 
 class SettingsError(TradeAnalystError):
@@ -104,7 +109,7 @@ class SourceError(TradeAnalystError):
     def __init__(self, request: RequestSummary, problem: str, advice: str, status: int | None = None) -> None:
         super().__init__(f"{request}: {problem}. {advice}")
         self.request = request
-        self.problem = problem
+        self.problem = redact(problem)
         self.advice = advice
         self.status = status
 

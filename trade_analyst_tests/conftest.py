@@ -6,12 +6,16 @@ Also the two forms of the fault harnesses: quick in `make test`, full in `make r
 import logging
 import os
 import random
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from trade_analyst_pipeline.ops import redaction
 from trade_analyst_pipeline.ops.logs import TALKATIVE_LOGGERS
 
 FOREIGN_PREFIXES = ("TRADE_ANALYST_", "DAGSTER_")
@@ -60,10 +64,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """Undo what a test does to the process's logging: how records are made, and the levels of talkative libraries."""
+    """Undo what a test does to the process's output: how records are made, levels of libraries, hooks, secrets."""
     factory = logging.getLogRecordFactory()
     levels = {name: logging.getLogger(name).level for name in TALKATIVE_LOGGERS}
+    hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning)
+    known = (redaction._values, redaction._forms)
     yield
+    redaction._values, redaction._forms = known
+    sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
     logging.setLogRecordFactory(factory)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

@@ -55,8 +55,9 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Log everything, and show the traceback of an error.")] = False,
 ) -> None:
     """Options market data: captured once, kept verbatim, turned into tables and metrics."""
-    from trade_analyst_pipeline.ops.logs import configure_logging
+    from trade_analyst_pipeline.ops.logs import configure_logging, protect_crashes
 
+    protect_crashes()
     configure_logging(level="DEBUG" if debug else "WARNING")
 
 
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
-    from trade_analyst_pipeline.ops.logs import redact
+    from trade_analyst_pipeline.ops.redaction import redact
 
     typer.echo(redact(message), err=True)
     sys.exit(FAILED)

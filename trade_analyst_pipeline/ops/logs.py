@@ -1,91 +1,29 @@
-"""Log format and redaction: one record is one line, and no secret is in it.
+"""Log format, and the last filter before anything is shown: one record is one line, and no secret is in it.
 
-Commands call `configure_logging` once, Dagster's code location `protect_records`. Whoever holds a secret calls
-`register_secret` as soon as it is known. What a line says is decided where it is written.
+Commands call `configure_logging` once, Dagster's code location `protect_records`. What is secret is known to
+`redaction.py`; what a line says is decided where it is written.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
-import re
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from typing import IO, Any
-from urllib.parse import quote, quote_plus
+import traceback
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import IO, Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
 
-MASK = "[secret]"
+from trade_analyst_pipeline.ops.redaction import redact, redact_value
+
 MAXIMUM_LINE_BYTES = 8192
-SHORTEST_SECRET = 6
 # These print addresses, frames and headers, secrets included, at their lower levels.
-TALKATIVE_LOGGERS = ("httpx", "httpcore", "websockets", "oauthlib", "requests_oauthlib", "urllib3")
-
-_SECRET_KEYS = re.compile(
-    r"(secret|password|passphrase|token|authorization|cookie|verifier|credential|client_?id|correl_?id|customer_?id"
-    r"|(api|app|token|fernet|encryption)_?key|account_?(number|hash)|hash_?value)s?$|^(code|state|nonce)$|auth\w*_code$",
-    re.IGNORECASE,
-)
-# Each pattern keeps its first group and masks the rest.
-_SECRET_PATTERNS = (
-    re.compile(r"(\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=@%-]{6,}", re.IGNORECASE),
-    re.compile(
-        r"((?:[?&;\s\"']|^)(?:code|state|session|access_token|refresh_token|id_token|client_secret|code_verifier)"
-        r"(?:=|%3D|\\?[\"']\s*:\s*\\?[\"']))[^&\s\"'\\,;#}]+",
-        re.IGNORECASE,
-    ),
-    re.compile(r"()\b[IC]0\.[A-Za-z0-9_.~+/=-]{8,}(?:@|%40)?"),
-    re.compile(r"()\bgAAAAA[A-Za-z0-9_-]{20,}={0,2}"),
-    re.compile(r"()\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-)
-
-_lock = threading.Lock()
-_registered: tuple[str, ...] = ()  # longest first; replaced, never changed
-
-
-def register_secret(value: str) -> None:
-    """Mask this value from now on, also as base64, URL-encoded or JSON-escaped text; very short ones are left."""
-    global _registered  # noqa: PLW0603  one process has one set of secrets
-    with _lock:
-        _registered = tuple(sorted({*_registered, *_forms(value)}, key=len, reverse=True))
-
-
-def _forms(value: str) -> set[str]:
-    raw = value.encode()
-    forms = {value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1]}
-    # Inside a longer base64 text the value starts at one of three offsets; only its inner letters are then fixed.
-    for offset in range(3):
-        encoded = base64.b64encode(b"\0" * offset + raw).decode().rstrip("=")
-        end = len(encoded) - (1 if (offset + len(raw)) % 3 else 0)
-        inner = encoded[-(-offset * 8 // 6) : end]
-        forms |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return {form for form in forms if len(form) >= SHORTEST_SECRET}
-
-
-def redact(text: str) -> str:
-    """The text with registered secrets, and whatever looks like a token or a code, masked."""
-    for form in _registered:
-        text = text.replace(form, MASK)
-    for pattern in _SECRET_PATTERNS:
-        text = pattern.sub(rf"\g<1>{MASK}", text)
-    return text
-
-
-def redact_value(value: Any, key: str = "") -> Any:
-    """The value with secrets masked at any depth; everything under a key that names a secret is masked whole."""
-    if value is not None and _SECRET_KEYS.search(key):
-        return MASK
-    if isinstance(value, Mapping):
-        return {redact(str(name)): redact_value(item, str(name)) for name, item in value.items()}
-    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes | bytearray):
-        return [redact_value(item) for item in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return redact(value if isinstance(value, str) else str(value))
+TALKATIVE_LOGGERS = ("httpx", "httpcore", "websockets", "oauthlib", "requests_oauthlib", "urllib3", "authlib")
 
 
 def redact_event(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -152,6 +90,10 @@ def protect_records() -> None:
 
 def _masked_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
     record = logging.LogRecord(*args, **kwargs)
+    if record.exc_info and record.exc_info[0] is not None:
+        record.exc_text = redact("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+    if record.stack_info:
+        record.stack_info = redact(record.stack_info)
     if isinstance(record.msg, Mapping):
         record.msg = redact_value(record.msg)
         return record
@@ -161,6 +103,42 @@ def _masked_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record.msg = redact(str(record.msg))
     record.args = ()
     return record
+
+
+def protect_crashes() -> None:
+    """Mask what Python itself prints: the traceback of an error nobody caught, on any thread, and warnings."""
+    sys.excepthook = _print_error
+    threading.excepthook = _print_thread_error
+    sys.unraisablehook = _print_unraisable
+    warnings.showwarning = _print_warning
+
+
+def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _print_thread_error(found: threading.ExceptHookArgs) -> None:
+    if found.exc_type is not SystemExit and found.exc_value is not None:
+        name = found.thread.name if found.thread else "unknown"
+        sys.stderr.write(f"Error in thread {name}:\n")
+        _print_error(found.exc_type, found.exc_value, found.exc_traceback)
+
+
+def _print_unraisable(found: sys.UnraisableHookArgs) -> None:
+    if found.exc_value is not None:
+        sys.stderr.write("Error that could not be raised:\n")
+        _print_error(found.exc_type, found.exc_value, found.exc_traceback)
+
+
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    (file or sys.stderr).write(redact(warnings.formatwarning(message, category, filename, lineno, line)))
 
 
 def configure_logging(*, level: str = "INFO", stream: IO[str] | None = None) -> None:

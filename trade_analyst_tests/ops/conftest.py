@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from trade_analyst_pipeline.ops import logs
+from trade_analyst_pipeline.ops import logs, redaction
 
 
 @pytest.fixture
 def log_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """The text that JSON logging at DEBUG has written so far; nothing is registered as secret at the start."""
-    monkeypatch.setattr(logs, "_registered", ())
+    monkeypatch.setattr(redaction, "_values", frozenset())
+    monkeypatch.setattr(redaction, "_forms", ())
     root, factory = logging.getLogger(), logging.getLogRecordFactory()
     before = (root.level, root.handlers[:])
     levels = {name: logging.getLogger(name).level for name in logs.TALKATIVE_LOGGERS}

@@ -4,12 +4,16 @@ import base64
 import io
 import json
 import logging
+import sys
+import threading
+import warnings
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 import structlog
 
-from trade_analyst_pipeline.ops import logs
+from trade_analyst_pipeline.ops import logs, redaction
 
 # What each secret place would hold; the shapes are the source's, the values are made up.
 CANARIES = {
@@ -66,7 +70,7 @@ def leak_everything() -> None:
 def test_no_canary_reaches_the_log(log_stream: io.StringIO) -> None:
     """Twelve registered secrets logged in seven ways, four encodings, all levels on: none is in the output."""
     for secret in CANARIES.values():
-        logs.register_secret(secret)
+        redaction.register_secret(secret)
     leak_everything()
     assert log_stream.getvalue().count("\n") == 7 * len(CANARIES)
     assert hits(log_stream.getvalue()) == []
@@ -81,45 +85,6 @@ def test_control_without_the_filter_shows_every_canary(
     monkeypatch.setattr(logs, "redact_value", lambda value, _key="": value)
     leak_everything()
     assert sorted(hits(log_stream.getvalue())) == sorted(CANARIES)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Authorization: Bearer abcdef123456", "Authorization: Bearer [secret]"),
-        ("Authorization: Basic a2V5OnNlY3JldA==", "Authorization: Basic [secret]"),
-        ("token I0.abcdefgh12345678@ used", "token [secret] used"),
-        ("https://127.0.0.1/?code=C0.abcdefghijk%40&session=77", "https://127.0.0.1/?code=[secret]&session=[secret]"),
-        ('{"refresh_token": "abc123", "expires_in": 1800}', '{"refresh_token": "[secret]", "expires_in": 1800}'),
-        ("GET /marketdata/v1/chains?symbol=SPY&strikeCount=15", "GET /marketdata/v1/chains?symbol=SPY&strikeCount=15"),
-        ("session_date=2026-01-05 status_code=429", "session_date=2026-01-05 status_code=429"),
-    ],
-)
-def test_token_like_text_is_masked_without_being_registered(text: str, expected: str) -> None:
-    """Bearer and Basic values, Schwab tokens and codes, and OAuth fields are masked; ordinary text is untouched."""
-    assert logs.redact(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("key", "is_secret"),
-    [
-        ("app_secret", True),
-        ("Authorization", True),
-        ("schwabClientCorrelId", True),
-        ("accountNumber", True),
-        ("code", True),
-        ("refresh_token", True),
-        ("status_code", False),
-        ("token_days_left", False),
-        ("session_date", False),
-        ("content_hash", False),
-        ("symbol", False),
-    ],
-)
-def test_values_under_secret_names_are_masked_whole(key: str, is_secret: bool) -> None:
-    """A field named after a secret loses its value at any depth and of any type; others keep theirs."""
-    expected = {"outer": [{key: logs.MASK if is_secret else 42}]}
-    assert logs.redact_value({"outer": [{key: 42}]}) == expected
 
 
 def test_one_record_is_one_bounded_ascii_line(log_stream: io.StringIO) -> None:
@@ -161,13 +126,6 @@ def test_arguments_that_do_not_fit_the_format_are_not_shown(log_stream: io.Strin
     assert json.loads(log_stream.getvalue())["event"] == "%d items"
 
 
-def test_short_values_are_not_registered(log_stream: io.StringIO) -> None:
-    """A secret of a few letters would mask half of every text and is left to its key's name."""
-    logs.register_secret("abc")
-    logging.getLogger("x").info("abcdef")
-    assert json.loads(log_stream.getvalue())["event"] == "abcdef"
-
-
 def test_terminal_gets_readable_lines(log_stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a record is a line for people, masked like any other."""
     terminal = io.StringIO()
@@ -177,3 +135,51 @@ def test_terminal_gets_readable_lines(log_stream: io.StringIO, monkeypatch: pyte
     assert "signed in" in terminal.getvalue()
     assert "[secret]" in terminal.getvalue()
     assert log_stream.getvalue() == ""
+
+
+def test_foreign_formatter_sees_a_masked_traceback_and_stack(log_stream: io.StringIO) -> None:
+    """A handler that knows nothing of us prints neither the secret of an error nor one in the stack's source lines."""
+    foreign = io.StringIO()
+    handler = logging.StreamHandler(foreign)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("foreign")
+    logger.addHandler(handler)
+    try:
+        int("I0.abcdefgh12345678@")
+    except ValueError:
+        logger.exception("crash", stack_info=True)  # the secret below is on the line shown in the stack
+    logger.warning("where", stack_info=bool("I0.ijklmnop12345678@"))
+    logger.removeHandler(handler)
+    assert "ValueError: invalid literal for int() with base 10: '[secret]'" in foreign.getvalue()
+    assert "Stack (most recent call last)" in foreign.getvalue()
+    assert "I0." not in foreign.getvalue()
+    assert "I0." not in log_stream.getvalue()
+
+
+@pytest.mark.usefixtures("log_stream")
+def test_what_python_prints_of_a_crash_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    """Uncaught errors of the main thread, of another thread and of a destructor, and warnings, are shown masked."""
+    logs.protect_crashes()
+    try:
+        int("I0.abcdefgh12345678@")
+    except ValueError as error:
+        found = (ValueError, error, error.__traceback__)
+        sys.excepthook(*found)
+        threading.excepthook(threading.ExceptHookArgs((*found, threading.current_thread())))
+        threading.excepthook(threading.ExceptHookArgs((*found, None)))
+        sys.unraisablehook(SimpleNamespace(exc_type=found[0], exc_value=error, exc_traceback=found[2]))  # type: ignore[arg-type]
+    warnings.showwarning("token I0.abcdefgh12345678@", UserWarning, "file.py", 1)
+    shown = capsys.readouterr().err
+    assert shown.count("base 10: '[secret]'") == 4
+    assert "UserWarning: token [secret]" in shown
+    assert "MainThread" in shown
+    assert "I0." not in shown
+
+
+@pytest.mark.usefixtures("log_stream")
+def test_thread_that_ends_itself_is_no_crash(capsys: pytest.CaptureFixture[str]) -> None:
+    """`sys.exit` in a thread prints nothing, as without us, and neither does a destructor without an error."""
+    logs.protect_crashes()
+    threading.excepthook(threading.ExceptHookArgs((SystemExit, SystemExit(), None, None)))
+    sys.unraisablehook(SimpleNamespace(exc_type=ValueError, exc_value=None, exc_traceback=None))  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
