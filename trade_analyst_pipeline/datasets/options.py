@@ -23,6 +23,7 @@ from trade_analyst_pipeline.market.chain_pieces import ChainPiece, chain_scope, 
 from trade_analyst_pipeline.market.columns import TIME, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized, request_text
 from trade_analyst_pipeline.market.option_rules import CONTRACT_RULES
+from trade_analyst_pipeline.market.quote_status import fresh_since, quote_status, uncrossed
 from trade_analyst_pipeline.market.sessions import CALENDAR_END, NEW_YORK, expiration_time, option_product
 from trade_analyst_pipeline.market.tolerant_json import (
     BadRow,
@@ -411,7 +412,7 @@ def _header(chain: _Chain, response: RawResponse, session_date: date) -> dict[st
     row |= {
         "session_date": session_date,
         "snapshot_time": response.received_time,
-        "fresh_since": vendor.fresh_since(response.received_time, session_date, product),
+        "fresh_since": fresh_since(response.received_time, session_date, product),
         "underlying_asset_sub_type": header.underlying_asset_sub_type or None,
     }
     return {name: None if name in _HEADER_MODELS and isinstance(value, str) else value for name, value in row.items()}
@@ -501,8 +502,8 @@ def _cleaned(wire: pl.DataFrame) -> pl.DataFrame:
             .otherwise(option_type)
             .alias("option_type"),
         )
-        .with_columns(vendor.quote_status("fresh_since"))
-        .with_columns(vendor.uncrossed("bid"), vendor.uncrossed("ask"))
+        .with_columns(quote_status("fresh_since"))
+        .with_columns(uncrossed("bid"), uncrossed("ask"))
         .select(SCHEMA.names)
         .collect()
     )

@@ -20,6 +20,7 @@ from trade_analyst_pipeline.errors import ResponseRejectedError
 from trade_analyst_pipeline.market import vendor_values as vendor
 from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized, request_text
+from trade_analyst_pipeline.market.quote_status import fresh_since, quote_status, uncrossed
 from trade_analyst_pipeline.market.sessions import NEW_YORK, Product, option_product
 from trade_analyst_pipeline.market.tolerant_json import (
     BadRow,
@@ -245,7 +246,7 @@ class _Table:
                 [row_type(columns.shape)() if block is None else block], unknown if block else NOTHING_UNKNOWN
             )
         product = _product(entry)
-        fresh = vendor.fresh_since(snapshot_time, self._session_date, product)
+        fresh = fresh_since(snapshot_time, self._session_date, product)
         self._times.append((self._session_date, snapshot_time, fresh))
 
     def normalized(self) -> Normalized:
@@ -419,12 +420,9 @@ def _cleaned(wire: pl.DataFrame) -> pl.DataFrame:
             pl.when(pl.col("asset_sub_type") != "").then(pl.col("asset_sub_type")).alias("asset_sub_type"),
         )
         .with_columns(
-            pl.when("has_quote")
-            .then(vendor.quote_status("fresh_since"))
-            .otherwise(pl.lit("none"))
-            .alias("quote_status")
+            pl.when("has_quote").then(quote_status("fresh_since")).otherwise(pl.lit("none")).alias("quote_status")
         )
-        .with_columns(vendor.uncrossed("bid"), vendor.uncrossed("ask"))
+        .with_columns(uncrossed("bid"), uncrossed("ask"))
         .select(SCHEMA.names)
         .collect()
     )

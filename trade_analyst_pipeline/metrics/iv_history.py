@@ -2,7 +2,7 @@
 
 Series `atm30_vendor`: at the money, constant maturity of 30 days, from the vendor's own implied volatilities. The
 vendor's clock is in it, so it is ranked against its own history only and never mixed with a series of our own.
-Which quotes are fit for a volatility is decided here; what a row of `options` must look like is not.
+Which contracts and strikes make a volatility is decided here; when a quote is usable is in `market/quote_status`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from trade_analyst_pipeline.market.columns import Rule, table_schema
+from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
+from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR, ticks
+from trade_analyst_pipeline.market.quote_status import fresh_since, is_usable
 from trade_analyst_pipeline.market.session_hours import up_to_close
+from trade_analyst_pipeline.market.sessions import option_product
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -30,15 +33,10 @@ TARGET = timedelta(days=30)
 SHORTEST, LONGEST = timedelta(days=2), timedelta(days=365)
 SINGLE_FROM, SINGLE_TO = timedelta(days=23), timedelta(days=37)
 SHORT_EXPIRY = timedelta(days=7)
-OLDEST_QUOTE = timedelta(minutes=15)
 EARLY_SNAPSHOT = timedelta(minutes=30)
 YEAR = timedelta(days=365)
 
-TICKS_PER_DOLLAR = 10_000
 HIGHEST_IV = 5.0
-WIDEST_RELATIVE_SPREAD = 0.5
-NARROW_SPREAD_TICKS = 1_000  # a spread up to 0.10 dollars passes whatever the mid is
-LOWEST_MID_TICKS = 500  # 0.05 dollars
 LARGEST_SIDE_DIFFERENCE = 0.05
 LARGEST_RELATIVE_SIDE_DIFFERENCE = 0.2
 
@@ -101,13 +99,13 @@ def snapshot_values(options: pl.DataFrame) -> pl.DataFrame:
 
 def _snapshots(options: pl.DataFrame) -> pl.DataFrame:
     """Every snapshot not after its close, numbered; `fresh_since` is the oldest time a quote may have."""
-    fresh_since = pl.max_horizontal(pl.col("snapshot_time") - OLDEST_QUOTE, "open_time")
-    return (
-        up_to_close(options.select("symbol", "session_date", "snapshot_time").unique())
-        .sort("symbol", "session_date", "snapshot_time")
-        .with_row_index("snapshot")
-        .with_columns(fresh_since=fresh_since)
-    )
+    each = ("symbol", "session_date", "snapshot_time")
+    snapshots = up_to_close(options.select(each).unique()).sort(each).with_row_index("snapshot")
+    fresh = [
+        fresh_since(snapshot_time, day, option_product(symbol))
+        for symbol, day, snapshot_time in snapshots.select(each).iter_rows()
+    ]
+    return snapshots.with_columns(pl.Series("fresh_since", fresh, TIME))
 
 
 def _standard_contracts(options: pl.DataFrame, snapshots: pl.DataFrame) -> pl.DataFrame:
@@ -121,25 +119,17 @@ def _standard_contracts(options: pl.DataFrame, snapshots: pl.DataFrame) -> pl.Da
             snapshots.select("symbol", "session_date", "snapshot_time", "snapshot", "fresh_since"),
             on=("symbol", "session_date", "snapshot_time"),
         )
-        .with_columns(remaining=remaining, bid=bid, ask=ask, iv=pl.when((iv > 0) & (iv < HIGHEST_IV)).then(iv))
+        .with_columns(remaining=remaining)
         .filter(pl.col("remaining").is_between(SHORTEST, LONGEST) & ~is_adjusted)
-        .with_columns(is_clean=_is_clean())
+        .with_columns(
+            is_clean=is_usable("fresh_since"), bid=bid, ask=ask, iv=pl.when((iv > 0) & (iv < HIGHEST_IV)).then(iv)
+        )
     )
 
 
 def _ticks(price: pl.Expr) -> pl.Expr:
     """A price as an integer of 1/10000 dollar."""
-    return (price * TICKS_PER_DOLLAR).round().cast(pl.Int64)
-
-
-def _is_clean() -> pl.Expr:
-    """Whether a quote is fit for a volatility: two-sided, not crossed, not too wide, not too cheap, fresh."""
-    bid, ask = pl.col("bid"), pl.col("ask")
-    spread, doubled_mid = ask - bid, bid + ask
-    is_too_wide = (2 * spread > WIDEST_RELATIVE_SPREAD * doubled_mid) & (spread > NARROW_SPREAD_TICKS)
-    is_fresh = pl.col("quote_time") >= pl.col("fresh_since")
-    clean = (bid > 0) & (spread >= 0) & ~is_too_wide & (doubled_mid >= 2 * LOWEST_MID_TICKS) & is_fresh
-    return clean.fill_null(value=False)
+    return ticks(price).cast(pl.Int64)
 
 
 def _summary(contracts: pl.DataFrame) -> pl.DataFrame:
