@@ -110,8 +110,8 @@ def sessions(first: date, last: date) -> list[date]:
 
 
 def sessions_ending(last: date, count: int) -> list[date]:
-    """The `count` sessions up to and including `last` (or the last session before it), ascending."""
-    return sessions(CALENDAR_START, last)[-count:]
+    """The `count` sessions up to and including `last` (or the last session before it), ascending; none for 0."""
+    return sessions(CALENDAR_START, last)[-count:] if count > 0 else []
 
 
 def next_session(day: date) -> date:

@@ -91,6 +91,7 @@ def test_sessions_ending() -> None:
     assert calendar.sessions_ending(date(2025, 1, 9), 2) == [date(2025, 1, 7), date(2025, 1, 8)]
     assert calendar.sessions_ending(date(2025, 1, 10), 2) == [date(2025, 1, 8), date(2025, 1, 10)]
     assert calendar.sessions_ending(date(2005, 1, 4), 10) == [date(2005, 1, 3), date(2005, 1, 4)]
+    assert calendar.sessions_ending(date(2025, 1, 10), 0) == []
 
 
 def test_year_of_sessions() -> None:
