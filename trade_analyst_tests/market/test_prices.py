@@ -10,7 +10,7 @@ from trade_analyst_pipeline.market.prices import ticks
 
 @pytest.mark.parametrize(
     ("price", "expected"),
-    [(9.99, 99_900.0), (10.005, 100_050.0), (0.00004, 0.0), (0.00006, 1.0), (1e300, 1e304), (None, None)],
+    [(9.99, 99_900.0), (10.005, 100_050.0), (0.00004, 0.0), (0.00006, 1.0), (2.0**70, 2.0**70 * 10_000), (None, None)],
 )
 def test_price_is_the_nearest_whole_number_of_ten_thousandths(price: float | None, expected: float | None) -> None:
     """What floats cannot hold exactly becomes exact, and no price is too large."""
