@@ -77,7 +77,9 @@ def session_grid(
 def _ordinals(dates: pl.Series, days: Days) -> Indices:
     """The index of each date in `days`; raises ValueError naming the first that is not there."""
     wanted: Days = dates.to_numpy().astype("datetime64[D]")
-    found = np.minimum(np.searchsorted(days, wanted), len(days) - 1).astype(np.int64)
+    ordinals = np.zeros((days[-1] - days[0]).astype(np.int64) + 1, dtype=np.int64)
+    ordinals[(days - days[0]).astype(np.int64)] = np.arange(len(days))
+    found: Indices = ordinals[np.clip((wanted - days[0]).astype(np.int64), 0, len(ordinals) - 1)]
     strangers = wanted[days[found] != wanted]
     if len(strangers):
         message = (

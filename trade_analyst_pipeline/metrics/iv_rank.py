@@ -5,19 +5,26 @@ Takes the table of `iv_history`, or any other with its four columns; how a volat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from trade_analyst_pipeline.market.columns import Rule, table_schema
-from trade_analyst_pipeline.market.session_grid import Floats, SessionGrid, session_grid
+from trade_analyst_pipeline.market.session_grid import Floats, Indices, SessionGrid, session_grid
 
 WINDOWS = (63, 126, 252)
 MINIMUM_OBSERVATIONS = 60
 INPUT_COLUMNS = ("symbol", "series", "session_date", "iv")
+
+_BLOCK_CELLS = 1 << 15  # what is read and written for one block then stays in a processor's own cache
+_BYTE_SUM = 255
+
+Places = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.int32]
 
 SCHEMA = table_schema(
     "iv_rank",
@@ -55,12 +62,14 @@ def iv_rank(
     if ordered.is_empty() or not lengths:
         return SCHEMA.empty()
     grid = session_grid(ordered, series=("symbol", "series"), room=lengths[-1], calendar=calendar)
-    flat = grid.lay(ordered["iv"])
-    order_keys = _order_keys(flat)
+    values, places = _places(grid.lay(ordered["iv"]))
+    counts = _prior_counts(places, missing=len(values), windows=lengths)
     parts = [
-        _one_window(ordered, window, counts[:, grid.positions], _extremes(grid, order_keys, window))
-        for window, counts in _prior_counts(flat, lengths)
+        _one_window(ordered, window, count[:, grid.positions], _span(grid, values, places, window))
+        for window, count in zip(lengths, counts, strict=True)
     ]
+    if len(parts) == 1:
+        return parts[0].select(SCHEMA.names)
     order = np.argsort(np.concatenate([grid.series * len(lengths) + i for i in range(len(lengths))]), kind="stable")
     return pl.concat(parts)[order].select(SCHEMA.names)
 
@@ -72,56 +81,96 @@ def _refuse_bad_values(values: pl.Series) -> None:
         raise ValueError(message)
 
 
-def _prior_counts(flat: Floats, windows: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
-    """For each window the counts of prior sessions [lower, equal, with a value] at every cell, in one pass."""
-    counts = np.zeros((3, len(flat)), dtype=np.int32)
+def _places(flat: Floats) -> tuple[Floats, Places]:
+    """The distinct values in order, and of every cell the place of its value there; `len(values)` where it has none."""
     has_value = ~np.isnan(flat)
-    for back in range(1, windows[-1] + 1):
-        now, prior = flat[back:], flat[:-back]
-        counts[0, back:] += prior < now
-        counts[1, back:] += prior == now
-        counts[2, back:] += has_value[:-back]
-        if back in windows:
-            yield back, counts
+    values, found = np.unique(flat[has_value], return_inverse=True)
+    places = np.full(len(flat), len(values), dtype=np.int32)
+    places[has_value] = found
+    return values, places
 
 
-def _order_keys(flat: Floats) -> tuple[pl.Series, pl.Series, pl.Series]:
-    """All values in order, and for each cell two integers whose least and greatest give the extreme and its cell.
+def _prior_counts(places: Places, *, missing: int, windows: Sequence[int]) -> Counts:
+    """For each window the counts of prior sessions [lower, not above, with a value] at every cell that has a value.
 
-    A key is the value's place in that order times the number of cells, plus a part by which later cells win a tie.
+    The first `windows[-1]` cells belong to no series, and stay 0.
     """
-    values, places = np.unique(flat, return_inverse=True)
-    cells, missing = np.arange(len(flat)), pl.Series(np.isnan(flat))
-    for_lowest = pl.Series(places * len(flat) + cells[::-1]).set(missing, None)
-    for_highest = pl.Series(places * len(flat) + cells).set(missing, None)
-    return pl.Series(values), for_lowest, for_highest
+    room, size = windows[-1], len(places)
+    counts = np.zeros((len(windows), 3, size), dtype=np.int32)
+    for start in range(room, size, _BLOCK_CELLS):
+        _count_block(places, start, min(start + _BLOCK_CELLS, size), windows, counts)
+    held = np.concatenate(([0], np.cumsum(places < missing)))
+    for count, window in zip(counts, windows, strict=True):
+        count[2, room:] = held[room:size] - held[room - window : size - window]
+    return counts
 
 
-def _extremes(grid: SessionGrid, order_keys: tuple[pl.Series, pl.Series, pl.Series], window: int) -> list[pl.Series]:
-    """`lo`, `hi` and the latest session of each over the window ending with the row; `first_date` of those before."""
-    values, for_lowest, for_highest = order_keys
-    lowest = for_lowest.rolling_min(window, min_samples=1).gather(grid.positions)
-    highest = for_highest.rolling_max(window, min_samples=1).gather(grid.positions)
-    cells = pl.Series(np.arange(grid.size)).set(for_lowest.is_null(), None)
-    first = cells.shift(1).rolling_min(window, min_samples=1).gather(grid.positions)
+def _count_block(places: Places, start: int, stop: int, windows: Sequence[int], counts: Counts) -> None:
+    """Fill in the first two counts of the cells from `start` to before `stop`."""
+    totals = np.zeros((2, stop - start), dtype=np.int32)
+    for count, (shorter, window) in zip(counts, pairwise((0, *windows)), strict=True):
+        for nearest in range(shorter + 1, window + 1, _BYTE_SUM):
+            totals += _compare(places, start, stop, range(nearest, min(nearest + _BYTE_SUM, window + 1)))
+        count[:2, start:stop] = totals
+
+
+def _compare(places: Places, start: int, stop: int, sessions_back: range) -> npt.NDArray[np.uint8]:
+    """How many of at most 255 sessions back are lower, and how many are not above; sums of a byte are the fastest."""
+    now = places[start:stop]
+    lower, not_above = sums = np.zeros((2, len(now)), dtype=np.uint8)
+    answer = np.empty(len(now), dtype=np.bool_)
+    as_number = answer.view(np.uint8)
+    for back in sessions_back:
+        prior = places[start - back : stop - back]
+        np.less(prior, now, out=answer)
+        np.add(lower, as_number, out=lower)
+        np.less_equal(prior, now, out=answer)
+        np.add(not_above, as_number, out=not_above)
+    return sums
+
+
+def _span(grid: SessionGrid, values: Floats, places: Places, window: int) -> list[pl.Series]:
+    """`lo`, `hi` and the latest session of each over the window ending with the row; `first_date` of those before.
+
+    Place and cell in one integer: its least or greatest gives the extreme and its cell, later cells winning a tie.
+    """
+    cells, missing, bits = np.arange(grid.size), len(values), grid.size.bit_length()
+    has_value, keys = places < missing, places.astype(np.int64) << bits
+    lowest = _rolling(np.minimum, keys | cells[::-1], window)[grid.positions]
+    highest = _rolling(np.maximum, np.where(has_value, keys | cells, -1), window)[grid.positions]
+    following = np.minimum.accumulate(np.where(has_value, cells, grid.size)[::-1])[::-1]
+    first = following[grid.positions - window]
+    or_none = np.append(values, np.nan)
+    lo, hi = (pl.Series(or_none[found >> bits], nan_to_null=True) for found in (lowest, highest))
+    lo_cell, hi_cell = (pl.Series(found & ((1 << bits) - 1)) for found in (lowest, highest))
     return [
-        values.gather(lowest // grid.size).alias("lo"),
-        values.gather(highest // grid.size).alias("hi"),
-        grid.dates(grid.size - 1 - lowest % grid.size).alias("lo_date"),
-        grid.dates(highest % grid.size).alias("hi_date"),
-        grid.dates(first).alias("first_date"),
+        lo.alias("lo"),
+        hi.alias("hi"),
+        grid.dates((grid.size - 1 - lo_cell).set(lo.is_null(), None)).alias("lo_date"),
+        grid.dates(hi_cell.set(hi.is_null(), None)).alias("hi_date"),
+        grid.dates(pl.Series(first).set(pl.Series(first >= grid.positions), None)).alias("first_date"),
     ]
 
 
-def _one_window(
-    ordered: pl.DataFrame, window: int, counts: npt.NDArray[np.int32], extremes: list[pl.Series]
-) -> pl.DataFrame:
-    lower, equal, n_obs = counts.astype(np.int64)
-    columns = [pl.Series("lower", lower), pl.Series("equal", equal), pl.Series("n_obs", n_obs), *extremes]
-    return (
-        ordered.with_columns(pl.lit(window, dtype=pl.Int64).alias("window_sessions"), *columns)
-        .with_columns(_status(window))
-        .with_columns(_rank_and_percentile())
+def _rolling(extreme: np.ufunc, keys: Indices, window: int) -> Indices:
+    """The least or greatest of the `window` cells ending with each, of those there are; `keys` are used up.
+
+    Cells are joined two by two, the pairs two by two and so on; the last step overlaps.
+    """
+    found, spare, width = keys, np.empty_like(keys), 1
+    while width < window:
+        step = min(width, window - width)
+        spare[:step] = found[:step]
+        extreme(found[step:], found[:-step], out=spare[step:])
+        found, spare, width = spare, found, width + step
+    return found
+
+
+def _one_window(ordered: pl.DataFrame, window: int, counts: Counts, span: list[pl.Series]) -> pl.DataFrame:
+    names = ("lower", "not_above", "n_obs")
+    columns = [pl.Series(name, count, dtype=pl.Int64) for name, count in zip(names, counts, strict=True)]
+    return ordered.with_columns(pl.lit(window, dtype=pl.Int64).alias("window_sessions"), *columns, *span).with_columns(
+        _status(window), *_rank_and_percentile()
     )
 
 
@@ -141,13 +190,13 @@ def _status(window: int) -> pl.Expr:
 
 
 def _rank_and_percentile() -> list[pl.Expr]:
-    has_history = ~pl.col("status").is_in(["stale", "short"])
-    has_rank = has_history & (pl.col("status") != "flat")
-    lower, equal = pl.col("lower"), pl.col("equal")
+    has_history = pl.col("iv").is_not_null() & (pl.col("n_obs") >= MINIMUM_OBSERVATIONS)
+    has_rank = has_history & (pl.col("hi") > pl.col("lo"))
+    lower, not_above = pl.col("lower"), pl.col("not_above")
     # divided before it is scaled, so that the highest value stands at 100 exactly
     rank = 100 * ((pl.col("iv") - pl.col("lo")) / (pl.col("hi") - pl.col("lo")))
     return [
         pl.when(has_rank).then(rank).alias("iv_rank"),
         pl.when(has_history).then(100 * lower / pl.col("n_obs")).alias("iv_percentile"),
-        pl.when(has_history).then(50 * (2 * lower + equal) / pl.col("n_obs")).alias("iv_percentile_mid"),
+        pl.when(has_history).then(50 * (lower + not_above) / pl.col("n_obs")).alias("iv_percentile_mid"),
     ]

@@ -134,6 +134,13 @@ def test_null_today_is_stale() -> None:
     assert (row["status"], row["n_obs"]) == ("stale", 252)
 
 
+def test_nothing_but_nulls_has_no_extremes() -> None:
+    """Where no session of the window has a value, neither extremes nor their dates are known."""
+    row = last_row([None] * 70)
+    assert (row["status"], row["n_obs"]) == ("stale", 0)
+    assert [row[name] for name in ("lo", "hi", "lo_date", "hi_date", "first_date")] == [None] * 5
+
+
 def test_missing_and_null_sessions_lower_n_and_are_not_filled() -> None:
     """A session absent from the table counts as a null one: the window does not reach further back for it."""
     values: list[float | None] = [0.1] * 10 + [0.2 + 0.001 * i for i in range(252)]
@@ -234,6 +241,32 @@ def test_series_do_not_touch() -> None:
     tables = [history(random_values(i, 300), symbol=f"S{i}") for i in range(3)]
     together = iv_rank(pl.concat(tables))
     assert together.filter(pl.col("symbol") == "S1").equals(iv_rank(tables[1]))
+
+
+def test_long_windows_count_every_session() -> None:
+    """Windows longer than 255 sessions: the highest of 600 is above all of them, and equal to all of a constant."""
+    rising = last_row([0.1 + 0.0001 * i for i in range(601)], window=600)
+    assert (rising["n_obs"], rising["iv_percentile"], rising["iv_percentile_mid"]) == (600, 100.0, 100.0)
+    constant = last_row([0.25] * 601, window=600)
+    assert (constant["n_obs"], constant["iv_percentile"], constant["iv_percentile_mid"]) == (600, 0.0, 50.0)
+
+
+def test_a_window_has_the_same_rows_alone_as_among_others() -> None:
+    """Asked for together, in any order and twice, windows have the rows each has alone."""
+    table = history(random_values(9, 400))
+    together = iv_rank(table, windows=(300, 63, 256, 255, 63))
+    assert together["window_sessions"].unique().sort().to_list() == [63, 255, 256, 300]
+    for window in (63, 255, 256, 300):
+        assert together.filter(pl.col("window_sessions") == window).equals(iv_rank(table, windows=(window,)))
+
+
+def test_large_tables_are_not_torn() -> None:
+    """Of 70 series together, far more than is counted at once, each has the rows it has alone."""
+    tables = [history(random_values(i, 300), symbol=f"S{i:02}") for i in range(70)]
+    together = iv_rank(pl.concat(tables), windows=(252,))
+    for number in range(2, 70, 3):
+        alone = iv_rank(tables[number], windows=(252,))
+        assert together.filter(pl.col("symbol") == f"S{number:02}").equals(alone)
 
 
 def test_table_has_the_declared_shape() -> None:
