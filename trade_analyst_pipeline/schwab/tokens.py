@@ -1,297 +1,315 @@
-"""The encrypted token file: load, save, renew under one lock for all processes, and the key that opens it.
+"""The encrypted token file: load, save, renew under one lock for all processes, forget, change its key.
 
-Not here: asking the source for tokens (`auth.py`). Token lifetimes count on the machine's clock (`now`, seconds since
-the epoch), never on a simulated one.
+Not here: asking the source for tokens (`auth.py`), where keys lie (`keys.py`), how files are replaced
+(`private_files.py`). Token lifetimes count on the machine's clock (`now`, seconds since the epoch), never on a
+simulated one; where the machine knows how long it has been up, setting its clock does not age a token.
 
-Readers take no lock: they look at the file's identity and read it again only when it changed. A renewal holds a
-thread lock and an advisory lock on a side-car file (never deleted) across reading, asking and saving, so that one
-refresh happens per expiry. Room for the new record is reserved on the disk before the source is asked, because an
-answer that cannot be stored may be the only copy of a login. A file that cannot be trusted is never written over.
+Readers take no lock: they look at the file's identity and read it again only when it changed. A renewal holds an
+advisory lock on a side-car file (never deleted) across reading, asking and saving, so that one refresh happens per
+expiry. Room for the new record is reserved on the disk before the source is asked, because an answer that cannot be
+stored may be the only copy of a login; what a killed process had written of it is found by the next one. A file that
+cannot be trusted is never written over.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
+import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
-from cryptography.fernet import InvalidToken, MultiFernet
 from pydantic import SecretStr
 
-from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError, TokenStoreError
+from trade_analyst_pipeline.errors import AuthError, AuthUnavailableError, LoginRequiredError, TokenStoreError
+from trade_analyst_pipeline.schwab.keys import KeySet, TokenKeys
 from trade_analyst_pipeline.schwab.private_files import (
+    Draft,
+    Signature,
     check_private_folder,
+    draft_of,
+    finish_draft,
     hold_lock,
-    open_private,
-    reserve,
+    is_locked,
+    read_draft,
+    read_private,
+    remove_durably,
     signature,
-    write_reserved,
 )
+from trade_analyst_pipeline.schwab.token_notes import NoteFile, RefreshNote
+from trade_analyst_pipeline.schwab.token_records import (
+    StoredTokens,
+    TokenGrant,
+    decode_record,
+    encode_record,
+    logged_in,
+    refreshed,
+)
+from trade_analyst_pipeline.schwab.uptime import NO_UPTIME, Uptime, machine_uptime
 
-REFRESH_TOKEN_SECONDS = 7 * 86_400
 LOGIN_ADVICE = "Run `trade-analyst login`."
+LOGIN_WARNING_SECONDS = (24 * 3600, 6 * 3600, 3600)
 
 _LARGEST_RECORD = 64 << 10
-_LONGEST_MARGIN_SECONDS = 60.0
-_CLOCK_SLACK_SECONDS = 5.0
+_READ_TRIES = 5
+_CLOCK_STEP_SECONDS = 1.0
 _NEW_YORK = ZoneInfo("America/New_York")
 
-
-@dataclass(frozen=True)
-class TokenGrant:
-    """What the token endpoint gave: `refresh_token` None where the answer leaves it out; lifetime in seconds."""
-
-    access_token: SecretStr
-    refresh_token: SecretStr | None
-    lifetime_seconds: float
-
-
-@dataclass(frozen=True)
-class StoredTokens:
-    """One record of the store. Times are seconds since the epoch on the machine's clock.
-
-    `generation` grows by one with each save. `login_time` is that of the interactive login and survives refreshes.
-    """
-
-    access_token: SecretStr
-    refresh_token: SecretStr
-    generation: int
-    login_time: float
-    issued_time: float
-    expires_time: float
-
-    def is_fresh(self, now: float) -> bool:
-        """Whether the access token is good and not about to end; false also when the clock stands before its issue."""
-        margin = min(_LONGEST_MARGIN_SECONDS, 0.2 * (self.expires_time - self.issued_time))
-        return self.issued_time - _CLOCK_SLACK_SECONDS <= now < self.expires_time - margin
-
-    def is_alive(self, now: float) -> bool:
-        """Whether the access token has not ended yet."""
-        return self.issued_time - _CLOCK_SLACK_SECONDS <= now < self.expires_time
-
-    @property
-    def login_ends_time(self) -> float:
-        """When the refresh token ends, and with it all access without a new login."""
-        return self.login_time + REFRESH_TOKEN_SECONDS
-
-    @property
-    def fingerprint(self) -> str:
-        """Eight hexadecimal digits that tell access tokens apart without showing them."""
-        return hashlib.sha256(self.access_token.get_secret_value().encode()).hexdigest()[:8]
+_log = logging.getLogger(__name__)
 
 
 class TokenStore:
     """The token file of one app in one environment, shared by all processes.
 
     `owner` names whose tokens these are (see `token_owner`); a file of another owner is refused. `lock_seconds` bounds
-    every wait for another process.
+    every wait for another process. `now` replaces the machine's clock, `uptime` its uptime (none, where only the clock
+    is replaced).
     """
 
     def __init__(
         self,
         path: Path,
         *,
-        keys: MultiFernet,
+        keys: TokenKeys,
         owner: str,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
+        uptime: Callable[[], Uptime] | None = None,
         lock_seconds: float = 30.0,
     ) -> None:
         self.path = path
+        self.now = now or time.time
+        self._uptime = uptime or (machine_uptime if now is None else lambda: NO_UPTIME)
         self._keys = keys
         self._owner = owner
-        self.now = now
         self._lock_seconds = lock_seconds
         self._lock_path = path.with_name(path.name + ".lock")
-        self._note_path = path.with_name(path.name + ".note")
-        self._thread_lock = threading.Lock()
-        self._seen: tuple[tuple[int, ...], StoredTokens] | None = None
+        self._notes = NoteFile(path.with_name(path.name + ".note"))
+        self._seen: tuple[Signature, StoredTokens] | None = None
+        self._unsaved: StoredTokens | None = None
+        self._refused: SecretStr | None = None
+
+    # -- reading -----------------------------------------------------------------------------------------------
 
     def load(self) -> StoredTokens:
-        """The record as it stands, without any lock and without network.
+        """The record as it stands, without any lock and without network, its life told on the clock as it now stands.
 
         Raises LoginRequiredError when there is none, TokenStoreError when it cannot be opened or trusted.
         """
-        seen = self._seen
-        found = signature(self.path)
-        if found is None:
-            message = f"no tokens are stored in {self.path}. {LOGIN_ADVICE}"
-            raise LoginRequiredError(message)
-        if seen is not None and seen[0] == found:
-            return seen[1]
-        with open_private(self.path, TokenStoreError) as descriptor:
-            identity = signature(descriptor)
-            data = os.read(descriptor, _LARGEST_RECORD + 1)
-        tokens = self._decode(data)
-        if identity is not None:
-            self._seen = (identity, tokens)
-        return tokens
+        for tries_left in reversed(range(_READ_TRIES)):
+            seen, found = self._seen, signature(self.path)
+            if found is None:
+                message = f"no tokens are stored in {self.path}. {LOGIN_ADVICE}"
+                raise LoginRequiredError(message)
+            if seen is not None and seen[0] == found:
+                return self._on_present_clock(seen[1])
+            try:
+                tokens = self._read()
+            except TokenStoreError:
+                if not tries_left or signature(self.path) == found:
+                    raise
+                continue  # replaced meanwhile, perhaps with another key
+            if not tries_left or seen is None or tokens.generation >= seen[1].generation:
+                break
+        return self._on_present_clock(tokens)
 
     def check(self) -> None:
-        """Raise TokenStoreError when there is a token file that cannot be opened or trusted; none at all is fine."""
-        with contextlib.suppress(LoginRequiredError):
+        """See that a login could be stored: TokenStoreError when the present file or its key cannot be trusted."""
+        try:
             self.load()
+        except LoginRequiredError:
+            self._keys.prepare()
+
+    @property
+    def key(self) -> KeySet | None:
+        """The keys that opened or sealed the file last; without any yet, those that a login would find."""
+        return self._keys.in_force or self._keys.lookup()
+
+    def refresh_note(self, generation: int) -> RefreshNote | None:
+        """What is known of refreshing the record of this generation; None while nothing is going on."""
+        return self._notes.read(generation)
+
+    def refusal(self, tokens: StoredTokens) -> str | None:
+        """Why the login of this record is over, as a sentence; None while it can still be renewed."""
+        if self.now() >= tokens.login_ends_time:
+            return f"the login ended at {both_times(tokens.login_ends_time)}, seven days after it."
+        note = self._notes.read(tokens.generation)
+        if note is not None and note.state == "refused":
+            return f"the source refused the stored login at {both_times(note.since)}.{_cut_off(note)}"
+        if self._refused == tokens.refresh_token:
+            return "the source has refused the stored login."
+        return None
+
+    def is_busy(self) -> bool:
+        """Whether some process is renewing or saving just now."""
+        return is_locked(self._lock_path)
+
+    def _read(self) -> StoredTokens:
+        """The record read anew, whatever was seen before."""
+        data, identity = read_private(self.path, TokenStoreError, largest=_LARGEST_RECORD)
+        tokens = self._decode(data)
+        self._seen = (identity, tokens)
+        return tokens
+
+    def _on_present_clock(self, tokens: StoredTokens) -> StoredTokens:
+        """The record with its life on the clock as it stands now, where that was set since the tokens were issued."""
+        age = self._uptime().since(tokens.issued_uptime)
+        if age is None:
+            return tokens
+        step = self.now() - (tokens.issued_time + age)
+        if abs(step) < _CLOCK_STEP_SECONDS:
+            return tokens
+        return replace(tokens, issued_time=tokens.issued_time + step, expires_time=tokens.expires_time + step)
+
+    # -- writing -----------------------------------------------------------------------------------------------
 
     def save_login(self, grant: TokenGrant) -> StoredTokens:
         """Store the tokens of an interactive login that has just succeeded; the seven days begin now.
 
-        A file that cannot be opened with this key is left alone: TokenStoreError, before anything is written.
+        A file that cannot be opened is left alone: TokenStoreError, before anything is written.
         """
-        with self._locked():
-            if grant.refresh_token is None:
-                message = f"the source gave no refresh token with this login. {LOGIN_ADVICE}"
-                raise AuthUnavailableError(message)
-            generation = self.load().generation + 1 if signature(self.path) is not None else 1
-            now = self.now()
-            tokens = StoredTokens(
-                grant.access_token, grant.refresh_token, generation, now, now, now + grant.lifetime_seconds
-            )
-            with self._reserved() as draft:
-                self._note_path.unlink(missing_ok=True)  # first: what is noted of an older login must not touch this
-                self._write(draft, tokens)
+        with self._turn():
+            generation = 1
+            if signature(self.path) is None:
+                self._keys.prepare()
+            else:
+                generation += self._read().generation
+            tokens = logged_in(grant, generation, self.now(), self._uptime())
+            with Draft(self.path) as draft:
+                self._notes.clear()  # first: what is noted of an older login must not touch this
+                draft.put(self._encode(tokens))
+            self._refused = self._unsaved = None
         return tokens
 
     def renew(
-        self, *, is_good: Callable[[StoredTokens], bool], refresh: Callable[[SecretStr], TokenGrant]
+        self,
+        *,
+        is_good: Callable[[StoredTokens], bool],
+        refresh: Callable[[SecretStr], TokenGrant],
+        is_usable: Callable[[StoredTokens], bool] | None = None,
     ) -> StoredTokens:
-        """The present record if it `is_good` once the lock is held, else the one that `refresh` brings.
+        """The present record if it `is_good`, else the one that `refresh` brings under the lock.
 
-        A refresh token that the source has refused once is never sent again, by any process: LoginRequiredError at
-        once until a login has changed the file. AuthUnavailableError when the lock or the disk cannot be had, or as
-        `refresh` raises it; the record then stands as it was.
+        While another process holds the lock, a record that `is_usable` will do. A refresh token that the source has
+        refused once is never sent again, by any process: LoginRequiredError at once until a login has changed the
+        file. AuthUnavailableError when the lock or the disk cannot be had, or as `refresh` raises it; the record then
+        stands as it was.
         """
-        with self._locked():
+        will_do: list[StoredTokens] = []
+
+        def is_settled() -> bool:
             tokens = self.load()
+            if is_good(tokens) or (is_usable is not None and is_usable(tokens)):
+                will_do.append(tokens)
+            return bool(will_do)
+
+        with self._turn(is_settled) as is_mine:
+            if not is_mine:
+                return will_do[0]
+            tokens = self._on_present_clock(self._rescued(self._read()))
             if is_good(tokens):
                 return tokens
             self._refuse_dead(tokens)
-            with self._reserved() as draft:
+            with Draft(self.path) as draft:
                 return self._refreshed(tokens, draft, refresh)
 
-    def _refreshed(self, old: StoredTokens, draft: int, refresh: Callable[[SecretStr], TokenGrant]) -> StoredTokens:
-        interrupted = self._read_note(old.generation)
-        begun = self.now()
-        self._write_note(_Note(generation=old.generation, state="asking", since=begun, pid=os.getpid()))
+    def forget(self) -> bool:
+        """Remove the stored login, readable or not, with drafts and notes, for good; whether there was one."""
+        if signature(self.path.parent) is None:
+            return False
+        with self._turn():
+            was_there = signature(self.path) is not None
+            notes = self._notes.path
+            remove_durably([draft_of(self.path), self.path, notes, draft_of(notes)])
+            self._seen = self._unsaved = None
+        return was_there
+
+    def change_key(self) -> KeySet:
+        """Encrypt the record with a new key and retire the old one; the login stays. Returns the new key.
+
+        Cut off anywhere, the record still opens, and the next call goes on. Raises TokenStoreError where the key is
+        not ours to change, with what to do.
+        """
+        with self._turn():
+            if signature(self.path) is None:
+                self._keys.prepare()
+                self._keys.begin_change()
+                return self._keys.end_change(None)
+            tokens = self._rescued(self._read())
+            self._keys.begin_change()
+            with Draft(self.path) as draft:
+                draft.put(self._encode(tokens))
+            return self._keys.end_change(read_private(self.path, TokenStoreError, largest=_LARGEST_RECORD)[0])
+
+    # -- a refresh ---------------------------------------------------------------------------------------------
+
+    def _refreshed(self, old: StoredTokens, draft: Draft, refresh: Callable[[SecretStr], TokenGrant]) -> StoredTokens:
+        earlier = self._notes.read(old.generation)
+        begun, uptime = self.now(), self._uptime()
+        cut_time = None if earlier is None else earlier.cut_time or earlier.since
+        note = RefreshNote(old.generation, "asking", begun, os.getpid(), cut_time)
+        self._notes.write(note)
         try:
             grant = refresh(old.refresh_token)
         except LoginRequiredError as error:
-            self._write_note(_Note(generation=old.generation, state="refused", since=begun, pid=os.getpid()))
-            if interrupted is not None:
-                message = f"{error} An earlier refresh was cut off at {_both_times(interrupted.since)}."
-                raise LoginRequiredError(message) from None
+            self._refused = old.refresh_token  # also where the disk is too full to note it
+            self._notes.change(msgspec.structs.replace(note, state="refused"))
+            message = f"{error}{_cut_off(note)}"
+            raise LoginRequiredError(message) from None
+        except AuthUnavailableError:
+            self._notes.change(msgspec.structs.replace(note, state="unanswered"))
             raise
-        new = StoredTokens(
-            access_token=grant.access_token,
-            refresh_token=grant.refresh_token or old.refresh_token,
-            generation=old.generation + 1,
-            login_time=old.login_time,
-            issued_time=begun,
-            expires_time=begun + grant.lifetime_seconds,
-        )
-        self._write(draft, new)
-        self._note_path.unlink(missing_ok=True)
+        except AuthError:
+            self._notes.clear()  # the app was refused: the refresh token was not looked at
+            raise
+        new = refreshed(old, grant, begun, uptime)
+        self._unsaved = new  # until it is on the disk, this is the only copy
+        draft.put(self._encode(new))
+        self._unsaved = None
+        self._notes.clear()
+        _warn_of_login_end(old, new)
         return new
 
+    def _rescued(self, tokens: StoredTokens) -> StoredTokens:
+        """The record that a refresh had brought but could not put in place, put there now; else `tokens`."""
+        data = read_draft(self.path)
+        if data is not None:
+            with contextlib.suppress(TokenStoreError):
+                if self._decode(data).generation == tokens.generation + 1:
+                    finish_draft(self.path, data)
+                    return self._read()
+        unsaved = self._unsaved
+        if unsaved is not None and unsaved.generation == tokens.generation + 1:
+            with Draft(self.path) as draft:
+                draft.put(self._encode(unsaved))
+            return self._read()
+        return tokens
+
     def _refuse_dead(self, tokens: StoredTokens) -> None:
-        if self.now() >= tokens.login_ends_time:
-            message = f"the login ended at {_both_times(tokens.login_ends_time)}, seven days after it. {LOGIN_ADVICE}"
-            raise LoginRequiredError(message)
-        note = self._read_note(tokens.generation)
-        if note is not None and note.state == "refused":
-            message = f"the source refused the stored login at {_both_times(note.since)}. {LOGIN_ADVICE}"
+        why = self.refusal(tokens)
+        if why is not None:
+            message = f"{why} {LOGIN_ADVICE}"
             raise LoginRequiredError(message)
 
     # -- the file ----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _turn(self, give_up: Callable[[], bool] | None = None) -> Iterator[bool]:
+        """This process's turn to change the file; false where `give_up` said that it is not needed."""
         check_private_folder(self.path.parent, TokenStoreError)
-        if not self._thread_lock.acquire(timeout=self._lock_seconds):
-            message = f"another thread has been renewing the tokens for {self._lock_seconds:g} s. Ask again later."
-            raise AuthUnavailableError(message)
-        try:
-            with hold_lock(self._lock_path, self._lock_seconds):
-                yield
-        finally:
-            self._thread_lock.release()
+        with hold_lock(self._lock_path, self._lock_seconds, give_up=give_up) as is_mine:
+            yield is_mine
 
-    @contextlib.contextmanager
-    def _reserved(self) -> Iterator[int]:
-        """An open draft with its room on the disk made sure; what killed holders of the lock left is removed."""
-        draft = self.path.with_name(self.path.name + ".draft")
-        draft.unlink(missing_ok=True)
-        descriptor = reserve(draft)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-            draft.unlink(missing_ok=True)
-
-    def _write(self, draft: int, tokens: StoredTokens) -> None:
-        record = _Record(
-            owner=self._owner,
-            access_token=tokens.access_token.get_secret_value(),
-            refresh_token=tokens.refresh_token.get_secret_value(),
-            generation=tokens.generation,
-            login_time=tokens.login_time,
-            issued_time=tokens.issued_time,
-            expires_time=tokens.expires_time,
-        )
-        write_reserved(draft, self._keys.encrypt(msgspec.json.encode(record)), self.path)
+    def _encode(self, tokens: StoredTokens) -> bytes:
+        return self._keys.seal(encode_record(tokens, self._owner))
 
     def _decode(self, data: bytes) -> StoredTokens:
-        try:
-            record = msgspec.json.decode(_opened(self._keys, data), type=_Record)
-        except InvalidToken:
-            message = (
-                f"{self.path} cannot be opened: the key is another one or the file is damaged. Nothing was changed. "
-                f"Restore the key (TRADE_ANALYST_TOKEN_KEY or the key file), or remove the file. {LOGIN_ADVICE}"
-            )
-            raise TokenStoreError(message) from None
-        except msgspec.DecodeError:
-            message = f"{self.path} was written by another version. Remove the file. {LOGIN_ADVICE}"
-            raise TokenStoreError(message) from None
-        if record.owner != self._owner:
-            message = (
-                f"{self.path} holds the tokens of another app or environment. Restore the app key, or move the file "
-                f"away. {LOGIN_ADVICE}"
-            )
-            raise TokenStoreError(message)
-        return StoredTokens(
-            access_token=SecretStr(record.access_token),
-            refresh_token=SecretStr(record.refresh_token),
-            generation=record.generation,
-            login_time=record.login_time,
-            issued_time=record.issued_time,
-            expires_time=record.expires_time,
-        )
-
-    def _read_note(self, generation: int) -> _Note | None:
-        """What is noted beside the record of this generation; a lost or unreadable note costs one refused request."""
-        try:
-            note = msgspec.json.decode(self._note_path.read_bytes()[:_LARGEST_RECORD], type=_Note)
-        except (OSError, msgspec.DecodeError):
-            return None
-        return note if note.generation == generation else None
-
-    def _write_note(self, note: _Note) -> None:
-        draft = self._note_path.with_name(self._note_path.name + ".draft")
-        try:
-            draft.unlink(missing_ok=True)
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(note))
-            draft.replace(self._note_path)
-        except OSError as error:
-            message = f"{self._note_path} cannot be written ({error.strerror}). Make room and see that it is writable."
-            raise AuthUnavailableError(message) from error
+        return decode_record(self._keys.open(data), self._owner, self.path)
 
 
 def token_owner(environment: str, app_key: SecretStr) -> str:
@@ -299,36 +317,21 @@ def token_owner(environment: str, app_key: SecretStr) -> str:
     return f"{environment}:{hashlib.sha256(app_key.get_secret_value().encode()).hexdigest()[:16]}"
 
 
-def _opened(keys: MultiFernet, data: bytes) -> bytes:
-    """What `data` holds; InvalidToken unless it is to the letter what was written."""
-    plain = keys.decrypt(data)
-    if base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)) != data:
-        raise InvalidToken  # the lax base64 of Fernet overlooks some flipped bits
-    return plain
-
-
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    owner: str
-    access_token: str
-    refresh_token: str
-    generation: int
-    login_time: float
-    issued_time: float
-    expires_time: float
-
-    def __repr__(self) -> str:
-        return "_Record(hidden)"
-
-
-class _Note(msgspec.Struct, frozen=True):
-    """Without secrets: which generation's refresh was begun or refused, when, and by which process."""
-
-    generation: int
-    state: str
-    since: float
-    pid: int
-
-
-def _both_times(seconds: float) -> str:
+def both_times(seconds: float) -> str:
+    """An instant for a person: UTC to the second, and New York time."""
     instant = datetime.fromtimestamp(seconds, UTC)
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC ({instant.astimezone(_NEW_YORK):%Y-%m-%d %H:%M} New York)"
+
+
+def _cut_off(note: RefreshNote) -> str:
+    return "" if note.cut_time is None else f" An earlier refresh was cut off at {both_times(note.cut_time)}."
+
+
+def _warn_of_login_end(old: StoredTokens, new: StoredTokens) -> None:
+    """Log once for all processes when the login's end has come nearer than one of the steps of warning."""
+    ends = new.login_ends_time
+    for seconds in LOGIN_WARNING_SECONDS:
+        if ends - new.issued_time <= seconds < ends - old.issued_time:
+            hours = (ends - new.issued_time) / 3600
+            _log.warning("the login ends at %s, in %.1f hours. %s", both_times(ends), hours, LOGIN_ADVICE)
+            return

@@ -1,79 +1,36 @@
-"""The token store: what it keeps, whom it trusts, one refresh per expiry, and what kills and damage do to it."""
+"""The token store: what it keeps, whom it trusts, one refresh per expiry, and what full disks and clocks do to it.
+
+Kills, storms and damage: `test_token_storm.py`, `test_token_damage.py`.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
-import itertools
-import json
 import logging
-import multiprocessing
 import os
-import random
-import signal
 import stat
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from token_scenes import DAY, KEY, LOGIN, Hand, Source, fixed, grant, names_in, stale, store_at
 
-from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError, TokenStoreError
-from trade_analyst_pipeline.schwab import private_files, tokens
-from trade_analyst_pipeline.schwab.tokens import StoredTokens, TokenGrant, TokenStore, token_owner
-
-KEY = Fernet(b"0123456789abcdef0123456789abcdef0123456789A=")
-LOGIN = 1_767_646_500.0  # 2026-01-05 20:55:00 UTC
-DAY = 86_400.0
-
-
-class Hand:
-    """The machine's clock, moved by the test."""
-
-    def __init__(self) -> None:
-        self.at = LOGIN
-
-    def __call__(self) -> float:
-        """Seconds since the epoch."""
-        return self.at
-
-
-def store_at(folder: Path, **options: Any) -> TokenStore:
-    """A store in `folder/private`, with the key above unless told otherwise."""
-    options = {"keys": MultiFernet([KEY]), "owner": "simulate:app", **options}
-    return TokenStore(folder / "private" / "tokens", **options)
-
-
-def grant(name: str = "first", *, refresh: str | None = "refresh-1", life: float = 1800.0) -> TokenGrant:
-    """An answer of the token endpoint."""
-    return TokenGrant(SecretStr(f"access-{name}"), SecretStr(refresh) if refresh else None, life)
-
-
-def stale(_: StoredTokens) -> bool:
-    """Nothing is good enough."""
-    return False
-
-
-class Source:
-    """Stands for `TokenClient.refresh`: gives what it is told and keeps the refresh tokens it was shown."""
-
-    def __init__(self, *answers: TokenGrant | Exception) -> None:
-        self.answers = list(answers)
-        self.shown: list[str] = []
-
-    def __call__(self, refresh_token: SecretStr) -> TokenGrant:
-        """The next answer."""
-        self.shown.append(refresh_token.get_secret_value())
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
+from trade_analyst_pipeline.errors import (
+    AuthUnavailableError,
+    ClientCredentialsError,
+    LoginRequiredError,
+    TokenStoreError,
+)
+from trade_analyst_pipeline.schwab import private_files
+from trade_analyst_pipeline.schwab.keys import new_key
+from trade_analyst_pipeline.schwab.token_records import StoredTokens, TokenGrant
+from trade_analyst_pipeline.schwab.tokens import token_owner
+from trade_analyst_pipeline.schwab.uptime import Uptime
 
 # --- what it keeps
 
@@ -103,6 +60,7 @@ def test_a_refresh_keeps_login_time_and_the_right_refresh_token(
     source = Source(grant("second", refresh=answered), grant("third"))
     second = store.renew(is_good=stale, refresh=source)
     assert (second.generation, second.login_time, second.issued_time) == (2, LOGIN, LOGIN + 1790)
+    assert second.renewal == {"refresh-1": "same", "refresh-2": "rotated", None: "omitted"}[answered]
     assert store.load() == second
     store.renew(is_good=stale, refresh=source)
     assert source.shown == ["refresh-1", kept]
@@ -157,27 +115,33 @@ def test_readers_notice_a_replacement(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "is_fresh", "is_alive"),
+    ("age", "is_fresh", "is_usable", "is_alive"),
     [
-        (-3600, False, False),
-        (-1, True, True),
-        (0, True, True),
-        (1739, True, True),
-        (1741, False, True),
-        (1800, False, False),
+        (-3600, False, False, False),
+        (-1, True, True, True),
+        (0, True, True, True),
+        (1499, True, True, True),
+        (1501, False, True, True),
+        (1739, False, True, True),
+        (1741, False, False, True),
+        (1800, False, False, False),
     ],
 )
-def test_freshness(age: float, is_fresh: bool, is_alive: bool) -> None:
-    """A token is fresh until a minute before its end; a clock that stands before its issue proves nothing."""
+def test_freshness(age: float, is_fresh: bool, is_usable: bool, is_alive: bool) -> None:
+    """A token should be renewed 5 minutes before its end, and must be 1 minute before it.
+
+    A clock that stands before its issue proves nothing.
+    """
     found = StoredTokens(SecretStr("a"), SecretStr("r"), 1, LOGIN, LOGIN, LOGIN + 1800)
-    assert (found.is_fresh(LOGIN + age), found.is_alive(LOGIN + age)) == (is_fresh, is_alive)
+    now = LOGIN + age
+    assert (found.is_fresh(now), found.is_usable(now), found.is_alive(now)) == (is_fresh, is_usable, is_alive)
 
 
-def test_short_lives_have_a_short_margin() -> None:
-    """A token of one second is fresh for 0.8 s."""
+def test_short_lives_have_short_margins() -> None:
+    """A token of one second is fresh for 0.8 s and usable for 0.9 s."""
     found = StoredTokens(SecretStr("a"), SecretStr("r"), 1, LOGIN, LOGIN, LOGIN + 1)
-    assert found.is_fresh(LOGIN + 0.7)
-    assert not found.is_fresh(LOGIN + 0.9)
+    assert [found.is_fresh(LOGIN + age) for age in (0.7, 0.85, 0.95)] == [True, False, False]
+    assert [found.is_usable(LOGIN + age) for age in (0.7, 0.85, 0.95)] == [True, True, False]
 
 
 def test_owner_tells_environment_and_app() -> None:
@@ -243,7 +207,7 @@ def test_a_passing_failure_changes_nothing(tmp_path: Path) -> None:
         store.renew(is_good=stale, refresh=Source(AuthUnavailableError("503")))
     assert store.load() == first
     assert store.renew(is_good=stale, refresh=Source(grant("second"))).generation == 2
-    assert sorted(path.name for path in (tmp_path / "private").iterdir()) == ["tokens", "tokens.lock"]
+    assert names_in(tmp_path / "private") == ["tokens", "tokens.lock"]
 
 
 # --- trust
@@ -264,9 +228,7 @@ def assert_refused(folder: Path, text: str, **options: Any) -> None:
 def test_a_wrong_key_never_touches_the_file(tmp_path: Path) -> None:
     """Another key is told as such and the tokens stay."""
     store_at(tmp_path).save_login(grant())
-    assert_refused(
-        tmp_path, "the key is another one or the file is damaged", keys=MultiFernet([Fernet(Fernet.generate_key())])
-    )
+    assert_refused(tmp_path, "the key is another one or the file is damaged", keys=fixed(new_key().get_secret_value()))
 
 
 def test_tokens_of_another_owner_are_refused(tmp_path: Path) -> None:
@@ -278,44 +240,8 @@ def test_tokens_of_another_owner_are_refused(tmp_path: Path) -> None:
 def test_a_record_of_another_version_is_refused(tmp_path: Path) -> None:
     """What decrypts but is no record of ours is left alone."""
     store_at(tmp_path).save_login(grant())
-    (tmp_path / "private" / "tokens").write_bytes(KEY.encrypt(b'{"token":1}'))
+    (tmp_path / "private" / "tokens").write_bytes(Fernet(KEY).encrypt(b'{"token":1}'))
     assert_refused(tmp_path, "another version")
-
-
-@pytest.mark.reliability
-def test_damage_is_never_accepted(tmp_path: Path) -> None:
-    """Cut at every 7th byte, a bit flipped (400 at random, the last 40), or junk: refused, and left as it is."""
-    store_at(tmp_path).save_login(grant())
-    file = tmp_path / "private" / "tokens"
-    good, rng = file.read_bytes(), random.Random(20260105)  # noqa: S311 - seeded damage
-    damaged = [good[:length] for length in range(0, len(good), 7)] + [rng.randbytes(size) for size in (1, 40, 4000)]
-    last_bits = range(8 * len(good) - 40, 8 * len(good))
-    for bit in [*(rng.randrange(8 * len(good)) for _ in range(400)), *last_bits]:
-        flipped = bytearray(good)
-        flipped[bit // 8] ^= 1 << (bit % 8)
-        damaged.append(bytes(flipped))
-    accepted = 0
-    for data in damaged:
-        file.write_bytes(data)
-        with contextlib.suppress(TokenStoreError):
-            store_at(tmp_path).load()
-            accepted += 1
-        assert file.read_bytes() == data
-    assert accepted == 0
-    file.write_bytes(good)
-    assert store_at(tmp_path).load().generation == 1
-
-
-def test_control_damage_to_a_plain_record_is_accepted() -> None:
-    """The damage is able to do harm: a record without authentication swallows some of the flips."""
-    good, accepted = b'{"access_token":"aaaaaaaaaaaaaaaaaaaaaaaa","generation":1}', 0
-    for bit in range(8 * len(good)):
-        flipped = bytearray(good)
-        flipped[bit // 8] ^= 1 << (bit % 8)
-        with contextlib.suppress(ValueError):
-            json.loads(bytes(flipped))
-            accepted += 1
-    assert accepted > 20
 
 
 def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
@@ -422,11 +348,11 @@ def test_secrets_are_not_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 def test_a_new_key_takes_over(tmp_path: Path) -> None:
     """With the new key first and the old one behind it all is read; after the next save the old key opens nothing."""
     store_at(tmp_path).save_login(grant())
-    new = Fernet(Fernet.generate_key())
-    both = store_at(tmp_path, keys=MultiFernet([new, KEY]))
+    new = new_key().get_secret_value()
+    both = store_at(tmp_path, keys=fixed(new, KEY))
     assert both.load().generation == 1
     both.renew(is_good=stale, refresh=Source(grant("second")))
-    assert store_at(tmp_path, keys=MultiFernet([new])).load().generation == 2
+    assert store_at(tmp_path, keys=fixed(new)).load().generation == 2
     assert_refused(tmp_path, "the key is another one")
 
 
@@ -445,17 +371,24 @@ def test_a_busy_lock_is_waited_for_and_then_told(tmp_path: Path) -> None:
     assert source.shown == []
 
 
-def test_threads_of_one_store_share_one_refresh(tmp_path: Path) -> None:
-    """Eight threads that find the token stale refresh it once; one that waits too long says so."""
-    store = store_at(tmp_path)
-    store.save_login(grant())
-    entered, leave, calls = threading.Event(), threading.Event(), []
+def held_refresh(entered: threading.Event, leave: threading.Event, calls: list[int]) -> Callable[..., TokenGrant]:
+    """A refresh that says when it was entered, waits until it may leave, and counts itself."""
 
-    def slow(_: SecretStr) -> TokenGrant:
+    def refresh(_: SecretStr) -> TokenGrant:
         calls.append(1)
         entered.set()
         leave.wait(10)
         return grant("second")
+
+    return refresh
+
+
+def test_threads_of_one_store_share_one_refresh(tmp_path: Path) -> None:
+    """Eight threads that find the token stale refresh it once; one that waits too long says so."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    entered, leave, calls = threading.Event(), threading.Event(), list[int]()
+    slow = held_refresh(entered, leave, calls)
 
     def renew() -> None:
         store.renew(is_good=lambda found: found.generation > 1, refresh=slow)
@@ -464,14 +397,30 @@ def test_threads_of_one_store_share_one_refresh(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     entered.wait(10)
-    impatient = store_at(tmp_path, lock_seconds=0.02)
-    impatient._thread_lock = store._thread_lock
-    with pytest.raises(AuthUnavailableError, match="another thread"):
-        impatient.renew(is_good=stale, refresh=slow)
+    with pytest.raises(AuthUnavailableError, match="locked by another"):
+        store_at(tmp_path, lock_seconds=0.02).renew(is_good=stale, refresh=slow)
     leave.set()
     for thread in threads:
         thread.join()
     assert len(calls) == 1
+
+
+def test_a_usable_token_is_not_waited_for(tmp_path: Path) -> None:
+    """While another renews, whoever has a token that will do for now goes on with it at once."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    entered, leave, calls = threading.Event(), threading.Event(), list[int]()
+    slow = held_refresh(entered, leave, calls)
+    thread = threading.Thread(target=lambda: store.renew(is_good=stale, refresh=slow))
+    thread.start()
+    entered.wait(10)
+    assert store.is_busy()
+    found = store_at(tmp_path).renew(is_good=stale, refresh=slow, is_usable=lambda tokens: tokens.generation == 1)
+    assert (found.generation, len(calls), leave.is_set()) == (1, 1, False)
+    leave.set()
+    thread.join()
+    assert not store.is_busy()
+    assert store.load().generation == 2
 
 
 def failing(error: int) -> Callable[..., Any]:
@@ -494,7 +443,7 @@ def test_without_room_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.Monke
         with pytest.raises(AuthUnavailableError, match="no room for a new token"):
             store.renew(is_good=stale, refresh=source)
     assert (source.shown, store_at(tmp_path).load()) == ([], first)
-    assert sorted(path.name for path in (tmp_path / "private").iterdir()) == ["tokens", "tokens.lock"]
+    assert names_in(tmp_path / "private") == ["tokens", "tokens.lock"]
 
 
 @pytest.mark.parametrize("call", ["pwrite", "ftruncate", "fsync"])
@@ -540,258 +489,6 @@ def test_an_oversized_record_is_refused(tmp_path: Path) -> None:
     assert store_at(tmp_path).load().generation == 1
 
 
-# --- many processes
-
-
-class FileSource:
-    """A token endpoint that processes share through files: counts grants and refusals, rotates if told."""
-
-    def __init__(self, folder: Path, *, life: float, rotate: bool, slow: float = 0.05) -> None:
-        self.folder, self.life, self.rotate, self.slow = folder, life, rotate, slow
-
-    def begin(self) -> TokenGrant:
-        """The grant of the login."""
-        (self.folder / "current").write_text("r0")
-        (self.folder / "log").write_text("")
-        return TokenGrant(SecretStr("a0"), SecretStr("r0"), self.life)
-
-    def __call__(self, refresh_token: SecretStr) -> TokenGrant:
-        """A grant for the current refresh token, a refusal for any other."""
-        with self._alone() as log:
-            if (self.folder / "current").read_text() != refresh_token.get_secret_value():
-                log.write("refused 0\n")
-                message = "no longer accepted"
-                raise LoginRequiredError(message)
-            number = len((self.folder / "log").read_text().splitlines()) + 1
-            if self.rotate:
-                (self.folder / "current").write_text(f"r{number}")
-            log.write(f"grant {time.time()}\n")
-        time.sleep(self.slow)
-        return TokenGrant(SecretStr(f"a{number}"), SecretStr(f"r{number}") if self.rotate else None, self.life)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[Any]:
-        with (self.folder / "log").open("a") as log:
-            fcntl.flock(log, fcntl.LOCK_EX)
-            yield log
-
-    def events(self) -> list[tuple[str, float]]:
-        """What happened, in order."""
-        lines = [line.split() for line in (self.folder / "log").read_text().splitlines()]
-        return [(kind, float(when)) for kind, when in lines]
-
-
-@contextlib.contextmanager
-def _no_lock(*_: Any) -> Iterator[None]:
-    yield
-
-
-def _read_for(folder: str, seconds: float, is_locked: bool, output: str) -> None:
-    if not is_locked:
-        tokens.hold_lock = _no_lock
-    store = store_at(Path(folder))
-    source = FileSource(Path(folder), life=1.0, rotate=True)
-    stop, last = time.time() + seconds, 0
-    result = {"reads": 0, "backward": 0, "expired": 0, "refused": 0}
-    while time.time() < stop:
-        found = store.load()
-        try:
-            if not found.is_fresh(time.time()):
-                found = store.renew(is_good=lambda each: each.is_fresh(time.time()), refresh=source)
-        except (LoginRequiredError, AuthUnavailableError):
-            result["refused"] += 1
-            break
-        result["reads"] += 1
-        result["backward"] += found.generation < last
-        result["expired"] += not found.is_alive(time.time())
-        last = found.generation
-        time.sleep(0.0005)
-    Path(output).write_text(json.dumps(result))
-
-
-def race(folder: Path, *, is_locked: bool) -> tuple[list[dict[str, int]], list[tuple[str, float]]]:
-    """Eight processes read for four seconds a token that lives one second and rotates at each refresh."""
-    source = FileSource(folder, life=1.0, rotate=True)
-    store_at(folder).save_login(source.begin())
-    context = multiprocessing.get_context("spawn")
-    outputs = [folder / f"result-{number}" for number in range(8)]
-    workers = [context.Process(target=_read_for, args=(str(folder), 4.0, is_locked, str(path))) for path in outputs]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    return [json.loads(path.read_text()) for path in outputs], source.events()
-
-
-@pytest.mark.slow
-@pytest.mark.reliability
-def test_one_refresh_per_expiry_for_all_processes(tmp_path: Path) -> None:
-    """Eight readers over several expiries of a rotating token: one grant per expiry, nothing stale, nothing refused."""
-    results, events = race(tmp_path, is_locked=True)
-    assert [result for result in results if result["refused"] or result["backward"] or result["expired"]] == []
-    assert sum(result["reads"] for result in results) > 2000
-    grants = [when for kind, when in events if kind == "grant"]
-    assert len(grants) == len(events)
-    assert len(grants) >= 3
-    # life 1 s less the margin of 0.2 s, counted from just before each request
-    assert min(after - before for before, after in itertools.pairwise(grants)) >= 0.75
-
-
-@pytest.mark.slow
-@pytest.mark.reliability
-def test_control_without_the_lock_a_rotating_login_dies(tmp_path: Path) -> None:
-    """The race is able to do harm: without the lock an old refresh token is shown and the login is lost."""
-    results, events = race(tmp_path, is_locked=False)
-    assert any(kind == "refused" for kind, _ in events)
-    assert any(result["refused"] for result in results)
-
-
-def _torn_write(descriptor: int, data: bytes, path: Path) -> None:
-    """The known-bad writer: in place, in two steps."""
-    with path.open("wb", buffering=0) as file:
-        file.write(data[:100])
-        time.sleep(0.001)
-        file.write(data[100:])
-    os.ftruncate(descriptor, 0)
-
-
-def _storm(folder: str, seconds: float, is_durable: bool, output: str) -> None:
-    """Fork children that renew without pause; kill one every few milliseconds; check the file after each kill."""
-    if not is_durable:
-        tokens.write_reserved = _torn_write
-    home, rng = Path(folder), random.Random(7)  # noqa: S311 - seeded kills
-    source = FileSource(home, life=1800.0, rotate=False, slow=0.0)
-    result = {"kills": 0, "unreadable": 0, "children_failed": 0}
-
-    def child() -> int:
-        pid = os.fork()
-        if pid:
-            return pid
-        status = 1
-        try:
-            store = store_at(home)
-            while True:
-                store.renew(is_good=stale, refresh=source)
-        except TokenStoreError:
-            status = 2
-        finally:
-            os._exit(status)
-
-    children = [child() for _ in range(4)]
-    stop = time.monotonic() + seconds
-    while time.monotonic() < stop:
-        time.sleep(rng.uniform(0.005, 0.03))
-        victim = children.pop(rng.randrange(len(children)))
-        os.kill(victim, signal.SIGKILL)
-        result["children_failed"] += os.waitstatus_to_exitcode(os.waitpid(victim, 0)[1]) != -signal.SIGKILL
-        result["kills"] += 1
-        try:
-            store_at(home).load()
-        except TokenStoreError:
-            result["unreadable"] += 1
-        children.append(child())
-    for each in children:
-        os.kill(each, signal.SIGKILL)
-        os.waitpid(each, 0)
-    Path(output).write_text(json.dumps(result))
-
-
-def storm(folder: Path, *, is_durable: bool) -> tuple[dict[str, int], FileSource]:
-    """The storm in a process of its own that has no threads and may fork."""
-    source = FileSource(folder, life=1800.0, rotate=False)
-    store_at(folder).save_login(source.begin())
-    master = multiprocessing.get_context("spawn").Process(
-        target=_storm, args=(str(folder), 4.0, is_durable, str(folder / "result"))
-    )
-    master.start()
-    master.join(60)
-    return json.loads((folder / "result").read_text()), source
-
-
-@pytest.mark.slow
-@pytest.mark.reliability
-def test_kills_never_leave_the_file_unreadable(tmp_path: Path) -> None:
-    """A storm of kill -9 amid renewals: readable after each, nothing refused, no draft left after the next renewal."""
-    result, source = storm(tmp_path, is_durable=True)
-    assert result["kills"] >= 60
-    assert (result["unreadable"], result["children_failed"]) == (0, 0)
-    assert all(kind == "grant" for kind, _ in source.events())
-    store_at(tmp_path).renew(is_good=stale, refresh=source)
-    assert sorted(path.name for path in (tmp_path / "private").iterdir()) == ["tokens", "tokens.lock"]
-
-
-@pytest.mark.slow
-@pytest.mark.reliability
-def test_control_a_writer_in_place_is_caught_by_the_storm(tmp_path: Path) -> None:
-    """The storm is able to do harm: writing in place leaves unreadable files."""
-    result, _ = storm(tmp_path, is_durable=False)
-    assert result["unreadable"] + result["children_failed"] > 0
-
-
-POINTS = ["before request", "after answer", "before fsync", "before replace", "after replace"]
-
-
-def _killed_at(folder: str, point: str, rotate: bool) -> None:
-    """Renew once in this process and die by SIGKILL at the named point."""
-
-    def die(*_: Any, **__: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    home = Path(folder)
-    source = FileSource(home, life=1800.0, rotate=rotate, slow=0.0)
-    replace = Path.replace
-
-    def refresh(token: SecretStr) -> TokenGrant:
-        if point == "before request":
-            die()
-        answer = source(token)
-        if point == "after answer":
-            die()
-        if point == "before fsync":
-            os.fsync = die  # type: ignore[assignment]  # the process ends there
-        if point == "before replace":
-            Path.replace = die  # type: ignore[method-assign]  # likewise
-        if point == "after replace":
-            Path.replace = lambda *arguments: (replace(*arguments), die())  # type: ignore[method-assign, assignment]
-        return answer
-
-    store_at(home).renew(is_good=stale, refresh=refresh)
-
-
-@pytest.mark.slow
-@pytest.mark.reliability
-@pytest.mark.parametrize("rotate", [False, True])
-def test_a_kill_at_each_named_point(tmp_path: Path, rotate: bool) -> None:
-    """A fixed refresh token survives a kill anywhere; a rotated one is lost only between its answer and its file.
-
-    Then there is exactly one refused request, a message that says what happened, and no further request.
-    """
-    context = multiprocessing.get_context("spawn")
-    workers = {}
-    for point in POINTS:
-        home = tmp_path / point
-        home.mkdir()
-        store_at(home).save_login(FileSource(home, life=1800.0, rotate=rotate).begin())
-        workers[point] = context.Process(target=_killed_at, args=(str(home), point, rotate))
-        workers[point].start()
-    for point, worker in workers.items():
-        worker.join(60)
-        assert worker.exitcode == -signal.SIGKILL
-        home, source = tmp_path / point, FileSource(tmp_path / point, life=1800.0, rotate=rotate, slow=0.0)
-        is_lost = rotate and point in ("after answer", "before fsync", "before replace")
-        if not is_lost:
-            assert store_at(home).renew(is_good=stale, refresh=source).generation >= 2
-            continue
-        before = (home / "private" / "tokens").read_bytes()
-        with pytest.raises(LoginRequiredError, match="An earlier refresh was cut off at"):
-            store_at(home).renew(is_good=stale, refresh=source)
-        for _ in range(3):
-            with pytest.raises(LoginRequiredError, match="refused the stored login"):
-                store_at(home).renew(is_good=stale, refresh=source)
-        assert [kind for kind, _ in source.events()].count("refused") == 1
-        assert (home / "private" / "tokens").read_bytes() == before
-
-
 def test_a_damaged_note_costs_one_refused_request_only(tmp_path: Path) -> None:
     """The note beside the record is advice: junk in it changes nothing else."""
     store = store_at(tmp_path)
@@ -816,4 +513,192 @@ def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "private" / "tokens").mkdir(parents=True)
     with pytest.raises(TokenStoreError, match="not a regular file"):
         store_at(tmp_path).load()
-    assert private_files.signature(tmp_path / "private" / "tokens") is not None
+    assert names_in(tmp_path / "private") == ["tokens"]
+
+
+def test_an_app_that_is_refused_says_nothing_about_the_login(tmp_path: Path) -> None:
+    """A refused app key is told as such; the login is neither condemned nor called cut off."""
+    store = store_at(tmp_path)
+    first = store.save_login(grant())
+    with pytest.raises(ClientCredentialsError):
+        store.renew(is_good=stale, refresh=Source(ClientCredentialsError("app refused")))
+    assert (store.refresh_note(1), store.refusal(first)) == (None, None)
+    assert store.renew(is_good=stale, refresh=Source(grant("second"))).generation == 2
+
+
+def test_a_refresh_without_answer_is_remembered(tmp_path: Path) -> None:
+    """Whether the source acted on it is not known: a refusal afterwards says that a refresh was cut off, and when."""
+    clock = Hand()
+    store = store_at(tmp_path, now=clock)
+    store.save_login(grant())
+    with pytest.raises(AuthUnavailableError):
+        store.renew(is_good=stale, refresh=Source(AuthUnavailableError("no answer")))
+    note = store.refresh_note(1)
+    assert note is not None
+    assert (note.state, note.since, note.pid) == ("unanswered", LOGIN, os.getpid())
+    clock.at += 3600
+    said = r"dead An earlier refresh was cut off at 2026-01-05 20:55:00 UTC \(2026-01-05 15:55 New York\)"
+    with pytest.raises(LoginRequiredError, match=said):
+        store.renew(is_good=stale, refresh=Source(LoginRequiredError("dead")))
+    with pytest.raises(LoginRequiredError, match=r"refused .* at 2026-01-05 21:55:00 UTC .* cut off at .*20:55:00 UTC"):
+        store_at(tmp_path, now=clock).renew(is_good=stale, refresh=Source())
+
+
+def test_a_refusal_on_a_full_disk_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noting a refusal needs no new room; where not even that can be written, the process itself remembers."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+
+    def refuse(_: SecretStr) -> TokenGrant:
+        monkeypatch.setattr(os, "pwrite", failing(errno.EIO))
+        message = "dead"
+        raise LoginRequiredError(message)
+
+    with pytest.raises(LoginRequiredError, match="dead"):
+        store.renew(is_good=stale, refresh=refuse)
+    monkeypatch.undo()
+    source = Source()
+    with pytest.raises(LoginRequiredError, match="has refused the stored login"):
+        store.renew(is_good=stale, refresh=source)
+    assert source.shown == []
+
+
+# --- nothing that arrived is lost
+
+
+def cut_off(store: Any, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Renew at a source that rotates, with a disk that fails at this call once the answer is there."""
+
+    def answer(_: SecretStr) -> TokenGrant:
+        monkeypatch.setattr(os, call, failing(errno.EIO))
+        return grant("second", refresh="refresh-2")
+
+    with pytest.raises(AuthUnavailableError, match="could not be stored"):
+        store.renew(is_good=stale, refresh=answer)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "fsync"])
+def test_what_was_written_and_not_put_in_place_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A record whose save was cut off is completed by whoever comes next, without asking the source."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    cut_off(store, monkeypatch, call)
+    assert store_at(tmp_path).load().generation == 1
+    found = store_at(tmp_path).renew(is_good=lambda tokens: tokens.generation == 2, refresh=Source())
+    assert found.refresh_token.get_secret_value() == "refresh-2"
+    assert store_at(tmp_path).load() == found
+    store.renew(is_good=stale, refresh=Source(grant("third")))
+    assert names_in(tmp_path / "private") == ["tokens", "tokens.lock"]
+
+
+def test_what_could_not_be_written_at_all_is_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that has the answer stores it as soon as the disk takes it, before it asks again."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    cut_off(store, monkeypatch, "pwrite")
+    found = store.renew(is_good=lambda tokens: tokens.generation == 2, refresh=Source())
+    assert store_at(tmp_path).load() == found
+    assert found.refresh_token.get_secret_value() == "refresh-2"
+
+
+@pytest.mark.parametrize("left", [b"junk", b"", b"\0" * 100])
+def test_a_draft_that_is_no_record_is_passed_over(tmp_path: Path, left: bytes) -> None:
+    """What a killed process left before it had an answer, or halfway, is removed."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    (tmp_path / "private" / "tokens.draft").write_bytes(left)
+    (tmp_path / "private" / "tokens.draft").chmod(0o600)
+    assert store.renew(is_good=stale, refresh=Source(grant("second"))).generation == 2
+    assert names_in(tmp_path / "private") == ["tokens", "tokens.lock"]
+
+
+def test_an_old_draft_is_not_taken_for_news(tmp_path: Path) -> None:
+    """Only a record that follows the stored one is completed; the same or an older one is not."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    old = (tmp_path / "private" / "tokens").read_bytes()
+    store.renew(is_good=stale, refresh=Source(grant("second")))
+    draft = tmp_path / "private" / "tokens.draft"
+    draft.write_bytes(old)
+    draft.chmod(0o600)
+    source = Source(grant("third"))
+    assert store.renew(is_good=stale, refresh=source).generation == 3
+    assert source.shown == ["refresh-1"]
+
+
+def test_a_reader_does_not_go_back(tmp_path: Path) -> None:
+    """A lower generation than seen before is looked at again; only one that stays is believed (a restored backup)."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    file = tmp_path / "private" / "tokens"
+    old = file.read_bytes()
+    store.renew(is_good=stale, refresh=Source(grant("second")))
+    file.unlink()
+    file.write_bytes(old)
+    file.chmod(0o600)
+    assert store.load().generation == 1
+
+
+# --- the end of a login
+
+
+@pytest.mark.parametrize(
+    ("renewed_after", "said"),
+    [
+        (6 * DAY - 1800, None),
+        (6 * DAY + 60, "the login ends at 2026-01-12 20:55:00 UTC (2026-01-12 15:55 New York), in 24.0 hours"),
+        (6 * DAY + 3600, None),
+        (6.75 * DAY + 600, "in 5.8 hours"),
+        (7 * DAY - 3000, "in 0.8 hours"),
+    ],
+)
+def test_the_end_of_the_login_is_told_in_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, renewed_after: float, said: str | None
+) -> None:
+    """The renewals after 24 h, 6 h and 1 h before the end warn, once, with the time in both zones."""
+    clock = Hand()
+    store = store_at(tmp_path, now=clock)
+    store.save_login(grant())
+    clock.at = LOGIN + renewed_after - 1500
+    store.renew(is_good=stale, refresh=Source(grant("before")))
+    caplog.clear()
+    clock.at = LOGIN + renewed_after
+    store.renew(is_good=stale, refresh=Source(grant("second")))
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == (said is not None)
+    assert said is None or said in warned[0]
+
+
+def test_forgetting_leaves_nothing(tmp_path: Path) -> None:
+    """Login, draft and notes are gone, the lock stays; forgetting again finds nothing."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    with pytest.raises(LoginRequiredError):
+        store.renew(is_good=stale, refresh=Source(LoginRequiredError("dead")))
+    for name in ("tokens.draft", "tokens.note.draft"):
+        (tmp_path / "private" / name).write_bytes(b"x")
+    assert store.forget() is True
+    assert names_in(tmp_path / "private") == ["tokens.lock"]
+    assert store.forget() is False
+    with pytest.raises(LoginRequiredError, match="no tokens are stored"):
+        store.load()
+    assert store.save_login(grant()).generation == 1
+
+
+def test_forgetting_works_without_the_key(tmp_path: Path) -> None:
+    """Being asked for by name, it also removes what cannot be opened."""
+    store_at(tmp_path).save_login(grant())
+    assert store_at(tmp_path, keys=fixed(new_key().get_secret_value())).forget() is True
+    assert store_at(tmp_path / "elsewhere").forget() is False
+
+
+def test_forgetting_on_a_failing_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the removal is not durable, it is not called done."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with pytest.raises(AuthUnavailableError, match="cannot be changed"):
+        store.forget()

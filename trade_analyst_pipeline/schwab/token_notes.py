@@ -1,0 +1,81 @@
+"""The note beside the token file: which refresh was begun, went unanswered or was refused, when, by which process.
+
+It holds no secret and is advice only: a lost or damaged one costs one refused request. Not here: the tokens
+(`tokens.py`). Times are seconds since the epoch on the machine's clock.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from trade_analyst_pipeline.errors import AuthUnavailableError, TokenStoreError
+from trade_analyst_pipeline.schwab.private_files import discard, draft_of, read_private
+
+_NOTE_BYTES = 512  # a change of state fits into what is there: no room is needed for it
+
+
+class RefreshNote(msgspec.Struct, frozen=True):
+    """What is known of refreshing the record of `generation`.
+
+    `state`: `asking` since `since` by process `pid` (cut off, where that process no longer holds the lock);
+    `unanswered`, so that it is unknown whether the source acted on it; `refused` for good. `cut_time` is when an
+    earlier refresh of the same record was begun whose answer never arrived here.
+    """
+
+    generation: int
+    state: Literal["asking", "unanswered", "refused"]
+    since: float
+    pid: int
+    cut_time: float | None = None
+
+
+class NoteFile:
+    """The note of one token file; to be written under its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, generation: int) -> RefreshNote | None:
+        """What is noted about the record of this generation; None without a note that can be read."""
+        try:
+            data, _ = read_private(self.path, TokenStoreError, largest=_NOTE_BYTES)
+            note = msgspec.json.decode(data, type=RefreshNote)
+        except (TokenStoreError, msgspec.DecodeError):
+            return None
+        return note if note.generation == generation else None
+
+    def write(self, note: RefreshNote) -> None:
+        """Note this in place of what was noted; raises AuthUnavailableError when the disk refuses."""
+        draft = draft_of(self.path)
+        try:
+            draft.unlink(missing_ok=True)
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(_encoded(note))
+            draft.replace(self.path)
+        except OSError as error:
+            message = f"{self.path} cannot be written ({error.strerror}). Make room and see that it is writable."
+            raise AuthUnavailableError(message) from error
+
+    def change(self, note: RefreshNote) -> bool:
+        """Note this over the note written before, which needs no room; false when the disk refuses even that."""
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.pwrite(descriptor, _encoded(note), 0)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return False
+        return True
+
+    def clear(self) -> None:
+        """Forget what was noted."""
+        discard(self.path)
+
+
+def _encoded(note: RefreshNote) -> bytes:
+    return msgspec.json.encode(note).ljust(_NOTE_BYTES)
