@@ -138,6 +138,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,
         env_nested_delimiter="__",
         env_file=".env",
+        env_ignore_empty=True,
         toml_file=CONFIG_FILE,
         extra="forbid",
         frozen=True,
@@ -150,6 +151,7 @@ class Settings(BaseSettings):
     app_key: SecretStr | None = None
     app_secret: SecretStr | None = None
     token_key: SecretStr | None = None
+    token_key_source: Literal["auto", "keyring", "file", "ephemeral"] = "auto"
     universe: UniverseSettings
     capture: CaptureSettings = CaptureSettings()
     schwab: SchwabSettings = SchwabSettings()
