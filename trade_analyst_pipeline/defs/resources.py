@@ -33,7 +33,8 @@ from trade_analyst_pipeline.market.sessions import latest_complete_session
 from trade_analyst_pipeline.schwab.auth import StoredAccessTokens, TokenClient
 from trade_analyst_pipeline.schwab.budget import RequestBudget
 from trade_analyst_pipeline.schwab.client import SchwabClient, Transport, open_http
-from trade_analyst_pipeline.schwab.keys import open_keys
+from trade_analyst_pipeline.schwab.key_places import SystemKeyring
+from trade_analyst_pipeline.schwab.keys import ephemeral_folder, open_keys
 from trade_analyst_pipeline.schwab.tokens import TokenStore, token_owner
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
@@ -165,6 +166,12 @@ def requests_per_minute(settings: Settings) -> int:
     return settings.schwab.requests_per_minute - settings.schwab.reserved_per_minute
 
 
+def request_budget(settings: Settings) -> RequestBudget:
+    """The limit that all processes of this machine share for this environment."""
+    file = settings.cache_folder / "request_budget"
+    return RequestBudget(per_minute=requests_per_minute(settings), clock=MachineClock(), state_file=file)
+
+
 def app_credentials(settings: Settings) -> tuple[SecretStr, SecretStr]:
     """App key and secret: those of the settings, on the simulator its own; raises SettingsError when not set."""
     if settings.environment == "simulate":
@@ -191,9 +198,17 @@ def token_client(settings: Settings) -> TokenClient:
 
 def token_store(settings: Settings) -> TokenStore:
     """The encrypted login of this environment."""
-    keys = open_keys(settings.token_key, key_file=settings.key_file, token_file=settings.token_file)
+    choice = settings.token_key_source
+    is_ephemeral = choice == "ephemeral" and settings.token_key is None
+    token_file = ephemeral_folder() / settings.token_file.name if is_ephemeral else settings.token_file
+    if choice == "auto" and settings.environment == "simulate":
+        choice = "file"  # what the simulator's tokens open is no secret: no keyring asks anybody for it
+    keyring = SystemKeyring(settings.environment)
+    keys = open_keys(
+        settings.token_key, key_file=settings.key_file, token_file=token_file, choice=choice, keyring=keyring
+    )
     owner = token_owner(settings.environment, app_credentials(settings)[0])
-    return TokenStore(settings.token_file, keys=keys, owner=owner)
+    return TokenStore(token_file, keys=keys, owner=owner)
 
 
 def access_tokens(settings: Settings) -> StoredAccessTokens:
@@ -225,10 +240,7 @@ def _simulated(settings: Settings, http: Transport) -> SourceAt:
 
 
 def _live(settings: Settings, http: Transport) -> SourceAt:
-    clock = MachineClock()
-    budget = RequestBudget(
-        per_minute=requests_per_minute(settings), clock=clock, state_file=settings.cache_folder / "request_budget"
-    )
+    clock, budget = MachineClock(), request_budget(settings)
     client = _client(settings, source_address(settings), http, access_tokens(settings), budget, clock)
     return lambda _: Source(client, clock)
 
