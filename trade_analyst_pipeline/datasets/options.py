@@ -6,11 +6,10 @@ the value as sent stays in the archive. A crossed quote has no bid and no ask he
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any, Final
 
 import msgspec
@@ -18,27 +17,31 @@ import numpy as np
 import polars as pl
 
 from trade_analyst_pipeline.errors import ResponseRejectedError
-from trade_analyst_pipeline.market import vendor_values as vendor
-from trade_analyst_pipeline.market.chain_pieces import ChainPiece, chain_scope, halves, piece_of
-from trade_analyst_pipeline.market.columns import TIME, table_schema
-from trade_analyst_pipeline.market.normalized import Intake, Normalized, request_text
-from trade_analyst_pipeline.market.option_rules import CONTRACT_RULES
-from trade_analyst_pipeline.market.quote_status import fresh_since, quote_status, uncrossed
-from trade_analyst_pipeline.market.sessions import CALENDAR_END, NEW_YORK, expiration_time, option_product
-from trade_analyst_pipeline.market.tolerant_json import (
-    BadRow,
-    RepeatedKeys,
-    convert_header,
-    convert_rows,
-    entries,
-    parse_tolerant,
+from trade_analyst_pipeline.market.answers import (
+    read_body,
+    require_symbol,
+    required_members,
+    tolerant_object,
+    unknown_around,
+    usable_answers,
 )
+from trade_analyst_pipeline.market.chain_pieces import ChainPiece, Snapshots, halves, piece_of
+from trade_analyst_pipeline.market.columns import COLUMNS, TIME, table_schema
+from trade_analyst_pipeline.market.normalized import Intake, Normalized
+from trade_analyst_pipeline.market.option_rules import CONTRACT_RULES
+from trade_analyst_pipeline.market.option_values import contract_table, expiration
+from trade_analyst_pipeline.market.quote_status import fresh_since
+from trade_analyst_pipeline.market.sessions import option_product
+from trade_analyst_pipeline.market.tolerant_json import BadRow, RepeatedKeys, convert_header, convert_rows, entries
 from trade_analyst_pipeline.market.wire_json import (
+    NOT_STRICT,
+    NOTHING_UNKNOWN,
     RowColumns,
     RowShape,
     Unknown,
     count_keys,
     decode_strict,
+    envelope_type,
     row_type,
     wire_fields,
 )
@@ -97,11 +100,11 @@ UNDERLYING: Final = RowShape(
     ),
 )
 
+_SIDES: Final = ("callExpDateMap", "putExpDateMap")
 _PLACES: Final = {
     "$": CHAIN.name,
     "$.underlying": UNDERLYING.name,
-    "$.callExpDateMap[...][...][...]": CONTRACT.name,
-    "$.putExpDateMap[...][...][...]": CONTRACT.name,
+    **{f"$.{side}[...][...][...]": CONTRACT.name for side in _SIDES},
 }
 
 SCHEMA: Final = table_schema(
@@ -126,13 +129,6 @@ SCHEMA: Final = table_schema(
     required=("symbol", "session_date", "chain_scope", "option_type", "expiration_date", "strike", "quote_status"),
     rules=CONTRACT_RULES,
 )
-
-_EXPECTED: Final = {
-    "settlement_type": frozenset("AP"),
-    "expiration_type": frozenset("MQSW"),
-    "exercise_type": frozenset("AE"),
-    "underlying_asset_type": frozenset({"EQUITY", "INDEX"}),
-}
 
 
 def requests(
@@ -173,7 +169,7 @@ def is_cut_short(response: RawResponse) -> bool:
     """Whether the source says that it left contracts out of the chain (`isChainTruncated`)."""
     try:
         return msgspec.json.decode(response.body, type=_TruncationMark).is_truncated is True
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_STRICT:
         return False
 
 
@@ -183,10 +179,11 @@ class _TruncationMark(msgspec.Struct):
 
 def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normalized:
     """The contracts of one capture as rows of SCHEMA, in wire order; see `Normalized` for what was left out and why."""
-    table = _Table(session_date)
-    for response in responses:
-        table.add(response)
-    return table.normalized()
+    intake = Intake()
+    table = _Table(session_date, intake)
+    for response, chain, request in usable_answers(responses, _read, intake):
+        table.add(response, chain, request)
+    return intake.normalized(table.finished())
 
 
 @dataclass(frozen=True)
@@ -201,163 +198,64 @@ class _Chain:
     counts: Counter[str]
 
 
-class _Table:
-    """Chain responses of one capture becoming one table."""
-
-    def __init__(self, session_date: date) -> None:
-        self._session_date = session_date
-        self._intake = Intake()
-        self._rows = RowColumns(CONTRACT)
-        self._batches: list[pl.DataFrame] = []
-        self._headers: list[dict[str, Any]] = []
-        self._heights: list[int] = []
-        self._pieces: dict[str, list[ChainPiece | None]] = {}
-        self._snapshots: list[tuple[str, int]] = []
-        self._last_arrival: dict[tuple[str, int], datetime] = {}
-
-    def add(self, response: RawResponse) -> None:
-        """Take on one response: its rows, or the reason why it has none."""
-        request = response.request
-        text = request_text(request.path, request.params)
-        try:
-            chain = _read(response)
-        except ResponseRejectedError as error:
-            self._intake.note_problem(error, symbols=request.symbols, request=text)
-            return
-        symbol = chain.header.symbol
-        self._intake.counts += chain.counts
-        self._intake.reject(chain.bad, symbol=symbol, snapshot_time=response.received_time, request=text)
-        pieces = self._pieces.setdefault(symbol, [])
-        # a piece asked for again belongs to another snapshot of the chain
-        snapshot = (symbol, pieces.count(piece := piece_of(request.params)))
-        pieces.append(piece)
-        self._snapshots.append(snapshot)
-        previous = self._last_arrival.get(snapshot, response.received_time)
-        self._last_arrival[snapshot] = max(previous, response.received_time)
-        self._headers.append(_header(chain, response, self._session_date))
-        self._heights.append(len(chain.contracts))
-        for start in range(0, len(chain.contracts), ROWS_AT_ONCE):
-            self._rows.extend(chain.contracts[start : start + ROWS_AT_ONCE], chain.unknown)
-            if self._rows.height >= ROWS_AT_ONCE:
-                self._close_batch()
-
-    def normalized(self) -> Normalized:
-        """The table of everything added."""
-        self._close_batch()
-        contracts = pl.concat(self._batches)
-        for header, snapshot in zip(self._headers, self._snapshots, strict=True):
-            header["chain_scope"] = chain_scope(self._pieces[header["symbol"]], self._session_date)
-            header["snapshot_time"] = self._last_arrival[snapshot]
-        headers = pl.DataFrame(self._headers, schema=_HEADER_COLUMNS, orient="row")
-        response_of_row = np.repeat(np.arange(len(self._heights), dtype=np.uint32), self._heights)
-        wire = pl.concat([contracts, headers[response_of_row]], how="horizontal")
-        table = _cleaned(wire)
-        self._intake.counts += _observed(wire, table)
-        return self._intake.normalized(table)
-
-    def _close_batch(self) -> None:
-        rows, self._rows = self._rows, RowColumns(CONTRACT)
-        self._batches.append(pl.DataFrame([*rows.series(), *_derived(rows)]))
-        self._intake.counts += rows.counts
-
-
-_HEADER_COLUMNS: Final = pl.Schema(
-    {
-        "symbol": pl.String(),
-        "session_date": pl.Date(),
-        "snapshot_time": TIME,
-        "fresh_since": TIME,
-        "chain_scope": pl.String(),
-        "underlying_price": pl.Float64(),
-        "underlying_bid": pl.Float64(),
-        "underlying_ask": pl.Float64(),
-        "underlying_last": pl.Float64(),
-        "underlying_mark": pl.Float64(),
-        "underlying_quote_time": pl.Float64(),
-        "underlying_asset_type": pl.String(),
-        "underlying_asset_sub_type": pl.String(),
-        "interest_rate": pl.Float64(),
-        "dividend_yield": pl.Float64(),
-        "is_index": pl.Boolean(),
-        "is_delayed": pl.Boolean(),
-    }
-)
-
-
 def _document_type(unknown: Unknown) -> type[msgspec.Struct]:
     contract: Any = row_type(CONTRACT, unknown)
     contracts: Any = dict[str, dict[str, list[contract]]] | None
-    return msgspec.defstruct(
-        "chain_document",
-        [
-            ("underlying", row_type(UNDERLYING, unknown) | None, None),
-            ("callExpDateMap", contracts, None),
-            ("putExpDateMap", contracts, None),
-        ],
-        bases=(row_type(CHAIN, unknown),),
-        kw_only=True,
-        forbid_unknown_fields=True,
+    underlying = row_type(UNDERLYING, unknown) | None
+    return envelope_type(
+        CHAIN, unknown, [("underlying", underlying, None), *((side, contracts, None) for side in _SIDES)]
     )
 
 
 def _read(response: RawResponse) -> _Chain:
     """The chain of a response; raises ResponseRejectedError when none of it can be used."""
-    if response.status != 200:
-        raise ResponseRejectedError("http_status", f"answered {response.status}")
-    try:
-        chain = _read_strict(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        chain = None
-    chain = chain or _read_tolerant(response.body)
-    _require_usable(chain, response.request)
+    chain = read_body(response, strict=_read_strict, tolerant=_read_tolerant)
+    header, rows = chain.header, len(chain.contracts) + len(chain.bad)
+    if header.status in {"FAILED", "NO_DATA"}:
+        raise ResponseRejectedError("chain_failed", f"status {header.status}")
+    if header.is_truncated:
+        raise ResponseRejectedError("chain_truncated", "the source left contracts out (isChainTruncated)")
+    if not rows:
+        raise ResponseRejectedError("empty_chain", "not one contract")
+    require_symbol(header.symbol, response.request.symbols)
+    if header.announced_contracts not in {None, rows}:
+        chain.counts["announced_contracts_differ"] += 1
+    if header.status not in {None, "SUCCESS"}:
+        chain.counts[f"unknown_value:status={header.status[:40]}"] += 1
     return chain
 
 
 def _read_strict(body: bytes) -> _Chain | None:
     """The chain by the fast path; None when a repeated key would hide a contract."""
     document, unknown = decode_strict(body, _document_type, _PLACES)
-    if document.callExpDateMap is None and document.putExpDateMap is None:
-        return None
+    sides = [side for side in (getattr(document, name) for name in _SIDES) if side is not None]
     contracts = [
-        contract
-        for side in (document.callExpDateMap, document.putExpDateMap)
-        for strikes in (side or {}).values()
-        for listed in strikes.values()
-        for contract in listed
+        contract for side in sides for strikes in side.values() for listed in strikes.values() for contract in listed
     ]
-    if body.count(b'"strikePrice"') != len(contracts) or _repeats_a_key(body, document, contracts, unknown):
+    if not sides or body.count(b'"strikePrice"') != len(contracts):
         return None
-    counts = Counter(f"unknown_field:{found.shape}.{found.wire}" for found in unknown if found.shape != CONTRACT.name)
-    return _Chain(document, document.underlying, contracts, unknown, [], counts)
+    if not unknown and count_keys(body) > _declared_keys(body, document, sides, contracts):
+        return None
+    return _Chain(document, document.underlying, contracts, unknown, [], unknown_around(unknown, CONTRACT))
 
 
-def _repeats_a_key(body: bytes, document: Any, contracts: list[Any], unknown: Unknown) -> bool:
-    """Whether the body has more keys than declared ones, each once, account for.
+def _declared_keys(body: bytes, document: Any, sides: Sequence[Any], contracts: Sequence[Any]) -> int:
+    """How many keys a body has at most if each declared one comes once; one with more repeats a key.
 
-    Exact where every declared field came, as the source sends them; fields that are missing hide as many repeats, and
-    with undeclared fields nothing is found.
+    Exact where every declared field came, as the source sends them; fields that are missing hide as many repeats.
     """
-    if unknown:
-        return False
-    sides = [side for side in (document.callExpDateMap, document.putExpDateMap) if side is not None]
     most = len(CHAIN.fields) + len(sides) + len(contracts) * len(CONTRACT.fields)
     most += sum(len(side) + sum(map(len, side.values())) for side in sides)
     most += (document.underlying is not None) * (1 + len(UNDERLYING.fields)) + (b'"underlying":null' in body)
     inside = Counter(bytes(contract.deliverables) for contract in contracts)
-    most += sum(count_keys(raw) * times for raw, times in inside.items())
-    return count_keys(body) > most
+    return most + sum(count_keys(raw) * times for raw, times in inside.items())
 
 
 def _read_tolerant(body: bytes) -> _Chain:
     """The chain by the slow path, which keeps what can be read and names what cannot."""
-    document = parse_tolerant(body)
-    if not isinstance(document, dict):
-        raise ResponseRejectedError("not_an_object", f"{type(document).__name__} where a chain belongs")
-    sides = [side for name, side in entries(document) if name in {"callExpDateMap", "putExpDateMap"}]
-    if not sides:
-        reason = "error_body" if document.keys() & {"errors", "fault", "message"} else "missing_field"
-        raise ResponseRejectedError(reason, f"no callExpDateMap or putExpDateMap: {json.dumps(document)[:200]}")
-    envelope = {name: value for name, value in document.items() if name not in _NESTED}
+    document = tolerant_object(body, "a chain")
+    sides = required_members(document, _SIDES)
+    envelope = {name: value for name, value in document.items() if name not in {"underlying", *_SIDES}}
     header, counts = convert_header(envelope, CHAIN)
     underlying, more = None, Counter[str]()
     if isinstance(document.get("underlying"), dict):
@@ -366,10 +264,7 @@ def _read_tolerant(body: bytes) -> _Chain:
     counts += more + unknown + Counter(tolerant_parse=1)
     for shape, value in ((CHAIN, document), (UNDERLYING, document.get("underlying"))):
         counts[f"repeated_field:{shape.name}"] += isinstance(value, RepeatedKeys)
-    return _Chain(header, underlying, contracts, frozenset(), bad, counts)
-
-
-_NESTED: Final = frozenset({"underlying", "callExpDateMap", "putExpDateMap"})
+    return _Chain(header, underlying, contracts, NOTHING_UNKNOWN, bad, counts)
 
 
 def _listed(sides: Iterable[Any]) -> Iterable[Any]:
@@ -384,47 +279,76 @@ def _listed(sides: Iterable[Any]) -> Iterable[Any]:
                 yield from listed if isinstance(listed, list) else [listed]
 
 
-def _require_usable(chain: _Chain, request: MarketDataRequest) -> None:
-    header = chain.header
-    if header.status in {"FAILED", "NO_DATA"}:
-        raise ResponseRejectedError("chain_failed", f"status {header.status}")
-    if header.is_truncated:
-        raise ResponseRejectedError("chain_truncated", "the source left contracts out (isChainTruncated)")
-    if not chain.contracts and not chain.bad:
-        raise ResponseRejectedError("empty_chain", "not one contract")
-    if request.symbols and header.symbol not in request.symbols:
-        raise ResponseRejectedError("other_symbol", f"asked for {request.symbols[0]}, answered {header.symbol[:40]}")
-    announced = header.announced_contracts
-    if announced is not None and announced != len(chain.contracts) + len(chain.bad):
-        chain.counts["announced_contracts_differ"] += 1
-    if header.status not in {None, "SUCCESS"}:
-        chain.counts[f"unknown_value:status={header.status[:40]}"] += 1
-
-
-def _header(chain: _Chain, response: RawResponse, session_date: date) -> dict[str, Any]:
-    header, product = chain.header, option_product(chain.header.symbol)
-    row = {name: getattr(header, name, None) for name in _HEADER_COLUMNS}
-    row |= {
-        name: getattr(chain.underlying, name, None)
-        for name in _HEADER_COLUMNS
-        if name.startswith("underlying_") and not hasattr(header, name)
+_HEADER_MODELS: Final = ("underlying_price", "interest_rate", "dividend_yield")
+_OF_UNDERLYING: Final = tuple(f"underlying_{name}" for name in ("bid", "ask", "last", "mark", "quote_time"))
+_HEADER_COLUMNS: Final = pl.Schema(
+    {
+        name: COLUMNS[name].dtype
+        for name in (
+            *("symbol", "session_date", "snapshot_time", "chain_scope", *_HEADER_MODELS, *_OF_UNDERLYING),
+            *("underlying_asset_type", "underlying_asset_sub_type", "is_index", "is_delayed"),
+        )
     }
-    row |= {
-        "session_date": session_date,
-        "snapshot_time": response.received_time,
-        "fresh_since": fresh_since(response.received_time, session_date, product),
-        "underlying_asset_sub_type": header.underlying_asset_sub_type or None,
-    }
-    return {name: None if name in _HEADER_MODELS and isinstance(value, str) else value for name, value in row.items()}
+    | {"fresh_since": TIME, "underlying_quote_time": pl.Float64()}
+)
 
 
-_HEADER_MODELS: Final = frozenset({"underlying_price", "interest_rate", "dividend_yield"})
+class _Table:
+    """Chain responses of one capture becoming one table."""
+
+    def __init__(self, session_date: date, intake: Intake) -> None:
+        self._session_date = session_date
+        self._intake = intake
+        self._rows = RowColumns(CONTRACT)
+        self._batches: list[pl.DataFrame] = []
+        self._headers: list[dict[str, Any]] = []
+        self._heights: list[int] = []
+        self._snapshots = Snapshots()
+
+    def add(self, response: RawResponse, chain: _Chain, request: str) -> None:
+        """Take on the contracts of one response; `request` is what asked for it, as text."""
+        symbol, arrived = chain.header.symbol, response.received_time
+        self._intake.counts += chain.counts
+        self._intake.reject(chain.bad, symbol=symbol, snapshot_time=arrived, request=request)
+        self._snapshots.add(symbol, response.request.params, received_time=arrived)
+        fresh = fresh_since(arrived, self._session_date, option_product(symbol))
+        self._headers.append(_header(chain) | {"session_date": self._session_date, "fresh_since": fresh})
+        self._heights.append(len(chain.contracts))
+        for start in range(0, len(chain.contracts), ROWS_AT_ONCE):
+            self._rows.extend(chain.contracts[start : start + ROWS_AT_ONCE], chain.unknown)
+            if self._rows.height >= ROWS_AT_ONCE:
+                self._close_batch()
+
+    def finished(self) -> pl.DataFrame:
+        """The table of everything added."""
+        self._close_batch()
+        for header, (scope, complete) in zip(self._headers, self._snapshots.each(self._session_date), strict=True):
+            header |= {"chain_scope": scope, "snapshot_time": complete}
+        headers = pl.DataFrame(self._headers, schema=_HEADER_COLUMNS, orient="row")
+        response_of_row = np.repeat(np.arange(len(self._heights), dtype=np.uint32), self._heights)
+        wire = pl.concat([pl.concat(self._batches), headers[response_of_row]], how="horizontal")
+        table, counts = contract_table(wire, SCHEMA.names)
+        self._intake.counts += counts
+        return table
+
+    def _close_batch(self) -> None:
+        rows, self._rows = self._rows, RowColumns(CONTRACT)
+        self._batches.append(pl.DataFrame([*rows.series(), *_derived(rows)]))
+        self._intake.counts += rows.counts
+
+
+def _header(chain: _Chain) -> dict[str, Any]:
+    """What the header and the underlying say of every contract; a model's number sent as text is none."""
+    row = {name: getattr(chain.header, name) for name in _HEADER_COLUMNS if hasattr(chain.header, name)}
+    row |= {name: getattr(chain.underlying, name, None) for name in _OF_UNDERLYING}
+    row |= {name: None for name in _HEADER_MODELS if isinstance(row[name], str)}
+    return row | {"underlying_asset_sub_type": chain.header.underlying_asset_sub_type or None}
 
 
 def _derived(rows: RowColumns) -> list[pl.Series]:
     """Columns that need more than arithmetic, each reckoned once per distinct value."""
     stated = list(zip(rows.values("expiration"), rows.values("settlement_type"), strict=True))
-    reckoned = {pair: _expiration(*pair) for pair in set(stated)}
+    reckoned = {pair: expiration(*pair) for pair in set(stated)}
     listed = list(map(bytes, rows.values("deliverables")))
     texts = {raw: _deliverables_text(raw) for raw in set(listed)}
     return [
@@ -434,27 +358,11 @@ def _derived(rows: RowColumns) -> list[pl.Series]:
     ]
 
 
-def _expiration(stated: str | int, settlement: str | None) -> tuple[int | None, int | None]:
-    """Expiration as days and its last instant as microseconds since 1970; null where the text is no date."""
-    try:
-        if isinstance(stated, int):
-            instant = datetime.fromtimestamp(stated / 1000, UTC)
-        else:
-            instant = datetime.fromisoformat(stated)
-        day = (instant.astimezone(NEW_YORK) if instant.tzinfo else instant).date()
-    except (ValueError, OverflowError, OSError):
-        return None, None
-    days = (day - date(1970, 1, 1)).days
-    if not date(2005, 2, 1) <= day <= CALENDAR_END:
-        return days, None
-    return days, int(expiration_time(day, settlement or "P").timestamp()) * 1_000_000
-
-
 def _deliverables_text(raw: bytes) -> str | None:
     """Units, symbol and kind of each thing delivered; null when none is listed."""
     try:
         things = msgspec.json.decode(raw, type=list[_Deliverable] | None) if raw else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_STRICT:
         return raw.decode("utf-8", "replace")[:200]
     if not things:
         return None
@@ -465,55 +373,3 @@ class _Deliverable(msgspec.Struct, frozen=True):
     units: float = msgspec.field(name="deliverableUnits")
     symbol: str
     kind: str = msgspec.field(name="assetType")
-
-
-_PRICES: Final = ("bid", "ask", "last", "mark", "open", "high", "low", "previous_close", "high_52_week", "low_52_week")
-_UNDERLYING_PRICES: Final = (
-    "underlying_price",
-    "underlying_bid",
-    "underlying_ask",
-    "underlying_last",
-    "underlying_mark",
-)
-_SIZES: Final = ("bid_size", "ask_size", "last_size", "volume", "open_interest", "days_to_expiration")
-_GREEKS: Final = ("vendor_delta", "vendor_gamma", "vendor_theta", "vendor_vega", "vendor_rho")
-
-
-def _cleaned(wire: pl.DataFrame) -> pl.DataFrame:
-    """The table of a wire table: units of ours, stand-ins to null, state of each quote."""
-    option_type = pl.col("option_type")
-    return (
-        wire.lazy()
-        .with_columns(
-            *map(vendor.price, (*_PRICES, *_UNDERLYING_PRICES)),
-            *map(vendor.whole, _SIZES),
-            *map(vendor.greek, _GREEKS),
-            *map(vendor.instant, ("quote_time", "trade_time", "underlying_quote_time")),
-            vendor.instant("last_trading_date").dt.convert_time_zone(str(NEW_YORK)).dt.date(),
-            vendor.volatility("vendor_implied_volatility", default="vendor_theoretical_volatility"),
-            vendor.volatility("vendor_theoretical_volatility"),
-            vendor.model_value("vendor_theoretical_value"),
-            vendor.fraction("interest_rate"),
-            pl.when(pl.col("dividend_yield") >= 0).then(vendor.fraction("dividend_yield")),
-            pl.when(option_type == "CALL")
-            .then(pl.lit("C"))
-            .when(option_type == "PUT")
-            .then(pl.lit("P"))
-            .otherwise(option_type)
-            .alias("option_type"),
-        )
-        .with_columns(quote_status("fresh_since"))
-        .with_columns(uncrossed("bid"), uncrossed("ask"))
-        .select(SCHEMA.names)
-        .collect()
-    )
-
-
-def _observed(wire: pl.DataFrame, table: pl.DataFrame) -> Counter[str]:
-    """What the cleaning did and what was new, counted."""
-    counts = vendor.nulled(wire, table, [name for name in SCHEMA.names if name in wire.columns])
-    counts += vendor.unexpected_values(table, _EXPECTED)
-    counts["crossed_quote"] = int(table["quote_status"].eq("crossed").sum())
-    default = wire["vendor_implied_volatility"] == wire["vendor_theoretical_volatility"]
-    counts["default_volatility"] = int(default.sum())
-    return counts

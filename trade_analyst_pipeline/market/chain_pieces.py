@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 FULL: Final = "full"
@@ -113,6 +113,31 @@ def chain_scope(pieces: Iterable[ChainPiece | None], session_date: date) -> str:
     if contract_type != "ALL":
         bounds.append(f"type={contract_type}")
     return f"bounded {' '.join(bounds)}" if bounds else FULL
+
+
+class Snapshots:
+    """The pieces of the chains of one capture, as they are added, and the snapshots that they make up.
+
+    A piece of a symbol's chain that was asked for again belongs to another snapshot of it.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, list[ChainPiece | None]] = {}
+        self._snapshots: list[tuple[str, int]] = []
+        self._last_arrival: dict[tuple[str, int], datetime] = {}
+
+    def add(self, symbol: str, params: Iterable[tuple[str, str]], *, received_time: datetime) -> None:
+        """Take on a piece: whose chain, the query that asked for it, and when it arrived."""
+        piece, pieces = piece_of(params), self._pieces.setdefault(symbol, [])
+        snapshot = (symbol, pieces.count(piece))
+        pieces.append(piece)
+        self._snapshots.append(snapshot)
+        self._last_arrival[snapshot] = max(self._last_arrival.get(snapshot, received_time), received_time)
+
+    def each(self, session_date: date) -> list[tuple[str, datetime]]:
+        """For each piece, in the order added, the scope of its symbol's chain and when its snapshot was complete."""
+        scopes = {symbol: chain_scope(pieces, session_date) for symbol, pieces in self._pieces.items()}
+        return [(scopes[snapshot[0]], self._last_arrival[snapshot]) for snapshot in self._snapshots]
 
 
 def _window(pieces: list[ChainPiece]) -> tuple[date | None, date | None, str] | None:

@@ -10,9 +10,9 @@ from typing import Final
 import polars as pl
 
 from trade_analyst_pipeline.market.columns import Rule
+from trade_analyst_pipeline.market.quote_rules import ANY_QUOTE_RULES, PRICE_SLACK
 
-# Half a cent: the wire rounds prices to cents. Deltas come with three decimals.
-_PRICE_SLACK = 0.005
+# Deltas come with three decimals.
 _DELTA_SLACK = 0.001
 _YEAR_MICROSECONDS = 365 * 86_400 * 1_000_000
 
@@ -56,17 +56,10 @@ def _within(column: str, low: float, high: float, slack: float) -> pl.Expr:
 
 
 CONTRACT_RULES: Final = (
-    Rule("strike_not_positive", _STRIKE > 0, "The strike is above zero."),
-    Rule("unknown_option_type", pl.col("option_type").is_in(["C", "P"]), "The contract is a call or a put."),
+    *ANY_QUOTE_RULES,
     Rule("expired", pl.col("session_date") <= _EXPIRATION, "The contract expires on or after the session."),
     Rule("symbol_disagrees", _symbol_agrees(), "The option symbol states the row's date, type and strike."),
-    Rule("negative_bid_size", pl.col("bid_size") >= 0, "The size at the bid is not negative."),
-    Rule("negative_ask_size", pl.col("ask_size") >= 0, "The size at the ask is not negative."),
-    Rule("negative_last_size", pl.col("last_size") >= 0, "The size of the last trade is not negative."),
-    Rule("negative_volume", pl.col("volume") >= 0, "The volume is not negative."),
-    Rule("negative_open_interest", pl.col("open_interest") >= 0, "The open interest is not negative."),
     Rule("multiplier_not_positive", pl.col("multiplier") > 0, "The multiplier is above zero."),
-    Rule("high_below_low", pl.col("high") >= pl.col("low"), "The session's high is not below its low."),
     Rule(
         "root_disagrees",
         _SYMBOL.str.slice(0, 6).str.strip_chars_end() == pl.col("option_root"),
@@ -103,13 +96,13 @@ CONTRACT_RULES: Final = (
     ),
     Rule(
         "ask_below_bound",
-        pl.col("ask") >= _least_value() - _PRICE_SLACK,
+        pl.col("ask") >= _least_value() - PRICE_SLACK,
         "The ask is not below what exercise is worth (European: discounted; null with the dividend yield).",
         "warning",
     ),
     Rule(
         "bid_above_bound",
-        pl.col("bid") <= pl.when(_IS_CALL).then(_SPOT).otherwise(_STRIKE) + _PRICE_SLACK,
+        pl.col("bid") <= pl.when(_IS_CALL).then(_SPOT).otherwise(_STRIKE) + PRICE_SLACK,
         "The bid is not above the underlying for a call, the strike for a put.",
         "warning",
     ),

@@ -19,6 +19,8 @@ import numpy as np
 import polars as pl
 
 MAX_UNKNOWN_FIELDS = 16
+# What a strict decode raises on anything it does not expect.
+NOT_STRICT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _REMEMBERED_TYPES = 128
 _LARGEST_EXACT = 2**53
 _LAST_INSTANT_MS = 253_402_300_799_999
@@ -126,6 +128,17 @@ def row_type(shape: RowShape, unknown: Unknown = NOTHING_UNKNOWN, *, is_open: bo
     )
 
 
+def envelope_type(shape: RowShape, unknown: Unknown, members: Sequence[tuple[Any, ...]]) -> type[msgspec.Struct]:
+    """The closed struct of a shape with more members that hold rows, each (name, type) or (name, type, default)."""
+    return msgspec.defstruct(
+        f"{shape.name}_document",
+        members,
+        bases=(row_type(shape, unknown),),
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+
+
 def unknown_names(shape: RowShape, unknown: Unknown) -> list[str]:
     """Wire names of the unknown fields of one shape, in the order of their attributes."""
     return sorted(found.wire for found in unknown if found.shape == shape.name)
@@ -142,8 +155,8 @@ def decode_strict(
     """The typed document, and the undeclared fields it holds.
 
     `document_type` builds the type of the whole document; `places` maps the place of an object, as
-    `$.callExpDateMap[...]`, to the name of its shape. Raises msgspec.DecodeError, UnicodeDecodeError or
-    RecursionError when the body is anything else than declared fields of declared types.
+    `$.callExpDateMap[...]`, to the name of its shape. Raises one of NOT_STRICT when the body is anything else than
+    declared fields of declared types.
     """
     unknown = NOTHING_UNKNOWN
     for _ in range(MAX_UNKNOWN_FIELDS):

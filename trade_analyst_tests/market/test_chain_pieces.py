@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trade_analyst_pipeline.market.chain_pieces import ChainPiece, chain_scope, halves, piece_of
+from trade_analyst_pipeline.market.chain_pieces import ChainPiece, Snapshots, chain_scope, halves, piece_of
 
 SESSION = date(2026, 1, 5)
 
@@ -165,3 +165,26 @@ def test_piece_is_read_back_from_its_query(piece: ChainPiece) -> None:
 def test_query_of_another_kind_is_no_piece(query: dict[str, str]) -> None:
     """A recording without its query, another strategy or an unreadable bound is not guessed at."""
     assert piece_of(query.items()) is None
+
+
+NOON = datetime(2026, 1, 5, 17, 0, tzinfo=UTC)
+
+
+def test_pieces_of_one_chain_have_the_time_of_the_last_and_the_scope_of_all() -> None:
+    """Two halves that came a minute apart, in either order, are one full snapshot as of the later."""
+    near, far = (piece.params() for piece in halves(ChainPiece(), SESSION))
+    for first, second in ((0, 60), (60, 0)):
+        snapshots = Snapshots()
+        for params, seconds in ((near, first), (far, second)):
+            query = (("symbol", "XYZ"), *params)
+            snapshots.add("XYZ", query, received_time=NOON + timedelta(seconds=seconds))
+        assert snapshots.each(SESSION) == [("full", NOON + timedelta(seconds=60))] * 2
+
+
+def test_piece_asked_again_belongs_to_another_snapshot() -> None:
+    """A chain that was asked twice in one capture is two snapshots; other symbols have their own."""
+    snapshots = Snapshots()
+    for symbol, seconds in (("XYZ", 0), ("ABC", 5), ("XYZ", 90)):
+        snapshots.add(symbol, (("symbol", symbol),), received_time=NOON + timedelta(seconds=seconds))
+    assert [time - NOON for _, time in snapshots.each(SESSION)] == [timedelta(seconds=n) for n in (0, 5, 90)]
+    assert {scope for scope, _ in snapshots.each(SESSION)} == {"full"}
