@@ -17,24 +17,27 @@ import msgspec
 import polars as pl
 
 from trade_analyst_pipeline.errors import ResponseRejectedError
-from trade_analyst_pipeline.market import vendor_values as vendor
-from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
-from trade_analyst_pipeline.market.normalized import Intake, Normalized, request_text
-from trade_analyst_pipeline.market.quote_status import fresh_since, quote_status, uncrossed
-from trade_analyst_pipeline.market.sessions import NEW_YORK, Product, option_product
-from trade_analyst_pipeline.market.tolerant_json import (
-    BadRow,
-    RepeatedKeys,
-    convert_rows,
-    entries,
-    parse_tolerant,
+from trade_analyst_pipeline.market.answers import (
+    ERROR_MEMBERS,
+    read_body,
+    refuse_error_body,
+    tolerant_object,
+    usable_answers,
 )
+from trade_analyst_pipeline.market.columns import TIME, table_schema
+from trade_analyst_pipeline.market.normalized import Intake, Normalized
+from trade_analyst_pipeline.market.quote_rules import QUOTE_RULES
+from trade_analyst_pipeline.market.quote_status import fresh_since
+from trade_analyst_pipeline.market.quote_values import quote_table
+from trade_analyst_pipeline.market.sessions import Product, option_product
+from trade_analyst_pipeline.market.tolerant_json import BadRow, RepeatedKeys, convert_rows, entries
 from trade_analyst_pipeline.market.wire_json import (
     NOTHING_UNKNOWN,
     RowColumns,
     RowShape,
     Unknown,
     decode_strict,
+    envelope_type,
     row_type,
     wire_fields,
 )
@@ -154,36 +157,8 @@ SCHEMA: Final = table_schema(
         "fund_strategy",
     ),
     required=("session_date", "asset_type", "quote_status"),
-    rules=(
-        Rule("negative_bid_size", pl.col("bid_size") >= 0, "The size at the bid is not negative."),
-        Rule("negative_ask_size", pl.col("ask_size") >= 0, "The size at the ask is not negative."),
-        Rule("negative_last_size", pl.col("last_size") >= 0, "The size of the last trade is not negative."),
-        Rule("negative_volume", pl.col("volume") >= 0, "The volume is not negative."),
-        Rule("negative_open_interest", pl.col("open_interest") >= 0, "The open interest is not negative."),
-        Rule("high_below_low", pl.col("high") >= pl.col("low"), "The session's high is not below its low."),
-        Rule("strike_not_positive", pl.col("strike") > 0, "The strike of an option is above zero."),
-        Rule("unknown_option_type", pl.col("option_type").is_in(["C", "P"]), "An option is a call or a put."),
-        Rule(
-            "year_range_disordered",
-            pl.col("high_52_week") >= pl.col("low_52_week"),
-            "The 52-week high is not below the low.",
-            "warning",
-        ),
-        Rule(
-            "mark_outside_quote",
-            (pl.col("quote_status") != "ok") | pl.col("mark").is_between(pl.col("bid") - 0.005, pl.col("ask") + 0.005),
-            "The vendor's mark lies between bid and ask.",
-            "warning",
-        ),
-    ),
+    rules=QUOTE_RULES,
 )
-
-_EXPECTED: Final = {
-    "asset_type": frozenset({"BOND", "EQUITY", "FOREX", "FUTURE", "FUTURE_OPTION", "INDEX", "MUTUAL_FUND", "OPTION"}),
-    "asset_sub_type": frozenset({"ADR", "CEF", "COE", "ETF", "ETN", "GDR", "MMF", "OEF", "PRF", "RGT", "UIT", "WAR"}),
-    "quote_type": frozenset({"NBBO", "NFL"}),
-    "security_status": frozenset({"Normal", "Halted", "Closed", "Unknown"}),
-}
 
 
 def requests(symbols: Iterable[str]) -> list[MarketDataRequest]:
@@ -195,10 +170,11 @@ def requests(symbols: Iterable[str]) -> list[MarketDataRequest]:
 
 def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normalized:
     """The quotes of one capture as rows of SCHEMA; symbols the source does not know or leaves out are problems."""
-    table = _Table(session_date)
-    for response in responses:
-        table.add(response)
-    return table.normalized()
+    intake = Intake()
+    table = _Table(session_date, intake)
+    for response, answer, request in usable_answers(responses, _read, intake):
+        table.add(response, answer, request)
+    return intake.normalized(table.finished())
 
 
 @dataclass
@@ -214,29 +190,23 @@ class _Answer:
 class _Table:
     """Quote responses of one capture becoming one table."""
 
-    def __init__(self, session_date: date) -> None:
+    def __init__(self, session_date: date, intake: Intake) -> None:
         self._session_date = session_date
-        self._intake = Intake()
+        self._intake = intake
         self._entries = RowColumns(ENTRY)
         self._blocks = [RowColumns(block) for block in _BLOCKS]
         self._times: list[tuple[date, datetime, datetime]] = []
 
-    def add(self, response: RawResponse) -> None:
-        """Take on one response: its rows, and its symbols without one."""
-        request = response.request
-        text = request_text(request.path, request.params)
-        try:
-            answer = _read(response)
-        except ResponseRejectedError as error:
-            self._intake.note_problem(error, symbols=request.symbols, request=text)
-            return
-        for problem, symbols in _unanswered(answer, request.symbols):
-            self._intake.note_problem(problem, symbols=symbols, request=text)
+    def add(self, response: RawResponse, answer: _Answer, request: str) -> None:
+        """Take on the entries of one response; `request` is what asked for them, as text."""
+        arrived = response.received_time
+        for problem, symbols in _unanswered(answer, response.request.symbols):
+            self._intake.note_problem(problem, symbols=symbols, request=request)
         for symbol, row in answer.bad:
-            self._intake.reject([row], symbol=symbol, snapshot_time=response.received_time, request=text)
+            self._intake.reject([row], symbol=symbol, snapshot_time=arrived, request=request)
         self._intake.counts += answer.counts
         for entry, unknown in answer.found:
-            self._add_row(entry, unknown, response.received_time)
+            self._add_row(entry, unknown, arrived)
 
     def _add_row(self, entry: Any, unknown: Unknown, snapshot_time: datetime) -> None:
         self._entries.extend([_only(entry, ENTRY, unknown)], unknown)
@@ -245,24 +215,17 @@ class _Table:
             columns.extend(
                 [row_type(columns.shape)() if block is None else block], unknown if block else NOTHING_UNKNOWN
             )
-        product = _product(entry)
-        fresh = fresh_since(snapshot_time, self._session_date, product)
+        fresh = fresh_since(snapshot_time, self._session_date, _product(entry))
         self._times.append((self._session_date, snapshot_time, fresh))
 
-    def normalized(self) -> Normalized:
+    def finished(self) -> pl.DataFrame:
         """The table of everything added."""
         parts = [self._entries, *self._blocks]
         times = pl.DataFrame(self._times, schema=_TIMES, orient="row")
         wire = pl.concat([times, *(pl.DataFrame(columns.series()) for columns in parts)], how="horizontal")
-        table = _cleaned(wire)
-        for columns in parts:
-            self._intake.counts += columns.counts
-        counts = vendor.nulled(wire, table, _SENTINELS)
-        # Most columns do not apply to most instruments, so what is absent says nothing here.
-        self._intake.counts += Counter({name: n for name, n in counts.items() if not name.startswith("absent:")})
-        self._intake.counts += vendor.unexpected_values(table, _EXPECTED)
-        self._intake.counts["crossed_quote"] = int(table["quote_status"].eq("crossed").sum())
-        return self._intake.normalized(table)
+        table, counts = quote_table(wire, SCHEMA.names)
+        self._intake.counts += sum((columns.counts for columns in parts), counts)
+        return table
 
 
 _TIMES: Final = pl.Schema({"session_date": pl.Date(), "snapshot_time": TIME, "fresh_since": TIME})
@@ -283,21 +246,12 @@ def _product(entry: Any) -> Product | None:
 
 
 def _entry_type(unknown: Unknown) -> type[msgspec.Struct]:
-    blocks: list[Any] = [(block.name, row_type(block, unknown) | None, None) for block in _BLOCKS]
-    return msgspec.defstruct(
-        "entry_document", blocks, bases=(row_type(ENTRY, unknown),), kw_only=True, forbid_unknown_fields=True
-    )
+    return envelope_type(ENTRY, unknown, [(block.name, row_type(block, unknown) | None, None) for block in _BLOCKS])
 
 
 def _read(response: RawResponse) -> _Answer:
     """The entries of a response; raises ResponseRejectedError when it is no answer to a request for quotes."""
-    if response.status != 200:
-        raise ResponseRejectedError("http_status", f"answered {response.status}")
-    try:
-        answer = _read_strict(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        answer = None
-    answer = answer or _read_tolerant(response.body)
+    answer = read_body(response, strict=_read_strict, tolerant=_read_tolerant)
     if not answer.found and not answer.bad and not answer.invalid:
         raise ResponseRejectedError("no_quotes", "not one entry")
     return answer
@@ -322,12 +276,9 @@ class _Errors(msgspec.Struct):
 
 def _read_tolerant(body: bytes) -> _Answer:
     """The entries by the slow path, which keeps what can be read and names what cannot."""
-    document = parse_tolerant(body)
-    if not isinstance(document, dict):
-        raise ResponseRejectedError("not_an_object", f"{type(document).__name__} where quotes belong")
+    document = tolerant_object(body, "quotes")
     errors = document.get("errors")
-    if isinstance(errors, list) or document.keys() & {"fault", "message"}:
-        raise ResponseRejectedError("error_body", json.dumps(document)[:200])
+    refuse_error_body(document, ERROR_MEMBERS if isinstance(errors, list) else ERROR_MEMBERS - {"errors"})
     answer = _Answer(counts=Counter(tolerant_parse=1))
     if isinstance(errors, dict) and isinstance(errors.get("invalidSymbols"), list):
         answer.invalid = [str(symbol) for symbol in errors["invalidSymbols"]]
@@ -371,76 +322,3 @@ def _unanswered(answer: _Answer, asked: Sequence[str]) -> Iterable[tuple[Respons
     missing = tuple(symbol for symbol in asked if symbol not in answered)
     if missing:
         yield ResponseRejectedError("not_answered", "asked for and left out of the answer"), missing
-
-
-_PRICES: Final = (
-    *("bid", "ask", "last", "mark", "open", "high", "low", "previous_close", "high_52_week", "low_52_week"),
-    *("net_asset_value", "regular_last", "extended_bid", "extended_ask", "extended_last", "extended_mark"),
-    *("indicative_bid", "indicative_ask", "underlying_price", "tick_size", "tick_value", "settlement_price"),
-)
-_WHOLE: Final = (
-    *("security_id", "bid_size", "ask_size", "last_size", "volume", "open_interest", "regular_last_size"),
-    *("extended_bid_size", "extended_ask_size", "extended_last_size", "extended_volume", "days_to_expiration"),
-    "dividend_frequency",
-)
-_INSTANTS: Final = (
-    *("bid_time", "ask_time", "quote_time", "trade_time", "settle_time", "indicative_quote_time"),
-    *("regular_trade_time", "extended_quote_time", "extended_trade_time"),
-)
-_GREEKS: Final = ("vendor_delta", "vendor_gamma", "vendor_theta", "vendor_vega", "vendor_rho")
-_DAYS: Final = (
-    *("dividend_declaration_date", "dividend_ex_date", "dividend_pay_date", "next_dividend_ex_date"),
-    *("next_dividend_pay_date", "last_earnings_date"),
-)
-_SENTINELS: Final = (*_PRICES, *_GREEKS, *_INSTANTS, *_DAYS, "vendor_implied_volatility", "vendor_theoretical_value")
-
-
-def _cleaned(wire: pl.DataFrame) -> pl.DataFrame:
-    """The table of a wire table: units of ours, stand-ins to null, state of each quote."""
-    is_option = pl.col("asset_type") == "OPTION"
-    has_quote = pl.any_horizontal(pl.col("bid", "ask", "bid_size", "ask_size", "quote_time").is_not_null())
-    return (
-        wire.lazy()
-        .with_columns(has_quote.alias("has_quote"))
-        .with_columns(
-            *map(vendor.price, _PRICES),
-            *map(vendor.whole, _WHOLE),
-            *map(vendor.instant, _INSTANTS),
-            *map(vendor.greek, _GREEKS),
-            *map(_stated_day, _DAYS),
-            vendor.fraction("dividend_yield"),
-            vendor.model_value("vendor_theoretical_value"),
-            pl.when(is_option).then(vendor.volatility("vendor_implied_volatility")),
-            _day_of_instant("last_trading_date"),
-            pl.coalesce(_expiration_day(), _day_of_instant("future_expiration")).alias("expiration_date"),
-            pl.coalesce("net_change_pct", "future_change_pct"),
-            pl.coalesce("multiplier", "future_multiplier"),
-            pl.coalesce("is_tradable", "is_future_tradable"),
-            pl.coalesce("trading_hours", "future_hours"),
-            pl.when(pl.col("asset_sub_type") != "").then(pl.col("asset_sub_type")).alias("asset_sub_type"),
-        )
-        .with_columns(
-            pl.when("has_quote").then(quote_status("fresh_since")).otherwise(pl.lit("none")).alias("quote_status")
-        )
-        .with_columns(uncrossed("bid"), uncrossed("ask"))
-        .select(SCHEMA.names)
-        .collect()
-    )
-
-
-def _day_of_instant(column: str) -> pl.Expr:
-    """The New York date of epoch milliseconds."""
-    return vendor.instant(column).dt.convert_time_zone(str(NEW_YORK)).dt.date()
-
-
-def _stated_day(column: str) -> pl.Expr:
-    """The New York date of a text such as 2024-08-12T04:00:00Z; null for what is none."""
-    instant = pl.col(column).str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC", strict=False)
-    return instant.dt.convert_time_zone(str(NEW_YORK)).dt.date().alias(column)
-
-
-def _expiration_day() -> pl.Expr:
-    """The date of an option's three numbers for year, month and day; null for what is no date."""
-    year, month, day = (pl.col(f"expiration_{part}").cast(pl.Int64) for part in ("year", "month", "day"))
-    text = pl.format("{}-{}-{}", year, month.cast(pl.String).str.zfill(2), day.cast(pl.String).str.zfill(2))
-    return text.str.to_date("%Y-%m-%d", strict=False)
