@@ -15,6 +15,7 @@ from wire_bodies import RECORDINGS, SESSION, answered, changed, document, payloa
 
 from trade_analyst_pipeline.datasets import ohlc
 from trade_analyst_pipeline.errors import ResponseRejectedError
+from trade_analyst_pipeline.market.bars import CENTRAL
 from trade_analyst_pipeline.market.normalized import Normalized
 from trade_analyst_pipeline.market.sessions import sessions
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
@@ -58,7 +59,7 @@ def bars(rows: Sequence[tuple[float, float, float, float, int]], *, last: date =
 
 def central_midnight(day: date) -> int:
     """Epoch milliseconds of midnight in Chicago."""
-    return int(datetime(day.year, day.month, day.day, tzinfo=ohlc.CENTRAL).timestamp() * 1000)
+    return int(datetime(day.year, day.month, day.day, tzinfo=CENTRAL).timestamp() * 1000)
 
 
 # -- requests --------------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def test_request_for_a_day_without_a_session_is_refused() -> None:
 def test_request_on_a_leap_day_has_a_start() -> None:
     """A year before 29 February is a date that exists."""
     daily, _ = ohlc.requests(["XYZ"], session_date=date(2024, 2, 29), years=1)
-    start = datetime.fromtimestamp(int(daily.param("startDate") or "") / 1000, ohlc.CENTRAL)
+    start = datetime.fromtimestamp(int(daily.param("startDate") or "") / 1000, CENTRAL)
     assert start.date() == date(2023, 2, 28)
 
 
