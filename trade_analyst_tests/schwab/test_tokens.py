@@ -26,11 +26,9 @@ from trade_analyst_pipeline.errors import (
     LoginRequiredError,
     TokenStoreError,
 )
-from trade_analyst_pipeline.schwab import private_files
 from trade_analyst_pipeline.schwab.keys import new_key
 from trade_analyst_pipeline.schwab.token_records import StoredTokens, TokenGrant
 from trade_analyst_pipeline.schwab.tokens import token_owner
-from trade_analyst_pipeline.schwab.uptime import Uptime
 
 # --- what it keeps
 
