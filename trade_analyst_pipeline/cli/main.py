@@ -13,16 +13,20 @@ from typing import Annotated, Any
 
 import typer
 
-from trade_analyst_pipeline.cli import data, healthcheck, login, run, simulator, ui
+from trade_analyst_pipeline.cli import data, healthcheck, login, run, simulator, token, ui
 from trade_analyst_pipeline.errors import TradeAnalystError
 
 PROGRAM = "trade-analyst"
 FAILED = 1
 
-# name -> (function whose docstring is the help text, an example of its use)
+# name -> (function whose docstring is the help text, an example of its use); a first word that several share is a group
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "run": (run.run, "trade-analyst run --from 2026-01-02 --to 2026-01-30"),
     "login": (login.login, "trade-analyst login"),
+    "token status": (token.status, "trade-analyst token status --json"),
+    "token refresh": (token.refresh, "trade-analyst token refresh"),
+    "token revoke": (token.revoke, "trade-analyst token revoke"),
+    "token rotate-key": (token.rotate_key, "trade-analyst token rotate-key"),
     "import": (
         data.import_recordings,
         "trade-analyst import chain.json --dataset options --captured-at 2025-05-09T20:59:00Z --symbol '$SPX'",
@@ -61,8 +65,13 @@ def _options(
     configure_logging(level="DEBUG" if debug else "WARNING")
 
 
+_groups = {"token": typer.Typer(no_args_is_help=True, help="The stored login: its state, renewal, end and key.")}
+
 for _name, (_command, _example) in COMMANDS.items():
-    app.command(_name, epilog=f"Example: {_example}")(_command)
+    _group, _, _last_word = _name.rpartition(" ")
+    _groups.get(_group, app).command(_last_word, epilog=f"Example: {_example}")(_command)
+for _name, _group_app in _groups.items():
+    app.add_typer(_group_app, name=_name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

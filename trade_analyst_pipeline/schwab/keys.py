@@ -139,7 +139,7 @@ class TokenKeys:
                 _log.info("the key to the login is not kept there: %s", error)
         return _make(self._wanted[-1])
 
-    # -- changing keys: both to be called while the record is locked and was opened, or there is none -------------
+    # -- changing keys: both to be called while the record is locked, and after it was opened ---------------------
 
     def begin_change(self) -> None:
         """Bring a new key into force beside the old ones, or go on with a change that was cut off.
@@ -157,10 +157,10 @@ class TokenKeys:
                 target.put("next", new_key().get_secret_value())
             self._in_force = _read(target)
 
-    def end_change(self, record: bytes | None) -> KeySet:
-        """Retire the old keys, after seeing that the newest one opens the stored `record` (None: there is none)."""
+    def end_change(self, record: bytes) -> KeySet:
+        """Retire the old keys, after seeing that the newest one opens the stored `record`; returns that one."""
         keys = self._in_force or self.prepare()
-        if record is not None and keys.newest.opened(record) is None:
+        if keys.newest.opened(record) is None:
             message = f"{self._token_file} does not open with the new key; the old one was kept. Change keys again."
             raise TokenStoreError(message)
         if keys.place is not None:

@@ -232,14 +232,11 @@ class TokenStore:
     def change_key(self) -> KeySet:
         """Encrypt the record with a new key and retire the old one; the login stays. Returns the new key.
 
-        Cut off anywhere, the record still opens, and the next call goes on. Raises TokenStoreError where the key is
-        not ours to change, with what to do.
+        Cut off anywhere, the record still opens, and the next call goes on. Raises LoginRequiredError without a
+        login, TokenStoreError where the key is not ours to change, with what to do.
         """
         with self._turn():
-            if signature(self.path) is None:
-                self._keys.prepare()
-                self._keys.begin_change()
-                return self._keys.end_change(None)
+            self.load()
             tokens = self._rescued(self._read())
             self._keys.begin_change()
             with Draft(self.path) as draft:

@@ -33,7 +33,7 @@ def test_wrong_use_is_exit_code_2(run_command: Callable[..., Any], arguments: li
 @pytest.mark.parametrize("command", sorted(main_module.COMMANDS))
 def test_each_command_has_help_with_an_example(run_command: Callable[..., Any], command: str) -> None:
     """`--help` of a command says what it does and shows one way to call it."""
-    outcome = run_command(command, "--help")
+    outcome = run_command(*command.split(), "--help")
     assert outcome.code == 0
     assert f"Example: trade-analyst {command}" in outcome.out
 
