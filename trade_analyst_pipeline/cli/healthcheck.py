@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from trade_analyst_pipeline.ops.health import HealthReport
+    from trade_analyst_pipeline.ops.health.examination import Wiring
+    from trade_analyst_pipeline.ops.health.report import HealthReport
+    from trade_analyst_pipeline.settings import Settings
 
 
 def healthcheck(
     json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Check settings, calendar, data folder, redirect, credentials and Dagster; exit 1 if any fails."""
+    """Check system, settings, log-in, source, data and open errors; ends within 5 s, with exit 1 if a check fails."""
     from trade_analyst_pipeline.market.clock import MachineClock
-    from trade_analyst_pipeline.ops.health import health_report
+    from trade_analyst_pipeline.ops.health.examination import health_report
+    from trade_analyst_pipeline.settings import load_settings
 
-    report = health_report(now=MachineClock().now())
+    report = health_report(now=MachineClock().now, load=load_settings, wire=_wiring)
     if json:
         typer.echo(report.to_json())
     else:
@@ -26,12 +29,28 @@ def healthcheck(
     sys.exit(0 if report.is_well else 1)
 
 
+def _wiring(settings: Settings) -> Wiring:
+    from trade_analyst_pipeline.defs import resources, standing
+    from trade_analyst_pipeline.defs.run_records import open_failures
+    from trade_analyst_pipeline.market.clock import MachineClock
+    from trade_analyst_pipeline.ops.health.examination import Wiring
+
+    return Wiring(
+        source_address=resources.source_address(settings),
+        ca_file=resources.certificate_authority(settings),
+        build_client=lambda: standing.check_client(settings),
+        login=lambda: standing.stored_login(settings),
+        budget=lambda: standing.budget_state(settings),
+        failed_runs=lambda: open_failures(settings.data_folder / ".dagster", now=MachineClock().now()),
+    )
+
+
 def _show(report: HealthReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("check", "result", "found", title="trade-analyst healthcheck", title_justify="left")
+    table = Table("check", "status", "found", title="trade-analyst healthcheck", title_justify="left")
     for check in report.checks:
-        found = check.detail if check.advice is None else f"{check.detail}\n-> {check.advice}"
-        table.add_row(check.name, check.result, found)
+        found = check.detail if check.remedy is None else f"{check.detail}\n-> {check.remedy}"
+        table.add_row(check.name, check.status, found)
     Console().print(table)

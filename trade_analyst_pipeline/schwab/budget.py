@@ -18,6 +18,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -34,6 +35,19 @@ _LOCK_POLL_SECONDS = 0.0005
 _LOCK_PATIENCE_SECONDS = 2.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class BudgetState:
+    """How the shared limit stands: requests that may go at once, and when the next may go if that is later (UTC).
+
+    `is_known` is False where the file is damaged: everybody waits a full minute then.
+    """
+
+    per_minute: int
+    free_now: int
+    next_time: datetime | None
+    is_known: bool
 
 
 class RequestBudget:
@@ -72,6 +86,15 @@ class RequestBudget:
         resume = min(_micros(instant), now + int(LONGEST_PAUSE_SECONDS * 1e6))
         self._slots.update(lambda arrival: max(self._known(arrival, now), resume + self._credit))
 
+    def state(self) -> BudgetState:
+        """How the limit stands, as far as it is known without taking part in it; nothing is written."""
+        found, now = self._slots.look(), _micros(self._clock.now())
+        arrival = self._known(found, now)
+        free = max(0, (now + self._credit - arrival) // self._interval + 1)
+        start = arrival - self._credit
+        next_time = _EPOCH + timedelta(microseconds=start) if start > now else None
+        return BudgetState(self.per_minute, min(self._burst, free), next_time, is_known=found is not None)
+
     @property
     def _credit(self) -> int:
         return (self._burst - 1) * self._interval
@@ -94,6 +117,10 @@ class _Slots(Protocol):
         """Replace the theoretical arrival time by `change` of it, undisturbed by others, and return the new one."""
         ...
 
+    def look(self) -> int | None:
+        """The theoretical arrival time as it stands; None when it is damaged."""
+        ...
+
 
 class _MemorySlots:
     def __init__(self) -> None:
@@ -104,6 +131,9 @@ class _MemorySlots:
         with self._lock:
             self._arrival = change(self._arrival)
             return self._arrival
+
+    def look(self) -> int | None:
+        return self._arrival
 
 
 class _FileSlots:
@@ -126,6 +156,15 @@ class _FileSlots:
             message = f"request budget file {self._path}: {error.strerror}. Make the file and its folder writable."
             raise StorageError(message) from error
         return arrival
+
+    def look(self) -> int | None:
+        try:
+            return self._decode(self._path.read_bytes()[:64])
+        except FileNotFoundError:
+            return _NO_HISTORY
+        except OSError as error:
+            message = f"request budget file {self._path}: {error.strerror}. Make the file and its folder readable."
+            raise StorageError(message) from error
 
     def _decode(self, data: bytes) -> int | None:
         whole, checksum = data[: self._record.size], data[self._record.size :]

@@ -100,6 +100,26 @@ def build_catalogue(root: Path) -> Path:
     return path
 
 
+def catalogue_views(root: Path) -> list[str]:
+    """Names of the views in `catalogue.duckdb`, opened read-only as other programs open it.
+
+    Raises QueryError when the file cannot be opened: it is no catalogue, or of a newer DuckDB.
+    """
+    import duckdb
+
+    path = root / CATALOGUE_NAME
+    try:
+        connection = duckdb.connect(str(path), read_only=True)
+        try:
+            rows = connection.execute("SELECT schema_name, view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        finally:
+            connection.close()
+    except duckdb.Error as error:
+        message = f"{path} cannot be opened ({error}). Remove it; `trade-analyst run` makes it anew."
+        raise QueryError(message) from error
+    return sorted(f"{stage}.{name}" for stage, name in rows)
+
+
 def query(root: Path, sql: str, *, limit: int = DEFAULT_ROWS) -> QueryResult:
     """The first `limit` rows that one reading SQL statement gives over the present tables below `root`.
 

@@ -16,7 +16,7 @@ import pytest
 from trade_analyst_pipeline.errors import StorageError
 from trade_analyst_pipeline.market.clock import Clock, SimulatedClock
 from trade_analyst_pipeline.schwab import budget as budget_module
-from trade_analyst_pipeline.schwab.budget import LONGEST_PAUSE_SECONDS, RequestBudget
+from trade_analyst_pipeline.schwab.budget import LONGEST_PAUSE_SECONDS, BudgetState, RequestBudget
 
 START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
@@ -279,3 +279,43 @@ def test_control_without_sharing_exceeds_the_limit(tmp_path: Path) -> None:
     """The harness is able to fail: with a state file each, the four together break the limit."""
     grants, _ = shared_run([tmp_path / f"budget-{number}" for number in range(4)])
     assert worst_window(grants) > 123
+
+
+def test_state_is_told_without_taking_part(tmp_path: Path) -> None:
+    """At 120 a minute the burst is 8: all free after a quiet minute, then fewer, then the instant of the next slot.
+
+    Slots are 60 s / 112 apart, rounded up to a microsecond: 0.535715 s.
+    """
+    file, clock = tmp_path / "budget", HandClock()
+    budget = RequestBudget(per_minute=120, clock=clock, state_file=file)
+    assert budget.state() == BudgetState(120, 1, None, is_known=True)
+    assert not file.exists()
+    asyncio.run(budget.acquire())
+    clock.instant += timedelta(minutes=1)
+    assert budget.state() == BudgetState(120, 8, None, is_known=True)
+    for left in reversed(range(8)):
+        asyncio.run(budget.acquire())
+        assert budget.state().free_now == left
+    assert budget.state().next_time == clock.instant + timedelta(microseconds=535_715)
+    before = file.read_bytes()
+    asyncio.run(budget.pause_until(clock.instant + timedelta(seconds=90)))
+    assert budget.state() == BudgetState(120, 0, clock.instant + timedelta(seconds=90), is_known=True)
+    file.write_bytes(before)
+
+
+def test_state_of_a_damaged_or_unreadable_file(tmp_path: Path) -> None:
+    """A damaged file is not known, and the next request waits a minute; one that is a folder is an error of ours."""
+    (tmp_path / "budget").write_bytes(b"junk")
+    budget = RequestBudget(per_minute=120, clock=HandClock(), state_file=tmp_path / "budget")
+    assert budget.state() == BudgetState(120, 0, START + timedelta(minutes=1), is_known=False)
+    with pytest.raises(StorageError, match="readable"):
+        RequestBudget(per_minute=120, clock=HandClock(), state_file=tmp_path).state()
+
+
+def test_state_in_memory_is_that_of_the_object() -> None:
+    """Without a file the state is known and counts this object's own grants."""
+    clock = HandClock()
+    budget = RequestBudget(per_minute=120, clock=clock, state_file=None)
+    assert budget.state() == BudgetState(120, 8, None, is_known=True)
+    asyncio.run(budget.acquire())
+    assert budget.state().free_now == 7

@@ -13,7 +13,7 @@ import pytest
 from trade_analyst_pipeline.errors import PartitionDamagedError, QueryError
 from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.storage import catalogue
-from trade_analyst_pipeline.storage.catalogue import build_catalogue, create_views, query
+from trade_analyst_pipeline.storage.catalogue import build_catalogue, catalogue_views, create_views, query
 from trade_analyst_pipeline.storage.tables import Manifest, TableStore
 
 DAY, NEXT = date(2026, 1, 5), date(2026, 1, 6)
@@ -334,3 +334,15 @@ def test_readers_of_the_catalogue_are_not_disturbed(store: TableStore, frame: pl
 def test_a_full_disk_keeps_the_old_catalogue(run_harness: Callable[..., str], tmp_path: Path) -> None:
     """Over the file size limit the build ends in DiskFullError and the old file stands alone."""
     assert run_harness("full_disk.py", "catalogue", tmp_path) == "full True ['catalogue.duckdb']\n"
+
+
+def test_views_of_the_catalogue_are_listed_as_others_see_them(tmp_path: Path) -> None:
+    """Opened read-only, the file names its views with their stages; a file that is none says what to do."""
+    file = tmp_path / "catalogue.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE SCHEMA metrics; CREATE VIEW metrics.iv_rank AS SELECT 1 AS a")
+        connection.execute("CREATE SCHEMA tables; CREATE VIEW tables.quotes AS SELECT 1 AS a")
+    assert catalogue_views(tmp_path) == ["metrics.iv_rank", "tables.quotes"]
+    file.write_bytes(b"not a database" * 1000)
+    with pytest.raises(QueryError, match=r"cannot be opened.*Remove it"):
+        catalogue_views(tmp_path)

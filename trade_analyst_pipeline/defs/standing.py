@@ -1,0 +1,73 @@
+"""How things stand in this installation, looked at without asking the source or changing anything.
+
+Belongs here: the stored login, whether a client can be built, and the request limit, for the health report, the token
+asset and runs about to start. What each of them is built from is chosen in `resources.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from trade_analyst_pipeline.defs.resources import (
+    app_credentials,
+    certificate_authority,
+    request_budget,
+    token_client,
+    token_store,
+)
+from trade_analyst_pipeline.errors import LoginRequiredError, TokenStoreError
+from trade_analyst_pipeline.ops.login_outlook import Login, both_times
+from trade_analyst_pipeline.schwab.budget import BudgetState
+from trade_analyst_pipeline.schwab.client import open_http
+from trade_analyst_pipeline.schwab.tokens import TokenStore
+from trade_analyst_pipeline.settings import Settings
+
+
+def stored_login(settings: Settings) -> Login:
+    """The login as it is stored; raises SettingsError where the app's credentials are missing."""
+    store = token_store(settings)
+    try:
+        tokens = store.load()
+    except LoginRequiredError:
+        return Login(None, None, key_source=_key_source(store))
+    except TokenStoreError as error:
+        return Login(None, None, problem=str(error))
+    note = store.refresh_note(tokens.generation)
+    refused = note if note is not None and note.state == "refused" else None
+    return Login(
+        login_time=_instant(tokens.login_time),
+        ends_time=_instant(tokens.login_ends_time),
+        generation=tokens.generation,
+        problem=f"the source refused the stored login at {both_times(_instant(refused.since))}" if refused else None,
+        key_source=_key_source(store),
+    )
+
+
+def _key_source(store: TokenStore) -> str:
+    try:
+        key = store.key
+    except TokenStoreError:
+        return "nowhere: it cannot be read"
+    return "nowhere yet" if key is None else key.label
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def check_client(settings: Settings) -> None:
+    """Build what asks the source, and ask nothing: raises what stands in the way."""
+    app_credentials(settings)
+    token_client(settings)
+    request_budget(settings)
+
+    async def open_and_close() -> None:
+        await open_http(ca_file=certificate_authority(settings), in_flight=1).aclose()
+
+    asyncio.run(open_and_close())
+
+
+def budget_state(settings: Settings) -> BudgetState | None:
+    """How the request limit stands that all processes share; None on the simulator, where each run has its own."""
+    return None if settings.environment == "simulate" else request_budget(settings).state()

@@ -1,0 +1,164 @@
+"""The health report as a whole: which checks there are, in which order, and what each needs.
+
+What only the wiring knows (addresses, stores, run records) is handed in as a `Wiring`: nothing here loads Dagster or
+chooses an address. Nothing is changed, and nothing of the credentials is sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from trade_analyst_pipeline.errors import SettingsError
+from trade_analyst_pipeline.market.sessions import latest_complete_session, sessions
+from trade_analyst_pipeline.ops.health import access, machine, stores
+from trade_analyst_pipeline.ops.health.report import Finding, HealthReport, fail, ok, skipped
+from trade_analyst_pipeline.ops.health.running import LATE_OTHERWISE, Probe, Shared, run_probes
+from trade_analyst_pipeline.ops.health.stores import FailedRun
+from trade_analyst_pipeline.ops.login_outlook import Login
+from trade_analyst_pipeline.schwab.budget import BudgetState
+from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
+from trade_analyst_pipeline.schwab.ping import Ping, is_listening, ping
+from trade_analyst_pipeline.settings import Settings
+from trade_analyst_pipeline.storage.archive import Archive
+
+CHECK_SECONDS = 3.5
+PING_SECONDS = 2.0
+DAGSTER_FILE = Path("dagster.yaml")
+LOCK_FILE = Path("requirements") / "base.txt"
+_DISK = "Look at the disk and its mounts, or set data_root to a folder on a local disk."
+LATE = {
+    "source": fail(
+        "timed out: neither an answer nor a refusal came", "Check the network, name resolution and schwab.base_url."
+    ),
+    "clock": skipped("the source did not answer in time"),
+    **dict.fromkeys(("data folder", "free space", "local disk"), fail("timed out: the disk does not answer", _DISK)),
+}
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What the checks need of how this installation is put together.
+
+    `ca_file` None stands for the system's authorities. `build_client` builds a client and asks nothing; `budget` is
+    None where no limit is shared. Each function may raise what it meets.
+    """
+
+    source_address: str
+    ca_file: Path | None
+    build_client: Callable[[], None]
+    login: Callable[[], Login]
+    budget: Callable[[], BudgetState | None]
+    failed_runs: Callable[[], Sequence[FailedRun]]
+
+
+def health_report(
+    *,
+    now: Callable[[], datetime],
+    load: Callable[[], Settings],
+    wire: Callable[[Settings], Wiring],
+    seconds: float = CHECK_SECONDS,
+) -> HealthReport:
+    """Make every check, side by side, within `seconds`; without usable settings, what needs them is skipped."""
+    started, checked = time.monotonic(), now()
+    facts = machine.system_facts(checked)
+    environment, looks = None, dict.fromkeys(LOOKS, lambda: skipped("the settings are not usable"))
+    try:
+        settings = load()
+    except SettingsError as error:
+        found = fail(str(error), "Correct the keys named above.")
+    else:
+        found = ok(f"environment {settings.environment}, {len(settings.universe.symbols)} symbols")
+        examination = _Examination(settings, Shared(partial(wire, settings)), checked, now)
+        environment, looks = settings.environment, {name: partial(look, examination) for name, look in LOOKS.items()}
+    probes = [
+        Probe("settings", lambda: found),
+        Probe("python", machine.check_python),
+        Probe("system", partial(machine.check_system, facts)),
+        Probe("versions", partial(machine.check_versions, LOCK_FILE)),
+        Probe("calendar", partial(machine.check_calendar, checked)),
+        *(Probe(name, look, LATE.get(name, LATE_OTHERWISE)) for name, look in looks.items()),
+    ]
+    checks = run_probes(probes, seconds=seconds)
+    return HealthReport(checked, round(time.monotonic() - started, 3), environment, facts, checks)
+
+
+class _Examination:
+    """The looks that need the settings, and what several of them share."""
+
+    def __init__(
+        self, settings: Settings, wiring: Shared[Wiring], checked: datetime, now: Callable[[], datetime]
+    ) -> None:
+        self.settings = settings
+        self.wiring = wiring
+        self.checked = checked
+        self.is_live = settings.environment == "live"
+        self.archive = Archive(settings.data_folder / "raw")
+        self.ping = Shared(partial(self._ask_source, now))
+        self.captured = Shared(lambda: stores.last_captured_session(self.archive, stores.FRESH_DATASET))
+
+    def _ask_source(self, now: Callable[[], datetime]) -> Ping | None:
+        """The source's answer; None where that is the simulator and none runs."""
+        address, ca_file = self.wiring().source_address, self.wiring().ca_file
+        if not self.is_live and not (ca_file and ca_file.exists() and is_listening(address, seconds=PING_SECONDS)):
+            return None
+        return ping(address, ca_file=ca_file, seconds=PING_SECONDS, now=now)
+
+    def token(self) -> Finding:
+        return access.check_token(self.wiring().login(), self.checked, is_live=self.is_live)
+
+    def callbacks(self) -> Finding:
+        return access.check_callbacks(CallbackLedger(self.settings.callback_ledger_file).statistics())
+
+    def source(self) -> Finding:
+        return access.check_source(self.ping, self.wiring().source_address)
+
+    def clock(self) -> Finding:
+        return machine.check_clock(self.ping)
+
+    def adapter(self) -> Finding:
+        wiring = self.wiring()
+        if not self.is_live and not (wiring.ca_file and wiring.ca_file.exists()):
+            return skipped("the simulator writes the certificate to trust when it starts")
+        return access.check_adapter(wiring.build_client)
+
+    def budget(self) -> Finding:
+        state = self.wiring().budget()
+        if state is None:
+            return skipped("on the simulator each run has a limit of its own")
+        return access.check_budget(state, self.checked)
+
+    def freshness(self) -> Finding:
+        captured = self.captured()
+        missed = [] if captured is None else sessions(captured, latest_complete_session(self.checked))[1:]
+        return stores.check_freshness(captured, missed, is_live=self.is_live)
+
+    def open_errors(self) -> Finding:
+        captured = self.captured()
+        gaps = [] if captured is None else stores.latest_gaps(self.archive, captured)
+        return stores.check_open_errors(self.wiring().failed_runs(), gaps, captured)
+
+
+Look = Callable[[_Examination], Finding]
+
+LOOKS: dict[str, Look] = {
+    "redirect address": lambda of: access.check_redirect(of.settings),
+    "credentials": lambda of: access.check_credentials(of.settings),
+    "token": _Examination.token,
+    "callbacks": _Examination.callbacks,
+    "source": _Examination.source,
+    "clock": _Examination.clock,
+    "adapter": _Examination.adapter,
+    "request budget": _Examination.budget,
+    "data folder": lambda of: stores.check_data_folder(of.settings.data_folder),
+    "free space": lambda of: stores.check_free_space(of.settings.data_folder),
+    "local disk": lambda of: stores.check_file_system(of.settings.data_folder, mounts_file=stores.MOUNTS_FILE),
+    "catalogue": lambda of: stores.check_catalogue(of.settings.data_folder),
+    "freshness": _Examination.freshness,
+    "open errors": _Examination.open_errors,
+    "dagster": lambda of: stores.check_dagster(DAGSTER_FILE, of.settings.data_folder / ".dagster"),
+}

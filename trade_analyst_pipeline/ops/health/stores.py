@@ -1,0 +1,150 @@
+"""Where the data goes and what is there: folder, room, disk, catalogue, the last session, what went wrong in it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from trade_analyst_pipeline.ops.health.report import Finding, fail, ok, skipped, warn
+from trade_analyst_pipeline.storage.archive import Archive, Gap
+
+GIB = 1 << 30
+MINIMUM_FREE_BYTES = 2 * GIB
+MOUNTS_FILE = Path("/proc/self/mounts")
+# Locks and durable renames cannot be relied on there.
+NETWORK_FILE_SYSTEMS = frozenset(
+    ("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "nfs", "nfs4", "smb3")
+)
+FRESH_DATASET = "options"
+
+_RUN = "Run `trade-analyst run`, or `make ui` and turn the schedules on."
+_MOST_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that failed and that no later one has made good: its job, its sessions (first and last) and its end."""
+
+    run_id: str
+    job: str
+    first_session: date | None
+    last_session: date | None
+    ended_time: datetime
+
+    def __str__(self) -> str:
+        span = "" if self.first_session is None else f" of {self.first_session}"
+        span += "" if self.first_session == self.last_session else f" to {self.last_session}"
+        return f"run {self.run_id[:8]} of {self.job}{span} failed {self.ended_time:%Y-%m-%d %H:%M} UTC"
+
+
+def nearest_existing(folder: Path) -> Path:
+    """The folder itself, or the closest parent that is there."""
+    resolved = folder.absolute()
+    return next(path for path in (resolved, *resolved.parents) if path.exists())
+
+
+def check_data_folder(folder: Path) -> Finding:
+    """The data folder, or where it would be made, has to take a new file."""
+    place = nearest_existing(folder)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".healthcheck-"):
+            pass
+    except OSError as error:
+        return fail(f"{place}: {error.strerror}", "Give this user write access, or set data_root to another folder.")
+    return ok(f"{folder}" if folder.exists() else f"{folder} will be made at first use")
+
+
+def check_free_space(folder: Path) -> Finding:
+    """At least `MINIMUM_FREE_BYTES` have to be free where the data goes."""
+    free = shutil.disk_usage(nearest_existing(folder)).free
+    detail = f"{free / GIB:.1f} GiB free"
+    if free < MINIMUM_FREE_BYTES:
+        return fail(detail, f"Free {MINIMUM_FREE_BYTES / GIB:.0f} GiB, or move data_root.")
+    return ok(detail)
+
+
+def check_file_system(folder: Path, *, mounts_file: Path) -> Finding:
+    """The data has to lie on a local disk: locks and renames on network file systems cannot be trusted."""
+    if not mounts_file.exists():
+        return skipped("this system does not list its mounts")
+    kind = file_system_kind(nearest_existing(folder).resolve(), mounts_file.read_text(errors="replace"))
+    if kind in NETWORK_FILE_SYSTEMS:
+        return fail(f"{folder} is on {kind}", "Set data_root to a folder on a local disk.")
+    return ok(kind)
+
+
+def file_system_kind(path: Path, mounts: str) -> str:
+    """Type of the file system `path` is on: of the deepest mount point above it, the last of equal ones."""
+    found = (0, "unknown")
+    for line in mounts.splitlines():
+        _, mount_point, kind, *_ = line.split(" ")
+        point = Path(mount_point.replace("\\040", " "))
+        if path.is_relative_to(point) and len(str(point)) >= found[0]:
+            found = (len(str(point)), kind)
+    return found[1]
+
+
+def check_catalogue(folder: Path) -> Finding:
+    """The SQL catalogue opens read-only, as other programs open it."""
+    from trade_analyst_pipeline.storage.catalogue import CATALOGUE_NAME, catalogue_views
+
+    file = folder / CATALOGUE_NAME
+    if not file.exists():
+        return skipped(f"{file} is made by the first run")
+    return ok(f"{len(catalogue_views(folder))} views in {file}")
+
+
+def last_captured_session(archive: Archive, dataset: str) -> date | None:
+    """The newest session with at least one response archived; gaps alone do not count."""
+    for day in reversed(archive.sessions(dataset)):
+        if any(capture.record_count for capture in archive.captures(dataset, day)):
+            return day
+    return None
+
+
+def check_freshness(captured: date | None, missed: Sequence[date], *, is_live: bool) -> Finding:
+    """The last complete session is archived; `missed` are the complete sessions after `captured`.
+
+    A live source cannot be asked for a session that is over, so two missed in a row fail there.
+    """
+    if captured is None:
+        return skipped("nothing has been captured yet")
+    if not missed:
+        return ok(f"session {captured} is archived")
+    detail = f"the last session archived is {captured}; {len(missed)} complete since, the last {missed[-1]}"
+    return fail(detail, _RUN) if is_live and len(missed) > 1 else warn(detail, _RUN)
+
+
+def latest_gaps(archive: Archive, session: date) -> list[Gap]:
+    """What is missing of a session, in every dataset."""
+    from trade_analyst_pipeline.datasets import DATASETS
+
+    return [gap for name in DATASETS for capture in archive.captures(name, session) for gap in capture.gaps]
+
+
+def check_open_errors(failed: Sequence[FailedRun], gaps: Sequence[Gap], session: date | None) -> Finding:
+    """Failed runs that no later one has made good, and gaps of the last session captured."""
+    if session is None and not failed:
+        return skipped("nothing has been captured yet")
+    found = [str(run) for run in failed]
+    found += [f"{gap.dataset} {', '.join(gap.symbols[:3])}: {gap.reason}" for gap in gaps]
+    if not found:
+        return ok(f"no failed run is open; session {session} has no gap")
+    shown = "; ".join(found[:_MOST_SHOWN]) + (f" and {len(found) - _MOST_SHOWN} more" if len(found) > 3 else "")
+    detail = f"{len(failed)} failed runs open, {len(gaps)} gaps in session {session}: {shown}"
+    return warn(
+        detail, "Look at the run in `make ui`, then run its sessions again; docs/operations.md has the reasons."
+    )
+
+
+def check_dagster(file: Path, instance: Path) -> Finding:
+    """Dagster's instance is described by `dagster.yaml` in the folder the command is started from."""
+    if not file.is_file():
+        return fail(f"no {file} in {Path.cwd()}", "Start the command in the project folder.")
+    if not instance.is_dir():
+        return ok(f"instance described by {file}; {instance} will be made at first use")
+    return ok(f"instance described by {file}, kept in {instance}")

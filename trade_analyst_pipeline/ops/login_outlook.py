@@ -1,0 +1,99 @@
+"""How long the login still lasts and what to say about it: when to warn, and whether it outlasts a piece of work.
+
+Not here: reading the stored login (`schwab/tokens.py`), and where warnings go. All instants are UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from trade_analyst_pipeline.market.sessions import NEW_YORK, session_close
+
+WARN_HOURS = (48, 12)
+ADVICE = "Run `trade-analyst login`: a new login lasts seven days from then."
+
+
+@dataclass(frozen=True)
+class Login:
+    """The login as it is stored: when it was made and when it ends, both None without one.
+
+    `problem` says why it cannot be used although it has not ended (the source refused it, the file cannot be opened).
+    `generation` grows with each renewal; `key_source` is where the key to the file comes from.
+    """
+
+    login_time: datetime | None
+    ends_time: datetime | None
+    generation: int = 0
+    problem: str | None = None
+    key_source: str = "unknown"
+
+    def left(self, now: datetime) -> timedelta:
+        """How long it still lasts; zero without a usable login."""
+        if self.ends_time is None or self.problem is not None:
+            return timedelta()
+        return max(timedelta(), self.ends_time - now)
+
+    def is_usable(self, now: datetime) -> bool:
+        """Whether the source can be asked with it."""
+        return self.left(now) > timedelta()
+
+
+def both_times(instant: datetime) -> str:
+    """An instant in UTC and in New York, to the minute."""
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({instant.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York)"
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its two largest units: 6 days 3 h, 11 h 58 min, 4 min."""
+    minutes = int(length.total_seconds() // 60)
+    days, hours, minutes = minutes // 1440, minutes % 1440 // 60, minutes % 60
+    if days:
+        return f"{days} days {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def standing(login: Login, now: datetime) -> str:
+    """One sentence on how the login stands."""
+    if login.ends_time is None:
+        return login.problem or "nobody has logged in"
+    if login.problem is not None:
+        return login.problem
+    if not login.is_usable(now):
+        return f"the login ended at {both_times(login.ends_time)}, seven days after it was made"
+    return f"{span(login.left(now))} left, until {both_times(login.ends_time)}"
+
+
+def passed_threshold(login: Login, now: datetime) -> int | None:
+    """The smallest of `WARN_HOURS` that is not more than the hours left; None before the first, and without a login."""
+    if not login.is_usable(now):
+        return None
+    return min((hours for hours in WARN_HOURS if login.left(now) <= timedelta(hours=hours)), default=None)
+
+
+def ending_notice(login: Login, now: datetime) -> str:
+    """What to tell a person whose login is about to end: when, in both zones, and what to do."""
+    return f"the login at the source ends soon: {standing(login, now)}. {ADVICE}"
+
+
+def shortfall(login: Login, *, now: datetime, takes: timedelta, sessions: Sequence[date]) -> str | None:
+    """Why a run that `takes` so long over these sessions is longer than the login lasts; None if it is not.
+
+    It is when the run would still be going on at the login's end, or when its last session closes after that.
+    """
+    if login.ends_time is None:
+        return None
+    ends = both_times(login.ends_time)
+    if now + takes > login.ends_time:
+        return (
+            f"this run is estimated to take {span(takes)}, until {both_times(now + takes)}, but the login ends before "
+            f"that, at {ends}. What is captured until then stands. {ADVICE}"
+        )
+    closes = max((session_close(day, "late") for day in sessions), default=now)
+    if closes > login.ends_time:
+        return (
+            f"session {max(sessions)} closes at {both_times(closes)}, after the end of the login at {ends}: its "
+            f"closing snapshots need a new one. {ADVICE}"
+        )
+    return None

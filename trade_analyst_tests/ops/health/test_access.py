@@ -1,0 +1,181 @@
+"""What stands between this installation and its source is found, with the remedy, and without a secret."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from trade_analyst_pipeline.errors import RequestSummary, SettingsError, SourceUnavailableError, UntrustedServerError
+from trade_analyst_pipeline.ops.health import access
+from trade_analyst_pipeline.ops.login_outlook import Login
+from trade_analyst_pipeline.schwab.budget import BudgetState
+from trade_analyst_pipeline.schwab.callback_ledger import CallbackStatistics
+from trade_analyst_pipeline.schwab.ping import Ping
+from trade_analyst_pipeline.settings import Settings
+
+NOW = datetime(2026, 6, 1, 15, 0, tzinfo=UTC)
+ADDRESS = "https://api.example"
+
+
+def make_settings(**changes: Any) -> Settings:
+    """Settings of the simulator with data under the current folder."""
+    return Settings(universe={"symbols": ["SPY"]}, **changes)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:8182/callback", "https://localhost:8182/callback", "https://10.0.0.1/callback"]
+)
+def test_redirect_address_off_this_machine_fails(uri: str) -> None:
+    """Only https on 127.0.0.1 is private to this machine; names and other addresses are not."""
+    settings = make_settings()
+    schwab = settings.schwab.model_copy(update={"redirect_uri": uri, "redirect_allowlist": (uri,)})
+    finding = access.check_redirect(settings.model_copy(update={"schwab": schwab}))
+    assert finding.status == "fail"
+    assert uri in finding.detail
+
+
+def test_redirect_address_has_to_be_allowed_exactly() -> None:
+    """An address that differs from the allowed one by a trailing slash is not allowed; others allowed are counted."""
+    settings = make_settings()
+    schwab = settings.schwab.model_copy(update={"redirect_uri": "https://127.0.0.1:8182/callback/"})
+    finding = access.check_redirect(settings.model_copy(update={"schwab": schwab}))
+    assert finding.detail == "https://127.0.0.1:8182/callback/ is not in the allowlist"
+    both = ("https://127.0.0.1:8182/callback", "https://127.0.0.1:9/x")
+    schwab = settings.schwab.model_copy(update={"redirect_allowlist": both})
+    finding = access.check_redirect(settings.model_copy(update={"schwab": schwab}))
+    assert finding.status == "ok"
+    assert finding.detail.endswith("1 more allowed")
+
+
+def test_live_environment_needs_key_and_secret() -> None:
+    """In live the missing one of app key and secret is named; with both set nothing of them is shown."""
+    finding = access.check_credentials(make_settings(environment="live", app_key="canary-key"))
+    assert (finding.status, finding.detail) == ("fail", "app_secret not set")
+    finding = access.check_credentials(make_settings(environment="live", app_key="canary-key", app_secret="canary"))
+    assert finding.status == "ok"
+    assert "canary" not in finding.detail
+    assert access.check_credentials(make_settings()).status == "ok"
+
+
+def login(hours: float, **changes: Any) -> Login:
+    """A login that lasts so many more hours."""
+    ends = NOW + timedelta(hours=hours)
+    return Login(ends - timedelta(days=7), ends, generation=3, **{"key_source": "the key file"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "is_live", "status", "words"),
+    [
+        (login(100), True, "ok", "4 days 4 h left, until 2026-06-05 19:00 UTC (2026-06-05 15:00 New York)"),
+        (login(48.1), True, "ok", "2 days 0 h left"),
+        (login(48), True, "warn", "2 days 0 h left"),
+        (login(11.5), True, "warn", "11 h 30 min left"),
+        (login(0.05), True, "warn", "3 min left"),
+        (login(0), True, "fail", "the login ended at 2026-06-01 15:00 UTC (2026-06-01 11:00 New York)"),
+        (login(0), False, "warn", "the login ended"),
+        (login(100, problem="the source refused it"), True, "fail", "the source refused it"),
+        (Login(None, None), True, "fail", "nobody has logged in"),
+        (Login(None, None), False, "skipped", "each run logs in to its own simulator"),
+        (Login(None, None, problem="the file is damaged"), True, "fail", "the file is damaged"),
+        (Login(None, None, problem="the file is damaged"), False, "warn", "the file is damaged"),
+    ],
+)
+def test_login_is_judged_by_what_is_left_of_it(found: Login, is_live: bool, status: str, words: str) -> None:
+    """More than 48 hours are well, fewer warn, none and refused fail on the live source."""
+    finding = access.check_token(found, NOW, is_live=is_live)
+    assert finding.status == status
+    assert words in finding.detail
+    assert (finding.remedy is None) == (status in ("ok", "skipped"))
+    if status in ("ok", "warn") and found.ends_time:
+        assert finding.detail.endswith("key from the key file")
+
+
+def test_callbacks_are_told_with_reasons_and_time() -> None:
+    """Each reason met is counted, in alphabetical order, and how long the last accepted one took."""
+    statistics = CallbackStatistics(
+        expected=5,
+        received=4,
+        accepted=2,
+        refused={"unexpected": 1, "late": 1, "used": 0},
+        expired=1,
+        last_latency_seconds=12.34,
+    )
+    finding = access.check_callbacks(statistics)
+    assert finding.status == "ok"
+    assert finding.detail == (
+        "5 expected, 4 received, 2 accepted, refused: late 1, unexpected 1; 1 not answered in time; "
+        "the last took 12.3 s"
+    )
+
+
+def test_callbacks_that_were_never_expected_or_cannot_be_counted() -> None:
+    """Before the first login there is nothing to tell; a ledger that was set aside warns."""
+    assert access.check_callbacks(CallbackStatistics()).status == "skipped"
+    finding = access.check_callbacks(CallbackStatistics(problem="the ledger was set aside."))
+    assert (finding.status, finding.detail) == ("warn", "the ledger was set aside.")
+    assert "refused: none" in access.check_callbacks(CallbackStatistics(received=1, refused={})).detail
+
+
+@pytest.mark.parametrize(
+    ("status", "is_html", "expected"),
+    [
+        (200, False, "ok"),
+        (401, False, "ok"),
+        (404, True, "ok"),
+        (403, False, "ok"),
+        (403, True, "warn"),
+        (500, False, "warn"),
+        (503, True, "warn"),
+    ],
+)
+def test_any_answer_but_an_outage_or_a_block_is_reachable(status: int, is_html: bool, expected: str) -> None:
+    """A refusal of a request without credentials is what a healthy source says; a page of the edge is a block."""
+    finding = access.check_source(lambda: Ping(status, is_html=is_html, seconds=0.123, clock_offset=None), ADDRESS)
+    assert finding.status == expected
+    assert f"{ADDRESS} answered {status} in 123 ms" in finding.detail
+
+
+def test_source_that_is_not_there_fails_and_no_simulator_is_skipped() -> None:
+    """An untrusted certificate and no connection fail with different remedies; None means there is none to ask."""
+    summary = RequestSummary("ping", "/", ())
+
+    def untrusted() -> Ping:
+        raise UntrustedServerError(summary, "self-signed certificate", "Look.")
+
+    def unreachable() -> Ping:
+        raise SourceUnavailableError(summary, "no route", "Look.")
+
+    finding = access.check_source(untrusted, ADDRESS)
+    assert (finding.status, finding.detail) == ("fail", f"{ADDRESS}: self-signed certificate")
+    finding = access.check_source(unreachable, ADDRESS)
+    assert (finding.status, finding.detail) == ("fail", f"{ADDRESS}: no route")
+    assert "name resolution" in (finding.remedy or "")
+    assert access.check_source(lambda: None, ADDRESS).status == "skipped"
+
+
+def test_adapter_is_ready_when_it_can_be_built() -> None:
+    """Building raises what stands in the way, and the runner tells it."""
+    assert access.check_adapter(lambda: None).status == "ok"
+
+    def refuse() -> None:
+        message = "set the app key"
+        raise SettingsError(message)
+
+    with pytest.raises(SettingsError):
+        access.check_adapter(refuse)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "words"),
+    [
+        (BudgetState(120, 8, None, is_known=True), "ok", "120 a minute for this machine; 8 may go at once"),
+        (BudgetState(120, 0, NOW + timedelta(seconds=4), is_known=True), "ok", "in 4 s, at 15:00:04 UTC"),
+        (BudgetState(120, 0, NOW + timedelta(seconds=61), is_known=True), "warn", "in 61 s, at 15:01:01 UTC"),
+        (BudgetState(120, 0, None, is_known=False), "warn", "damaged"),
+    ],
+)
+def test_request_budget_is_told_as_it_stands(state: BudgetState, status: str, words: str) -> None:
+    """What may go now, or when the next may; more than a minute's wait and a damaged file warn."""
+    finding = access.check_budget(state, NOW)
+    assert finding.status == status
+    assert words in finding.detail
