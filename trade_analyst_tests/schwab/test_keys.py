@@ -1,86 +1,422 @@
-"""The key of the token file: where it comes from and what is refused."""
+"""The keys of the token file: where they come from, that a login always finds its own, and what is refused."""
 
 from __future__ import annotations
 
 import base64
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from pydantic import SecretStr
 
-from trade_analyst_pipeline.errors import TokenStoreError
-from trade_analyst_pipeline.schwab.keys import new_key, open_keys
+from trade_analyst_pipeline.errors import AuthUnavailableError, TokenStoreError
+from trade_analyst_pipeline.ops.redaction import redact
+from trade_analyst_pipeline.schwab import keys as keys_module
+from trade_analyst_pipeline.schwab.keys import KeyChoice, TokenKeys, new_key, open_keys
 
 
-def folders(tmp_path: Path) -> dict[str, Path]:
-    """Where key and tokens lie in these tests."""
-    return {"key_file": tmp_path / "config" / "key", "token_file": tmp_path / "cache" / "tokens"}
+class MemoryKeyring:
+    """A keyring in memory, which can be taken away."""
+
+    source: Literal["keyring"] = "keyring"
+    label = "OS keyring"
+
+    def __init__(self) -> None:
+        self.slots: dict[str, str] = {}
+        self.is_there = True
+        self.calls = 0
+
+    def get(self, slot: str) -> str | None:
+        """A slot's text."""
+        self._check()
+        return self.slots.get(slot)
+
+    def put(self, slot: str, text: str) -> None:
+        """Keep a text."""
+        self._check()
+        self.slots[slot] = text
+
+    def drop(self, slot: str) -> None:
+        """Empty a slot."""
+        self._check()
+        self.slots.pop(slot, None)
+
+    def _check(self) -> None:
+        self.calls += 1
+        if not self.is_there:
+            message = "the OS keyring did not answer within 3 s."
+            raise TokenStoreError(message)
+
+
+@pytest.fixture
+def keyring() -> MemoryKeyring:
+    """A keyring that works."""
+    return MemoryKeyring()
+
+
+def opened(tmp_path: Path, choice: KeyChoice = "file", keyring: Any = None, given: str | None = None) -> TokenKeys:
+    """The keys as another process would open them."""
+    return open_keys(
+        None if given is None else SecretStr(given),
+        key_file=tmp_path / "config" / "key",
+        token_file=tmp_path / "cache" / "tokens",
+        choice=choice,
+        keyring=keyring,
+    )
+
+
+def text_of(tmp_path: Path) -> str:
+    """What stands in the key file."""
+    return (tmp_path / "config" / "key").read_text()
+
+
+# --- a first login
 
 
 def test_a_key_file_is_made_once_and_used_again(tmp_path: Path) -> None:
-    """The first use makes it, readable by its owner only; later uses open what was encrypted before."""
-    sealed = open_keys(None, **folders(tmp_path)).encrypt(b"x")
-    assert open_keys(None, **folders(tmp_path)).decrypt(sealed) == b"x"
+    """The first use makes it, readable by its owner only; later uses open what was sealed before."""
+    sealed = opened(tmp_path).seal(b"x")
+    assert opened(tmp_path).open(sealed) == b"x"
     file = tmp_path / "config" / "key"
+    before = file.read_bytes()
+    opened(tmp_path).prepare()
+    assert file.read_bytes() == before
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     assert sorted(path.name for path in file.parent.iterdir()) == ["key", "key.lock"]
 
 
-def test_a_lost_key_file_is_not_replaced(tmp_path: Path) -> None:
-    """While a token file exists a missing key is told as such; no new one hides the loss."""
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "tokens").write_bytes(b"x")
-    with pytest.raises(TokenStoreError, match=r"is missing.*can only be opened with it"):
-        open_keys(None, **folders(tmp_path))
-    assert not (tmp_path / "config").exists()
+def test_auto_prefers_the_keyring(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """With a keyring that works no key file is made, and the keys say where they lie."""
+    keys = opened(tmp_path, "auto", keyring)
+    sealed = keys.seal(b"x")
+    assert keys.in_force is not None
+    assert (keys.in_force.source, keys.in_force.label) == ("keyring", "OS keyring")
+    assert not (tmp_path / "config" / "key").exists()
+    assert opened(tmp_path, "auto", keyring).open(sealed) == b"x"
 
 
-def test_a_given_key_is_used_and_no_file_made(tmp_path: Path) -> None:
-    """Several keys: the first encrypts, all decrypt, blanks around them do not matter."""
-    old, new = new_key(), new_key()
-    sealed = open_keys(old, **folders(tmp_path)).encrypt(b"x")
-    both = open_keys(SecretStr(f" {new.get_secret_value()} , {old.get_secret_value()}\n"), **folders(tmp_path))
-    assert both.decrypt(sealed) == b"x"
-    assert open_keys(new, **folders(tmp_path)).decrypt(both.encrypt(b"y")) == b"y"
-    assert not (tmp_path / "config").exists()
+def test_auto_without_a_keyring_makes_a_key_file(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """A keyring that cannot be used is no error: the key file is the next place, and status says so."""
+    keyring.is_there = False
+    keys = opened(tmp_path, "auto", keyring)
+    assert keys.prepare().source == "file"
+    assert keys.open(keys.seal(b"x")) == b"x"
 
 
-@pytest.mark.parametrize("size", [0, 16, 31, 33])
-def test_keys_of_the_wrong_size_are_refused(tmp_path: Path, size: int) -> None:
-    """Nothing but 32 bytes is a key, and nothing of it is shown."""
-    text = base64.urlsafe_b64encode(b"K" * size).decode()
-    with pytest.raises(TokenStoreError, match="key 1 in TRADE_ANALYST_TOKEN_KEY is not 32 bytes") as caught:
-        open_keys(SecretStr(text), **folders(tmp_path))
-    assert text == "" or text not in str(caught.value)
+def test_auto_uses_a_key_that_lies_in_either_place(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """A first login makes no second key where there is one already."""
+    opened(tmp_path, "file").prepare()
+    keys = opened(tmp_path, "auto", keyring)
+    assert keys.lookup() is not None
+    assert keys.prepare().source == "file"
+    assert keyring.slots == {}
 
 
-@pytest.mark.parametrize("text", ["ключ" * 11, "!" * 44, "short", "A" * 43])
-def test_texts_that_are_no_key_are_refused(tmp_path: Path, text: str) -> None:
-    """Foreign letters, signs outside the alphabet and missing padding are no key; there is no fall-back."""
-    with pytest.raises(TokenStoreError, match="not 32 bytes") as caught:
-        open_keys(SecretStr(text), **folders(tmp_path))
-    assert text not in str(caught.value)
+def test_a_place_chosen_by_name_is_the_only_one(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """`keyring` falls back to nothing, `file` asks no keyring."""
+    opened(tmp_path, "file", keyring).prepare()
+    assert keyring.calls == 0
+    keyring.is_there = False
+    with pytest.raises(TokenStoreError, match="did not answer"):
+        opened(tmp_path, "keyring", keyring).prepare()
+
+
+def test_lookup_makes_nothing(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """Asking which key would be used leaves both places empty."""
+    assert opened(tmp_path, "auto", keyring).lookup() is None
+    assert (keyring.slots, (tmp_path / "config").exists()) == ({}, False)
+
+
+def test_a_key_that_is_gone_right_after_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place that loses what it was given is no place for a login."""
+    monkeypatch.setattr(keys_module.KeyFile, "put", lambda *_: None)
+    with pytest.raises(TokenStoreError, match="not to be found"):
+        opened(tmp_path).prepare()
+
+
+# --- a login finds its key wherever it lies
+
+
+def test_a_keyring_that_appears_later_changes_nothing(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """The login made with a key file opens; the keyring is not even asked."""
+    sealed = opened(tmp_path, "file").seal(b"x")
+    assert opened(tmp_path, "auto", keyring).open(sealed) == b"x"
+    assert opened(tmp_path, "keyring", keyring).open(sealed) == b"x"
+    assert keyring.calls == 0
+
+
+def test_a_login_under_a_keyring_opens_although_a_file_is_wanted(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """The place that holds the key is found, also beside a key file that opens something else."""
+    sealed = opened(tmp_path, "keyring", keyring).seal(b"x")
+    assert opened(tmp_path, "file", keyring).open(sealed) == b"x"
+    opened(tmp_path, "file").prepare()
+    keys = opened(tmp_path, "file", keyring)
+    assert keys.open(sealed) == b"x"
+    assert keys.in_force is not None
+    assert keys.in_force.source == "keyring"
+    assert keys.open(keys.seal(b"y")) == b"y"
+
+
+def test_a_lost_key_is_not_replaced(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """What cannot be opened is told with both places and the way out; no new key hides the loss."""
+    sealed = opened(tmp_path, "file").seal(b"x")
+    (tmp_path / "config" / "key").unlink()
+    with pytest.raises(TokenStoreError, match=r"its key is missing .*key file.*OS keyring.*token revoke"):
+        opened(tmp_path, "auto", keyring).open(sealed)
+    assert (keyring.slots, (tmp_path / "config" / "key").exists()) == ({}, False)
+
+
+def test_a_keyring_that_is_gone_is_told(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """The login's key is in a keyring that does not answer: the error says so."""
+    sealed = opened(tmp_path, "keyring", keyring).seal(b"x")
+    keyring.is_there = False
+    with pytest.raises(TokenStoreError, match="did not answer within 3 s"):
+        opened(tmp_path, "auto", keyring).open(sealed)
+
+
+def test_a_damaged_key_file_does_not_hide_the_keyring(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """The login opens with the keyring's key; without it the damage is named."""
+    sealed = opened(tmp_path, "keyring", keyring).seal(b"x")
+    opened(tmp_path, "file").prepare()
+    (tmp_path / "config" / "key").write_bytes(b"")
+    assert opened(tmp_path, "auto", keyring).open(sealed) == b"x"
+    with pytest.raises(TokenStoreError, match="config/key is not 32 bytes"):
+        opened(tmp_path).open(sealed)
 
 
 def test_a_key_file_others_can_read_is_refused(tmp_path: Path) -> None:
     """Open rights on the key are told with the fix."""
-    open_keys(None, **folders(tmp_path))
+    sealed = opened(tmp_path).seal(b"x")
     (tmp_path / "config" / "key").chmod(0o644)
     with pytest.raises(TokenStoreError, match="chmod 600"):
-        open_keys(None, **folders(tmp_path))
+        opened(tmp_path).open(sealed)
 
 
-def test_a_damaged_key_file_is_named(tmp_path: Path) -> None:
-    """An empty key file, as after a full disk, names itself."""
-    open_keys(None, **folders(tmp_path))
-    (tmp_path / "config" / "key").write_bytes(b"")
-    with pytest.raises(TokenStoreError, match="config/key is not 32 bytes"):
-        open_keys(None, **folders(tmp_path))
+def test_sealed_text_with_other_letters_for_the_same_bytes_is_refused(tmp_path: Path) -> None:
+    """Base64 that decodes to the same bytes but was not written so is damage."""
+    keys = opened(tmp_path)
+    sealed = keys.seal(b"x")
+    last = sealed.rstrip(b"=")[-1:]
+    other = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    twin = sealed.rstrip(b"=")[:-1] + other[other.index(last) ^ 1 : (other.index(last) ^ 1) + 1]
+    twin += b"=" * (len(sealed) - len(twin))
+    assert base64.urlsafe_b64decode(twin) == base64.urlsafe_b64decode(sealed)
+    with pytest.raises(TokenStoreError, match="damaged"):
+        keys.open(twin)
+
+
+# --- keys from the environment
+
+
+def test_a_given_key_is_used_and_no_file_made(tmp_path: Path) -> None:
+    """Several keys: the first seals, all open, blanks around them do not matter."""
+    old, new = new_key().get_secret_value(), new_key().get_secret_value()
+    sealed = opened(tmp_path, given=old).seal(b"x")
+    both = opened(tmp_path, given=f" {new} , {old}\n")
+    assert both.open(sealed) == b"x"
+    assert opened(tmp_path, given=new).open(both.seal(b"y")) == b"y"
+    assert both.prepare().is_changing
+    assert not (tmp_path / "config").exists()
+
+
+def test_a_given_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    """A login made with a key file is not opened behind the back of a key that was given."""
+    sealed = opened(tmp_path).seal(b"x")
+    with pytest.raises(TokenStoreError, match="Restore the key in TRADE_ANALYST_TOKEN_KEY"):
+        opened(tmp_path, given=new_key().get_secret_value()).open(sealed)
+
+
+def put_into_file(tmp_path: Path, _: Any, text: str) -> TokenKeys:
+    """Keys of a key file with this text."""
+    opened(tmp_path).prepare()
+    (tmp_path / "config" / "key").write_text(text)
+    return opened(tmp_path)
+
+
+def put_into_keyring(tmp_path: Path, keyring: MemoryKeyring, text: str) -> TokenKeys:
+    """Keys of a keyring with this text."""
+    keyring.slots["current"] = text
+    return opened(tmp_path, "keyring", keyring)
+
+
+def put_into_environment(tmp_path: Path, _: Any, text: str) -> TokenKeys:
+    """Keys given as this text."""
+    return opened(tmp_path, given=text)
+
+
+@pytest.mark.parametrize("put", [put_into_environment, put_into_file, put_into_keyring])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(base64.urlsafe_b64encode(b"K" * size).decode() for size in (0, 16, 31, 33)),
+        *("ключ" * 11, "!" * 44, "short", "A" * 43),
+    ],
+    ids=["0 bytes", "16 bytes", "31 bytes", "33 bytes", "foreign letters", "other signs", "short", "no padding"],
+)
+def test_texts_that_are_no_key_are_refused(
+    tmp_path: Path, keyring: MemoryKeyring, put: Callable[..., TokenKeys], text: str
+) -> None:
+    """Nothing but 32 bytes in URL-safe base64 is a key, wherever it stands; nothing of it is shown, nothing sealed."""
+    with pytest.raises(TokenStoreError, match=r"key 1 in .* is not 32 bytes") as caught:
+        put(tmp_path, keyring, text).open(b"x")
+    assert text == "" or text not in str(caught.value)
 
 
 def test_new_keys_differ() -> None:
     """Each key is fresh, and its repr hides it."""
     assert new_key() != new_key()
     assert repr(new_key()) == "SecretStr('**********')"
+
+
+def test_keys_in_use_are_masked_everywhere(tmp_path: Path) -> None:
+    """A key that was read is a registered secret from then on."""
+    opened(tmp_path).prepare()
+    assert redact(f"before {text_of(tmp_path)} after") == "before [secret] after"
+
+
+# --- an ephemeral key
+
+
+def test_an_ephemeral_key_is_the_same_all_over_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is asked for by name, kept nowhere, warned about once, and cannot be changed."""
+    monkeypatch.setattr(keys_module, "_ephemeral_keys", keys_module.functools.cache(_uncached()))
+    sealed = opened(tmp_path, "ephemeral").seal(b"x")
+    assert opened(tmp_path, "ephemeral").open(sealed) == b"x"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert not (tmp_path / "config").exists()
+    with pytest.raises(TokenStoreError, match="ephemeral key is not changed"):
+        opened(tmp_path, "ephemeral").begin_change()
+
+
+def _uncached() -> Callable[[], Any]:
+    made: Callable[[], Any] = keys_module._ephemeral_keys.__wrapped__
+    return made
+
+
+def test_a_given_key_comes_before_an_ephemeral_one(tmp_path: Path) -> None:
+    """The environment wins whatever the source says."""
+    assert opened(tmp_path, "ephemeral", given=new_key().get_secret_value()).prepare().source == "environment"
+
+
+# --- changing keys
+
+
+def changed(keys: TokenKeys, sealed: bytes) -> bytes:
+    """What was sealed, under a new key."""
+    plain = keys.open(sealed)
+    keys.begin_change()
+    again = keys.seal(plain)
+    keys.end_change(again)
+    return again
+
+
+@pytest.mark.parametrize("choice", ["file", "keyring", "auto"])
+def test_a_change_replaces_the_key_where_it_lies(tmp_path: Path, keyring: MemoryKeyring, choice: KeyChoice) -> None:
+    """The new key opens what is sealed anew, the old one nothing of it, and only one is left."""
+    sealed = opened(tmp_path, choice, keyring).seal(b"x")
+    before = text_of(tmp_path) if choice == "file" else keyring.slots["current"]
+    again = changed(opened(tmp_path, choice, keyring), sealed)
+    assert opened(tmp_path, choice, keyring).open(again) == b"x"
+    with pytest.raises(TokenStoreError):
+        opened(tmp_path, given=before).open(again)
+    left = list((tmp_path / "config").glob("key*")) if choice == "file" else list(keyring.slots)
+    assert len([name for name in left if not str(name).endswith(".lock")]) == 1
+
+
+def test_a_change_moves_the_key_to_the_place_named(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """With `keyring` named the key file is gone afterwards, and the other way round."""
+    sealed = opened(tmp_path, "file").seal(b"x")
+    sealed = changed(opened(tmp_path, "keyring", keyring), sealed)
+    assert (list(keyring.slots), (tmp_path / "config" / "key").exists()) == (["current"], False)
+    sealed = changed(opened(tmp_path, "file", keyring), sealed)
+    assert (keyring.slots, (tmp_path / "config" / "key").exists()) == ({}, True)
+    assert opened(tmp_path, "auto", keyring).open(sealed) == b"x"
+
+
+def test_a_move_away_from_a_keyring_that_is_gone_is_finished(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """A process that still has the key moves it; what it cannot drop in the keyring is left there."""
+    keys = opened(tmp_path, "file", keyring)
+    keys.open(opened(tmp_path, "keyring", keyring).seal(b"x"))
+    keyring.is_there = False
+    keys.begin_change()
+    again = keys.seal(b"x")
+    assert keys.end_change(again).source == "file"
+    assert opened(tmp_path).open(again) == b"x"
+
+
+def test_a_change_that_was_cut_off_goes_on_with_its_key(tmp_path: Path) -> None:
+    """The next key made before is used, no further one is made; both open until the end."""
+    sealed = opened(tmp_path).seal(b"x")
+    keys = opened(tmp_path)
+    keys.open(sealed)
+    keys.begin_change()
+    waiting = (tmp_path / "config" / "key.next").read_text()
+    again = changed(opened(tmp_path), sealed)
+    assert text_of(tmp_path) == waiting
+    assert opened(tmp_path).open(again) == b"x"
+    assert not (tmp_path / "config" / "key.next").exists()
+
+
+def test_a_change_that_was_cut_off_at_its_last_step_begins_anew(tmp_path: Path) -> None:
+    """With the same key in both slots there is one key, and a change makes a new one."""
+    sealed = opened(tmp_path).seal(b"x")
+    before = text_of(tmp_path)
+    (tmp_path / "config" / "key.next").write_text(before)
+    (tmp_path / "config" / "key.next").chmod(0o600)
+    keys = opened(tmp_path)
+    keys.open(sealed)
+    assert keys.in_force is not None
+    assert not keys.in_force.is_changing
+    changed(opened(tmp_path), sealed)
+    assert text_of(tmp_path) != before
+
+
+def test_the_old_key_stays_until_the_record_is_under_the_new_one(tmp_path: Path) -> None:
+    """Ending a change over a record that the new key does not open is refused, and the old key still opens it."""
+    sealed = opened(tmp_path).seal(b"x")
+    keys = opened(tmp_path)
+    keys.open(sealed)
+    keys.begin_change()
+    with pytest.raises(TokenStoreError, match="the old one was kept"):
+        keys.end_change(sealed)
+    assert opened(tmp_path).open(sealed) == b"x"
+
+
+def test_two_changes_at_once_end_with_a_key(tmp_path: Path) -> None:
+    """Two project folders that share a key change it at the same time: the second finds the first's work done."""
+    sealed = opened(tmp_path).seal(b"x")
+    first, second = opened(tmp_path), opened(tmp_path)
+    for keys in (first, second):
+        keys.open(sealed)
+        keys.begin_change()
+    records = [keys.seal(b"x") for keys in (first, second)]
+    for keys, record in zip((first, second), records, strict=True):
+        keys.end_change(record)
+    assert [opened(tmp_path).open(record) for record in records] == [b"x", b"x"]
+
+
+def test_a_given_key_is_changed_by_its_owner(tmp_path: Path) -> None:
+    """One given key: the procedure is told. Two: what is sealed from now on needs the first."""
+    old, new = new_key().get_secret_value(), new_key().get_secret_value()
+    sealed = opened(tmp_path, given=old).seal(b"x")
+    with pytest.raises(TokenStoreError, match="set the variable to the new and the old one"):
+        opened(tmp_path, given=old).begin_change()
+    again = changed(opened(tmp_path, given=f"{new},{old}"), sealed)
+    assert opened(tmp_path, given=new).open(again) == b"x"
+
+
+def test_a_key_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk stops a first login before it begins."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(AuthUnavailableError, match="no room"):
+        opened(tmp_path).prepare()
