@@ -71,7 +71,15 @@ class ClientCredentialsError(AuthError):
 
 
 class CallbackError(AuthError):
-    """A redirect arrived that is not the one expected."""
+    """A redirect arrived that is not the one expected.
+
+    `reason` is the word it is counted under in the callback statistics; None when the source refused its code, or
+    when no redirect could be waited for.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class TokenStoreError(AuthError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,24 @@ def simulator(
     ca_file: Annotated[
         Path | None, typer.Option(help="Where the certificate that clients have to trust is written.")
     ] = None,
+    rotation: Annotated[
+        Literal["same", "rotate", "omit"], typer.Option(help="What a refresh does with the refresh token.")
+    ] = "same",
+    single_use_refresh: Annotated[
+        bool, typer.Option("--single-use-refresh", help="A replaced refresh token used again ends the whole login.")
+    ] = False,
+    refusal: Annotated[
+        Literal["revoked", "digest", "old_style"],
+        typer.Option("--dead-token", help="How a dead refresh token is refused."),
+    ] = "revoked",
+    access_seconds: Annotated[int, typer.Option(min=1, max=86_400, help="Life of an access token.")] = 1800,
+    refresh_seconds: Annotated[float, typer.Option(min=1, help="Life of a login.")] = 604_800,
+    code_seconds: Annotated[float, typer.Option(min=0, help="Life of an authorization code.")] = 30,
+    answer_seconds: Annotated[float, typer.Option(min=0, help="How slow the token endpoint is.")] = 0,
+    clock_skew_seconds: Annotated[float, typer.Option(help="How far its clock stands ahead of the machine's.")] = 0,
+    ask_consent: Annotated[
+        bool, typer.Option("--ask-consent", help="Show the page on which a person agrees, instead of agreeing at once.")
+    ] = False,
 ) -> None:
     """Serve a Schwab-shaped market without an account, over HTTPS on 127.0.0.1, until Ctrl-C.
 
@@ -37,6 +55,15 @@ def simulator(
             ca_file=ca_file or settings.cache_folder / "simulator-ca.pem",
             redirect_uris=settings.schwab.redirect_allowlist,
             announce=typer.echo,
+            rotation=rotation,
+            single_use_refresh=single_use_refresh,
+            dead_token=refusal,
+            access_seconds=access_seconds,
+            refresh_seconds=refresh_seconds,
+            code_seconds=code_seconds,
+            answer_seconds=answer_seconds,
+            clock_skew_seconds=clock_skew_seconds,
+            is_consent_automatic=not ask_consent,
         )
 
 

@@ -1,8 +1,9 @@
-"""The OAuth code flow: authorize, exchange, refresh; and access tokens for the client out of the token store.
+"""The OAuth pages of the source: authorize, exchange, refresh; and access tokens for the client out of the store.
 
-Not here: what the redirect must look like (`callback.py`), what the token endpoint's answers mean
-(`token_answers.py`), how tokens are kept (`tokens.py`). Every address used comes from the configuration, never from an
-answer.
+Not here: a person's part in a login (`login.py`), what the redirect must look like (`callback.py`), what the token
+endpoint's answers mean (`token_answers.py`), how tokens are kept (`tokens.py`). Every address used comes from the
+configuration, never from an answer. Token requests are not counted in the request budget: the source's limit is on
+market data.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,15 @@ from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
 from trade_analyst_pipeline.errors import AuthError, AuthUnavailableError, CallbackError
-from trade_analyst_pipeline.schwab.callback import LOGIN_AGAIN, CallbackListener, Expectation
-from trade_analyst_pipeline.schwab.token_answers import BoundedAdapter, read_grant
-from trade_analyst_pipeline.schwab.tokens import StoredTokens, TokenGrant, TokenStore
+from trade_analyst_pipeline.schwab.callback import ExpectedCallback
+from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
+from trade_analyst_pipeline.schwab.source_pages import authorize_problem
+from trade_analyst_pipeline.schwab.token_answers import clock_problem, read_grant
+from trade_analyst_pipeline.schwab.token_records import StoredTokens, TokenGrant
+from trade_analyst_pipeline.schwab.token_transport import BoundedAdapter
+from trade_analyst_pipeline.schwab.tokens import TokenStore
 
-_TIMEOUT_SECONDS = (5.0, 10.0)  # to connect, and between bytes
+_TIMEOUT_SECONDS = (5.0, 10.0)  # to connect, and between bytes; the whole is bounded by the adapter
 _FORCED_REFRESH_REST_SECONDS = 10.0
 _FAILED_REFRESH_REST_SECONDS = 30.0
 
@@ -35,7 +41,8 @@ class TokenClient:
     """Talks to the authorize and token pages of one source for one app.
 
     `redirect_uri` must stand in `redirect_allowlist` and at the source, each to the letter. `ca_file` None means the
-    public authorities. `pkce` off is for a source that refuses the extra parameters; `state` is always sent.
+    public authorities. `pkce` off is for a source that refuses the extra parameters; `state` is always sent. `now` is
+    the machine's clock in epoch seconds, compared with the source's.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class TokenClient:
         redirect_allowlist: Sequence[str],
         ca_file: Path | None,
         pkce: bool = True,
+        now: Callable[[], float] = time.time,
     ) -> None:
         if redirect_uri not in redirect_allowlist:
             message = f"redirect address {redirect_uri} is not in schwab.redirect_allowlist (the match is exact)."
@@ -58,11 +66,31 @@ class TokenClient:
         self._app_secret = app_secret
         self._verify: str | bool = str(ca_file) if ca_file else True
         self._pkce = pkce
+        self._now = now
         _keep_library_quiet()
 
-    def begin_login(self) -> LoginAttempt:
-        """A new attempt with its own state and PKCE verifier; nothing is sent yet."""
-        return LoginAttempt(self, self._session())
+    def begin_login(self, *, ledger: CallbackLedger, seconds: float) -> LoginAttempt:
+        """A new attempt with its own state and PKCE verifier, whose redirect is expected for so many seconds.
+
+        Nothing is sent yet.
+        """
+        session, state = self._session(), secrets.token_urlsafe(32)
+        url = session.authorization_url(f"{self.base_url}/v1/oauth/authorize", state=state)[0]
+        expected = ExpectedCallback(
+            self.redirect_uri, state=SecretStr(state), issuer=self.base_url, ledger=ledger, seconds=seconds
+        )
+        return LoginAttempt(self, session, url, expected)
+
+    def authorize_problem(self) -> str | None:
+        """What the authorize page itself says against a login, asked for without a browser; None: nothing."""
+        with self._session() as session:
+            url = session.authorization_url(f"{self.base_url}/v1/oauth/authorize", state=secrets.token_urlsafe(32))[0]
+            plain = requests.Request("GET", url).prepare()  # not through the session: it would want a token
+            try:
+                answer = BoundedAdapter().send(plain, verify=self._verify, timeout=_TIMEOUT_SECONDS)
+            except requests.RequestException as error:
+                return self._no_answer("authorize page", error)
+        return authorize_problem(answer.status_code, answer.content, redirect_uri=self.redirect_uri)
 
     def refresh(self, refresh_token: SecretStr) -> TokenGrant:
         """Tokens for a refresh token, asked for once and never repeated.
@@ -94,8 +122,10 @@ class TokenClient:
 
     def _grant(self, session: OAuth2Session, ask: Callable[[OAuth2Session], None], *, is_refresh: bool) -> TokenGrant:
         grants: list[TokenGrant] = []
+        clock: list[str | None] = []
 
         def take(answer: requests.Response) -> requests.Response:
+            clock.append(clock_problem(answer.headers.get("Date"), now=self._now()))
             grants.append(read_grant(answer.status_code, answer.content, is_refresh=is_refresh))
             return answer
 
@@ -106,11 +136,18 @@ class TokenClient:
         try:
             ask(session)
         except AuthError as error:
-            raise type(error)(str(error)) from None  # without the library's frames, which hold the tokens
+            raise type(error)(" ".join(filter(None, [str(error), *clock]))) from None  # without frames with the tokens
         except requests.RequestException as error:
-            message = f"no answer from the token endpoint of {self.base_url} ({type(error).__name__}). Ask again later."
-            raise AuthUnavailableError(message) from None  # likewise
+            raise AuthUnavailableError(self._no_answer("token endpoint", error)) from None  # likewise
+        for problem in filter(None, clock):
+            _log.warning("%s Sessions and expiries are judged by it.", problem)
         return grants[0]
+
+    def _no_answer(self, what: str, error: requests.RequestException) -> str:
+        """What to say when nothing usable arrived; a certificate out of its time may mean a wrong clock."""
+        is_about_time = "not yet valid" in str(error) or "has expired" in str(error)
+        advice = "Check this machine's date and time." if is_about_time else "Ask again later."
+        return f"no answer from the {what} of {self.base_url} ({type(error).__name__}). {advice}"
 
     def _session(self) -> OAuth2Session:
         session = OAuth2Session(
@@ -129,50 +166,25 @@ class TokenClient:
 class LoginAttempt:
     """One interactive login: the address a person has to open, and the exchange of what comes back, once."""
 
-    def __init__(self, client: TokenClient, session: OAuth2Session) -> None:
-        state = secrets.token_urlsafe(32)
+    def __init__(
+        self, client: TokenClient, session: OAuth2Session, authorization_url: str, expected: ExpectedCallback
+    ) -> None:
         self._client = client
         self._session = session
-        self._is_spent = False
-        self.authorization_url: str = session.authorization_url(f"{client.base_url}/v1/oauth/authorize", state=state)[0]
-        self.expectation = Expectation(client.redirect_uri, SecretStr(state), client.base_url)
+        self.authorization_url = authorization_url
+        self.expected = expected
 
     def exchange(self, address: SecretStr) -> TokenGrant:
-        """Tokens for the address that the source redirected to, as received by the listener or pasted by a person.
+        """Tokens for the address that the source redirected to, as a person copied it.
 
         Raises CallbackError, before anything is sent, unless it is the redirect expected and has not been used yet.
         """
-        code = self.expectation.read(address)
-        if self._is_spent:
-            message = f"this login has been used. {LOGIN_AGAIN}"
-            raise CallbackError(message)
-        self._is_spent = True
+        return self.exchange_code(self.expected.read(address))
+
+    def exchange_code(self, code: SecretStr) -> TokenGrant:
+        """Tokens for a code that this login's redirect brought."""
         with self._session:
             return self._client.exchange(self._session, code)
-
-
-def login(
-    client: TokenClient,
-    store: TokenStore,
-    *,
-    open_browser: Callable[[str], None],
-    certificate_file: Path | None = None,
-    wait_seconds: float = 300.0,
-) -> StoredTokens:
-    """A whole interactive login: open the authorize page, wait for the redirect, exchange its code, store the tokens.
-
-    `open_browser` gets the address to open and may return before or after the redirect. `certificate_file` is where
-    the listener's public certificate goes, for a program in the browser's place that has to trust it. Raises
-    TokenStoreError, before anything is asked, when the present token file must not be written over.
-    """
-    store.check()
-    attempt = client.begin_login()
-    with CallbackListener(attempt.expectation) as listener:
-        if certificate_file is not None:
-            certificate_file.write_bytes(listener.certificate_pem)
-        open_browser(attempt.authorization_url)
-        address = listener.wait(wait_seconds)
-    return store.save_login(attempt.exchange(address))
 
 
 class StoredAccessTokens:

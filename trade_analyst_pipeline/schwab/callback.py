@@ -1,110 +1,140 @@
-"""The redirect that comes back from the source after consent: what it must look like, and the listener it comes to.
+"""The redirect that comes back from the source after consent: what it must look like, and what is told when it differs.
 
-Not here: making the authorize address and exchanging the code (`auth.py`).
+Belongs here: judging one address against the one redirect that is expected. Not here: the listener it comes to
+(`callback_listener.py`), counting (`callback_ledger.py`), making the authorize address and exchanging the code
+(`auth.py`).
 """
 
 from __future__ import annotations
 
 import hmac
-import logging
-import os
-import queue
 import re
-import socketserver
-import ssl
-import tempfile
 import threading
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from ipaddress import IPv4Address
-from pathlib import Path
-from types import TracebackType
-from typing import Any
+import time
+from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from trade_analyst_pipeline.errors import CallbackError
+from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger, RefusalReason
 
-LOOPBACK = "127.0.0.1"
 LOGIN_AGAIN = "Run `trade-analyst login` again."
 
 _LONGEST_ADDRESS = 8192
-_CLIENT_SECONDS = 5.0
 _CODE = re.compile(r"[A-Za-z0-9._~+/=@-]{1,4096}")
 _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
-_PAGE_HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Connection": "close",
-}
-
-_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Expectation:
-    """The one redirect that is waited for: the registered address, the state sent, and who may say it issued it."""
+class _Refusal(Exception):  # noqa: N818 - turned into a CallbackError before it leaves this module
+    def __init__(self, reason: RefusalReason, problem: str) -> None:
+        super().__init__(problem)
+        self.reason: RefusalReason = reason
 
-    redirect_uri: str
-    state: SecretStr
-    issuer: str
+
+class ExpectedCallback:
+    """The one redirect that is waited for: the registered address, the state sent, and who may say it issued it.
+
+    Registered in the ledger on creation, good for one answer within `seconds`. `issuer` is the only value that `iss`
+    may have in it. Used by several threads at once.
+    """
+
+    def __init__(
+        self,
+        redirect_uri: str,
+        *,
+        state: SecretStr,
+        issuer: str,
+        ledger: CallbackLedger,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.redirect_uri = redirect_uri
+        self.state = state
+        self._issuer = issuer
+        self._ledger = ledger
+        self._clock = clock
+        self._until = clock() + seconds
+        self._is_unanswered = threading.Lock()
+        ledger.expect(state, seconds=seconds)
 
     def read(self, address: SecretStr) -> SecretStr:
-        """The authorization code in the address that came back, percent-decoded once.
+        """The authorization code in the address that came back, percent-decoded once; counted in the ledger.
 
-        Raises CallbackError unless the address is the registered one, to the letter, with the state that was sent and
-        one well-formed code. Parameters that are not known are ignored, repeated ones refused.
+        Raises CallbackError with its reason unless the address is the registered one, to the letter, with the state
+        that was sent and one well-formed code, in time and for the first time. Parameters that are not known are
+        ignored, repeated ones refused. An address with the right state uses this up, whatever else it brings.
         """
         try:
-            return self._read(address.get_secret_value())
-        except CallbackError as error:
-            raise CallbackError(str(error)) from None  # without the frames that hold the code
+            code = self._read(address.get_secret_value())
+        except _Refusal as refusal:
+            self.refuse(refusal.reason)
+            raise CallbackError(str(refusal), refusal.reason) from None  # without the frames that hold the code
+        self._ledger.accept(self.state)
+        return code
+
+    def refuse(self, reason: RefusalReason) -> None:
+        """Count an arrival that is refused for a reason that its address does not show."""
+        self._ledger.refuse(reason, self.state)
 
     def _read(self, address: str) -> SecretStr:
-        fields = self.fields(address)
+        fields = _fields(self._query(address))
+        self._claim(fields.get("state", ""))
         if "error" in fields:
-            message = f"the source answered the login with {_word(fields['error'])!r} instead of a code. {LOGIN_AGAIN}"
-            raise CallbackError(message)
-        if fields.get("iss", self.issuer) != self.issuer:
-            message = f"the redirect says that another server issued it. {LOGIN_AGAIN}"
-            raise CallbackError(message)
+            problem = f"the source answered the login with {_word(fields['error'])!r} instead of a code."
+            raise _Refusal("denied", f"{problem} {LOGIN_AGAIN}")
+        if fields.get("iss", self._issuer) != self._issuer:
+            raise _Refusal("issuer", f"the redirect says that another server issued it. {LOGIN_AGAIN}")
         return _code(fields)
 
-    def fields(self, address: str) -> dict[str, str]:
-        """The parameters of a redirect that belongs to this login; CallbackError for any other address."""
-        fields = _fields(self._query(address))
-        sent, found = self.state.get_secret_value(), fields.get("state", "")
-        if not hmac.compare_digest(sent.encode(), found.encode()):
-            message = f"the redirect does not belong to this login (its state is another). {LOGIN_AGAIN}"
-            raise CallbackError(message)
-        return fields
-
     def _query(self, address: str) -> str:
-        if len(address) > _LONGEST_ADDRESS or not re.fullmatch(r"[\x21-\x7e]+", address):
-            message = "the address that came back is too long or holds blanks or control characters. Copy it whole."
-            raise CallbackError(message)
+        if len(address) > _LONGEST_ADDRESS:
+            raise _Refusal("size", "the address that came back is too long for a redirect. Copy the address alone.")
+        if not re.fullmatch(r"[\x21-\x7e]+", address):
+            problem = "the address that came back is empty, or holds blanks, line breaks or control characters."
+            raise _Refusal("malformed", f"{problem} Copy it whole, in one line.")
         before, _, query = address.partition("?")
         if before not in (self.redirect_uri, self.redirect_uri + "/" * _has_no_path(self.redirect_uri)):
-            message = f"the address that came back does not begin with {self.redirect_uri} to the letter."
-            raise CallbackError(message)
+            raise _Refusal("address", _difference(before, self.redirect_uri))
         if "#" in query or not _ESCAPES.fullmatch(query):
-            message = f"the address that came back is not well-formed. {LOGIN_AGAIN}"
-            raise CallbackError(message)
+            raise _Refusal("malformed", f"the address that came back is not well-formed. {LOGIN_AGAIN}")
         return query
+
+    def _claim(self, state: str) -> None:
+        """Take the one use, for an address with our state."""
+        if not state:
+            problem = "the redirect does not belong to this login (it has no state)."
+            raise _Refusal("no_state", f"{problem} Copy the whole address, to its end.")
+        if not hmac.compare_digest(self.state.get_secret_value().encode(), state.encode()):
+            raise self._foreign(SecretStr(state))
+        if self._clock() >= self._until:
+            raise _Refusal("late", f"the redirect came too late: this login is over. {LOGIN_AGAIN}")
+        if not self._is_unanswered.acquire(blocking=False):
+            raise _Refusal("used", f"this login has been used. {LOGIN_AGAIN}")
+
+    def _foreign(self, state: SecretStr) -> _Refusal:
+        problem = "the redirect does not belong to this login"
+        match self._ledger.fate(state):
+            case "answered":
+                return _Refusal("used", f"{problem}: it answers an earlier one, which has been used. {LOGIN_AGAIN}")
+            case "expired":
+                return _Refusal("late", f"{problem}: it answers an earlier one, whose time is over. {LOGIN_AGAIN}")
+        return _Refusal("unexpected", f"{problem} (its state is another). {LOGIN_AGAIN}")
 
 
 def _has_no_path(redirect_uri: str) -> bool:
     return urlsplit(redirect_uri).path == ""
+
+
+def _difference(found: str, wanted: str) -> str:
+    """What is wrong with an address that does not begin as it should, as far as a person can mend it."""
+    if "://" not in found:
+        hint = "It has no https:// in front: copy the whole address."
+    elif re.match(r"https?://(localhost|127\.0\.0\.1|\[::1\])", found, re.IGNORECASE):
+        hint = "Scheme, host, port, path and slash must be those that are registered; see schwab.redirect_uri."
+    else:
+        hint = "Agree on the source's page first; the address that follows it is the one."
+    return f"the address that came back does not begin with {wanted} to the letter. {hint}"
 
 
 def _fields(query: str) -> dict[str, str]:
@@ -114,8 +144,7 @@ def _fields(query: str) -> dict[str, str]:
         name, _, value = part.partition("=")
         name = unquote(name, errors="replace")
         if name in fields:
-            message = f"the redirect names {_word(name)!r} more than once. {LOGIN_AGAIN}"
-            raise CallbackError(message)
+            raise _Refusal("duplicate", f"the redirect names {_word(name)!r} more than once. {LOGIN_AGAIN}")
         fields[name] = unquote(value, errors="replace")
     return fields
 
@@ -124,172 +153,9 @@ def _code(fields: dict[str, str]) -> SecretStr:
     code = fields.get("code", "")
     if not _CODE.fullmatch(code):
         hint = "it was percent-encoded twice" if "%" in code else "it is missing or holds strange characters"
-        message = f"the code in the redirect cannot be used: {hint}. {LOGIN_AGAIN}"
-        raise CallbackError(message)
+        raise _Refusal("no_code", f"the code in the redirect cannot be used: {hint}. {LOGIN_AGAIN}")
     return SecretStr(code)
 
 
 def _word(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "?", text)[:40]
-
-
-class CallbackListener:
-    """HTTPS on 127.0.0.1 for exactly one expected redirect. A context manager: closed on leaving, in any case.
-
-    The certificate is made for this one wait and valid for an hour; its key is held in memory, but for a moment in a
-    folder nobody else can open. `certificate_pem` is public, for a caller that plays the browser.
-    """
-
-    def __init__(self, expectation: Expectation) -> None:
-        parts = urlsplit(expectation.redirect_uri)
-        if parts.scheme != "https" or parts.hostname != LOOPBACK:
-            message = f"{expectation.redirect_uri} is not https://{LOOPBACK}[:port][/path]; only that is listened on."
-            raise CallbackError(message)
-        self._expectation = expectation
-        self._root = f"{parts.scheme}://{parts.netloc}"
-        self._is_taken = threading.Lock()
-        self._address: queue.Queue[SecretStr] = queue.Queue(maxsize=1)
-        context, self.certificate_pem = _identity(datetime.now(UTC))
-        self._server = _listen(parts.port or 443, _Server(context, parts.netloc, self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> CallbackListener:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def wait(self, seconds: float) -> SecretStr:
-        """The whole address of the redirect with our state, as soon as it has come; CallbackError after `seconds`."""
-        try:
-            return self._address.get(timeout=seconds)
-        except queue.Empty:
-            message = f"no redirect came back within {seconds:g} s. {LOGIN_AGAIN}"
-            raise CallbackError(message) from None
-
-    def judge(self, target: str) -> tuple[HTTPStatus, str, SecretStr | None]:
-        """What to answer to a GET for `target`, and the address to hand over once that is sent."""
-        address = self._root + target
-        try:
-            fields = self._expectation.fields(address)
-        except CallbackError:
-            return HTTPStatus.BAD_REQUEST, "This is not the answer that is waited for.", None
-        if not self._is_taken.acquire(blocking=False):
-            return HTTPStatus.CONFLICT, "An answer has already arrived. You can close this page.", None
-        if "error" in fields:
-            text = "The login was refused. You can close this page; the terminal says more."
-            return HTTPStatus.BAD_REQUEST, text, SecretStr(address)
-        return HTTPStatus.OK, "The login has arrived. You can close this page.", SecretStr(address)
-
-    def hand_over(self, address: SecretStr) -> None:
-        """End the wait."""
-        self._address.put(address)
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    """One thread per connection, so that a browser's idle second connection holds nobody up."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, context: ssl.SSLContext, host: str, listener: CallbackListener) -> None:
-        super().__init__((LOOPBACK, 0), _Handler, bind_and_activate=False)
-        self._context = context
-        self.host = host
-        self.listener = listener
-
-    def get_request(self) -> tuple[ssl.SSLSocket, Any]:
-        plain, peer = self.socket.accept()
-        plain.settimeout(_CLIENT_SECONDS)
-        return self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), peer
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the signature is given
-        """A connection that breaks off, or a browser that does not trust the certificate yet, is no fault of ours."""
-        _log.debug("a connection to the login listener ended early")
-
-
-def _listen(port: int, server: _Server) -> _Server:
-    server.server_address = (LOOPBACK, port)
-    try:
-        server.server_bind()
-        server.server_activate()
-    except OSError as error:
-        server.server_close()
-        message = (
-            f"port {port} on {LOOPBACK} cannot be listened on ({error.strerror}). End the program that uses it, or "
-            "register another address with the source and set schwab.redirect_uri to it."
-        )
-        raise CallbackError(message) from error
-    return server
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    request: ssl.SSLSocket
-
-    def setup(self) -> None:
-        self.request.do_handshake()
-        super().setup()
-
-    def do_GET(self) -> None:  # the name is http.server's
-        listener = self.server.listener
-        if self.headers.get_all("Host") != [self.server.host]:
-            self._page(HTTPStatus.MISDIRECTED_REQUEST, "This is not the address that is waited for.")
-            return
-        status, sentence, address = listener.judge(self.path)
-        try:
-            self._page(status, sentence)
-        finally:
-            if address is not None:
-                listener.hand_over(address)
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
-        """A fixed page for what http.server itself refuses: it would echo the request."""
-        self._page(HTTPStatus(code), "Only the redirect of a login is answered here.")
-
-    def _page(self, status: HTTPStatus, sentence: str) -> None:
-        body = f"<!doctype html><meta charset=utf-8><title>Trade analyst</title><p>{sentence}</p>".encode()
-        self.send_response_only(status)
-        for name, value in _PAGE_HEADERS.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature is given
-        """Nothing: http.server would print the address with the code in it."""
-
-
-def _identity(now: datetime) -> tuple[ssl.SSLContext, bytes]:
-    """A server context with a self-signed certificate for 127.0.0.1, and that certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "trade-analyst login")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(LOOPBACK))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "identity.pem")
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(private + pem)
-        context.load_cert_chain(file)
-    return context, pem

@@ -1,19 +1,17 @@
-"""What the token endpoint answers: a grant, or the error of ours that its refusal stands for; read within bounds.
+"""What the token endpoint answers: a grant, or the error of ours that its refusal stands for.
 
-Not here: asking (`auth.py`) and keeping (`tokens.py`). No message ever quotes an answer: it may hold a token.
+Not here: asking (`auth.py`), bounds of size and time (`token_transport.py`), pages in place of an answer
+(`source_pages.py`) and keeping (`tokens.py`). No message ever quotes an answer: it may hold a token.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import time
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 
-import requests
 from pydantic import SecretStr
-from requests.adapters import HTTPAdapter
 
 from trade_analyst_pipeline.errors import (
     AuthError,
@@ -22,10 +20,12 @@ from trade_analyst_pipeline.errors import (
     ClientCredentialsError,
     LoginRequiredError,
 )
-from trade_analyst_pipeline.schwab.tokens import TokenGrant
+from trade_analyst_pipeline.schwab.callback import LOGIN_AGAIN
+from trade_analyst_pipeline.schwab.source_pages import REFUSED_APP_ADVICE, page_advice
+from trade_analyst_pipeline.schwab.token_records import TokenGrant
 
-_LARGEST_ANSWER = 64 << 10
-_ANSWER_SECONDS = 15.0
+CODE_SECONDS = 30
+_CLOCK_SLACK_SECONDS = 60.0
 _DEAD_TOKEN = re.compile(r"invalid_grant|refresh_token_authentication_error|unsupported_token_type")
 _REFUSED_APP = re.compile(r"invalid_client|unauthorized_client")
 _DEAD_TOKEN_OLD_STYLE = re.compile(r"refresh[ _]token", re.IGNORECASE)
@@ -44,8 +44,7 @@ def read_grant(status: int, body: bytes, *, is_refresh: bool) -> TokenGrant:
         return _grant(fields)
     if fields is None or status >= 500:
         what = "a page that is not JSON" if fields is None else "a server error"
-        blocked = " The edge may block this address: leave VPNs and proxies." if status == 403 else ""
-        message = f"the token endpoint answered {status} with {what}.{blocked} {_LATER}"
+        message = f"the token endpoint answered {status} with {what}. {page_advice(status, body)}"
         raise AuthUnavailableError(message)
     raise _refusal(status, fields, is_refresh=is_refresh)
 
@@ -56,16 +55,29 @@ def _refusal(status: int, fields: dict[str, Any], *, is_refresh: bool) -> AuthEr
     if is_refresh and (_DEAD_TOKEN.search(said) or (_REFUSED_APP.search(said) and _DEAD_TOKEN_OLD_STYLE.search(said))):
         return LoginRequiredError(f"the source no longer accepts the stored login. {_LOGIN}")
     if _REFUSED_APP.search(said):
-        return ClientCredentialsError(
-            "the source refuses the app key or secret. Check TRADE_ANALYST_APP_KEY and TRADE_ANALYST_APP_SECRET for "
-            "typing errors and blanks, and that the app is 'Ready For Use'."
-        )
+        return ClientCredentialsError(f"the source refuses the app key or secret. {REFUSED_APP_ADVICE}")
     if not is_refresh and re.search(r"invalid_grant|invalid_request", said):
         return CallbackError(
-            "the source refused the code: used before, older than 30 s, or for another redirect address. Check that "
-            "schwab.redirect_uri is registered to the letter, and run `trade-analyst login` again."
+            f"the source refused the code: used before, older than {CODE_SECONDS} s, or for another redirect address. "
+            f"Go on from the page at once; check that schwab.redirect_uri is registered to the letter. {LOGIN_AGAIN}"
         )
     return AuthUnavailableError(f"the token endpoint answered {status} with an error we do not know. {_LATER}")
+
+
+def clock_problem(date: str | None, *, now: float) -> str | None:
+    """What to say when this machine's clock (`now`, epoch seconds) is over a minute off the answer's Date header."""
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except (TypeError, ValueError, OverflowError):  # as email.utils raises them for junk
+        return None
+    return _clock_words(now - theirs.timestamp()) if theirs.tzinfo is not None else None
+
+
+def _clock_words(ahead: float) -> str | None:
+    if abs(ahead) <= _CLOCK_SLACK_SECONDS:
+        return None
+    where = "ahead of" if ahead > 0 else "behind"
+    return f"This machine's clock is {abs(ahead):.0f} s {where} the source's: set it, and keep it set (NTP)."
 
 
 def _object(body: bytes) -> dict[str, Any] | None:
@@ -101,30 +113,3 @@ def _grant(fields: dict[str, Any]) -> TokenGrant:
 
 def _is_token(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,8192}", value) is not None
-
-
-class BoundedAdapter(HTTPAdapter):
-    """Reads each answer at once, at most 64 KiB of it and for at most 15 s."""
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """The answer with its whole body in memory; raises RequestException when a bound is passed."""
-        answer = super().send(request, *args, **{**kwargs, "stream": True})
-        deadline = time.monotonic() + _ANSWER_SECONDS
-        body = bytearray()
-        try:
-            for piece in answer.iter_content(1):  # a larger piece would be waited for until it is full
-                body += piece
-                if len(body) > _LARGEST_ANSWER or time.monotonic() > deadline:
-                    message = "the answer is too large or too slow"
-                    raise requests.RequestException(message)
-        finally:
-            answer.close()
-        return _with_body(answer, bytes(body))
-
-
-def _with_body(answer: requests.Response, body: bytes) -> requests.Response:
-    whole = requests.Response()
-    whole.status_code, whole.headers, whole.reason = answer.status_code, answer.headers, answer.reason
-    whole.url, whole.request, whole.encoding = answer.url, answer.request, "utf-8"
-    whole.raw = io.BytesIO(body)
-    return whole

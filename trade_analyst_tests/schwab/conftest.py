@@ -20,12 +20,16 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
+from trade_analyst_pipeline.errors import AuthError
 from trade_analyst_pipeline.market.clock import Clock, SimulatedClock
-from trade_analyst_pipeline.schwab.auth import TokenClient, login
+from trade_analyst_pipeline.schwab.auth import LoginAttempt, TokenClient
 from trade_analyst_pipeline.schwab.budget import RequestBudget
+from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
 from trade_analyst_pipeline.schwab.client import SchwabClient, open_http
 from trade_analyst_pipeline.schwab.keys import open_keys
-from trade_analyst_pipeline.schwab.tokens import StoredTokens, TokenStore
+from trade_analyst_pipeline.schwab.login import login
+from trade_analyst_pipeline.schwab.token_records import StoredTokens
+from trade_analyst_pipeline.schwab.tokens import TokenStore
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
 from trade_analyst_pipeline.simulator.server import SimulatorServer
@@ -109,7 +113,9 @@ class ScriptedServer:
         self.open_connections += 1
         self.most_connections = max(self.most_connections, self.open_connections)
         try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            # cancelled: the scene is over while the client still listens
+            gone = (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError)
+            with contextlib.suppress(*gone):
                 while not writer.is_closing():
                     head = await reader.readuntil(b"\r\n\r\n")
                     self.requests.append(head.decode("latin-1"))
@@ -208,6 +214,25 @@ class Wire:
         """A TLS server that gives these replies."""
         return serving(self.authority.server_context(identity), *replies)
 
+    def refused_refresh(self, *replies: Reply, context: ssl.SSLContext | None = None) -> tuple[AuthError, Any]:
+        """Refresh at a scripted token endpoint, which must fail: the error and the server's record."""
+
+        async def scene() -> tuple[AuthError, Any]:
+            async with serving(context or self.authority.server_context(), *replies) as server:
+                client = TokenClient(
+                    base_url=server.url,
+                    app_key=SecretStr("key"),
+                    app_secret=SecretStr("secret"),
+                    redirect_uri="https://127.0.0.1/",
+                    redirect_allowlist=["https://127.0.0.1/"],
+                    ca_file=self.authority.file,
+                )
+                with pytest.raises(AuthError) as caught:
+                    await asyncio.to_thread(client.refresh, SecretStr("CANARY-refresh"))
+                return caught.value, server
+
+        return asyncio.run(asyncio.wait_for(scene(), 30))
+
     def client(self, server: ScriptedServer, **options: Any) -> contextlib.AbstractAsyncContextManager[SchwabClient]:
         """A client that trusts the test's CA."""
         return client_for(server, options.pop("ca_file", self.authority.file), **options)
@@ -270,6 +295,7 @@ class Logins:
         self.folder = folder
         self.now = now
         self.store = self.open_store()
+        self.ledger = CallbackLedger(folder / "callbacks" / "ledger", now=now)
         self.page: httpx.Response | None = None
 
     def client(self, **options: Any) -> TokenClient:
@@ -281,8 +307,13 @@ class Logins:
             "redirect_uri": self.redirect_uri,
             "redirect_allowlist": [self.redirect_uri],
             "ca_file": self.simulator.ca_file,
+            "now": self.now,
         }
         return TokenClient(**(settings | options))
+
+    def begin(self, **options: Any) -> LoginAttempt:
+        """A login whose redirect is expected for five minutes."""
+        return self.client(**options).begin_login(ledger=self.ledger, seconds=300)
 
     def open_store(self) -> TokenStore:
         """The store of these tests, as another process would open it."""
@@ -307,6 +338,7 @@ class Logins:
         return login(
             self.client(**options),
             self.store,
+            ledger=self.ledger,
             open_browser=self.consent,
             certificate_file=certificate,
             wait_seconds=5,

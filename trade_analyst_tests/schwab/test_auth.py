@@ -7,9 +7,7 @@ import json
 import logging
 import random
 import re
-import time
 import traceback
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,15 +20,13 @@ from trade_analyst_pipeline.errors import (
     ClientCredentialsError,
     LoginRequiredError,
     NotAuthorizedError,
-    TokenStoreError,
 )
 from trade_analyst_pipeline.market.clock import SimulatedClock
-from trade_analyst_pipeline.schwab import token_answers
-from trade_analyst_pipeline.schwab.auth import StoredAccessTokens, TokenClient, login
+from trade_analyst_pipeline.schwab.auth import StoredAccessTokens
 from trade_analyst_pipeline.schwab.budget import RequestBudget
 from trade_analyst_pipeline.schwab.client import SchwabClient, open_http
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
-from trade_analyst_pipeline.schwab.tokens import TokenGrant
+from trade_analyst_pipeline.schwab.token_records import TokenGrant
 from trade_analyst_pipeline.simulator import faults
 
 QUOTE = MarketDataRequest("quotes", "/quotes", (("symbols", "BRK/B"),), ("BRK/B",))
@@ -39,26 +35,9 @@ QUOTE = MarketDataRequest("quotes", "/quotes", (("symbols", "BRK/B"),), ("BRK/B"
 # --- login
 
 
-def test_a_whole_login(logins: Any) -> None:
-    """Authorize page, redirect to the listener, exchange, stored tokens, and a page that tells nothing secret."""
-    stored = logins.log_in()
-    assert logins.simulator.desk.accepts(stored.access_token.get_secret_value())
-    assert logins.open_store().load() == stored
-    assert (stored.generation, stored.expires_time - stored.issued_time) == (1, 1800.0)
-    page = logins.page
-    assert page.status_code == 200
-    assert "The login has arrived" in page.text
-    assert page.url.params["code"] not in page.text
-    assert page.url.params["state"] not in page.text
-    assert page.headers["cache-control"] == "no-store"
-    assert page.headers["referrer-policy"] == "no-referrer"
-    assert "server" not in page.headers
-    assert (logins.folder / "callback.pem").read_text().count("BEGIN") == 1
-
-
 def test_the_authorize_address(logins: Any) -> None:
     """Key, exact redirect, code flow, state and an S256 challenge; a fresh state and challenge each time."""
-    first, second = (logins.client().begin_login().authorization_url for _ in range(2))
+    first, second = (logins.begin().authorization_url for _ in range(2))
     assert first.startswith(f"{logins.simulator.base_url}/v1/oauth/authorize?response_type=code&client_id=SIMULATOR")
     assert "code_challenge_method=S256" in first
     for name in ("state", "code_challenge"):
@@ -69,7 +48,7 @@ def test_the_authorize_address(logins: Any) -> None:
 
 def test_pkce_can_be_switched_off(logins: Any) -> None:
     """Without PKCE the state is still sent and the login works."""
-    url = logins.client(pkce=False).begin_login().authorization_url
+    url = logins.begin(pkce=False).authorization_url
     assert "code_challenge" not in url
     assert "state=" in url
     assert logins.log_in(pkce=False).generation == 1
@@ -77,7 +56,7 @@ def test_pkce_can_be_switched_off(logins: Any) -> None:
 
 def test_a_pasted_address_works_once(logins: Any) -> None:
     """The address copied from the browser is exchanged; used again it is refused before anything is sent."""
-    attempt = logins.client().begin_login()
+    attempt = logins.begin()
     address = logins.redirect(attempt.authorization_url)
     assert "%40" in address.get_secret_value()
     attempt.exchange(address)
@@ -88,12 +67,12 @@ def test_a_pasted_address_works_once(logins: Any) -> None:
 
 def test_a_code_of_another_attempt_is_refused(logins: Any) -> None:
     """A code obtained under another verifier is refused by the source even with the right state; no retry."""
-    mine, other = logins.client().begin_login(), logins.client().begin_login()
+    mine, other = logins.begin(), logins.begin()
     foreign = logins.redirect(other.authorization_url).get_secret_value()
     with pytest.raises(CallbackError, match="does not belong to this login"):
         mine.exchange(SecretStr(foreign))
     assert logins.token_requests() == 0
-    forged = re.sub(r"state=[^&]+", f"state={mine.expectation.state.get_secret_value()}", foreign)
+    forged = re.sub(r"state=[^&]+", f"state={mine.expected.state.get_secret_value()}", foreign)
     with pytest.raises(CallbackError, match="refused the code"):
         mine.exchange(SecretStr(forged))
     assert logins.token_requests() == 1
@@ -101,7 +80,7 @@ def test_a_code_of_another_attempt_is_refused(logins: Any) -> None:
 
 def test_an_old_code_is_refused(logins: Any) -> None:
     """A code that waited longer than the source allows is told as such."""
-    attempt = logins.client().begin_login()
+    attempt = logins.begin()
     address = logins.redirect(attempt.authorization_url)
     logins.now.at += 31
     with pytest.raises(CallbackError, match="older than 30 s"):
@@ -112,28 +91,6 @@ def test_a_redirect_outside_the_allowlist_is_refused(logins: Any) -> None:
     """The redirect address must stand in the allowlist to the letter."""
     with pytest.raises(CallbackError, match="the match is exact"):
         logins.client(redirect_allowlist=[logins.redirect_uri + "/"])
-
-
-def test_a_login_nobody_answers_ends(logins: Any) -> None:
-    """Without a redirect the wait ends at its bound, and the port is free again."""
-    for _ in range(2):
-        with pytest.raises(CallbackError, match=r"within 0\.05 s"):
-            login(logins.client(), logins.store, open_browser=lambda _: None, wait_seconds=0.05)
-    assert logins.token_requests() == 0
-
-
-def test_a_token_file_that_is_not_trusted_stops_the_login(logins: Any) -> None:
-    """With a wrong key no browser is opened and the file stays."""
-    logins.log_in()
-    file = logins.folder / "private" / "tokens"
-    before = file.read_bytes()
-    (logins.folder / "config" / "key").unlink()
-    (logins.folder / "config" / "key").write_bytes(b"A" * 43 + b"=")
-    (logins.folder / "config" / "key").chmod(0o600)
-    opened: list[str] = []
-    with pytest.raises(TokenStoreError):
-        login(logins.client(), logins.open_store(), open_browser=opened.append, wait_seconds=0.05)
-    assert (opened, file.read_bytes()) == ([], before)
 
 
 # --- refresh
@@ -165,7 +122,7 @@ def test_variables_of_the_environment_change_nothing(logins: Any, monkeypatch: p
         monkeypatch.setenv(name, "/nonexistent")
     for name in ("HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    attempt = logins.client().begin_login()
+    attempt = logins.begin()
     grant = attempt.exchange(logins.redirect(attempt.authorization_url))
     assert logins.client().refresh(grant.refresh_token).lifetime_seconds == 1800.0
 
@@ -177,51 +134,11 @@ def test_an_untrusted_token_endpoint_gets_nothing(logins: Any) -> None:
     assert logins.token_requests() == 0
 
 
-def refresh_from(wire: Any, *replies: Any) -> tuple[Exception, Any]:
-    """Refresh at a scripted endpoint, which must fail: the error and the server's record."""
-
-    async def scene() -> tuple[Exception, Any]:
-        async with wire.serving(*replies) as server:
-            client = TokenClient(
-                base_url=server.url,
-                app_key=SecretStr("key"),
-                app_secret=SecretStr("secret"),
-                redirect_uri="https://127.0.0.1/",
-                redirect_allowlist=["https://127.0.0.1/"],
-                ca_file=wire.authority.file,
-            )
-            with pytest.raises(AuthError) as caught:
-                await asyncio.to_thread(client.refresh, SecretStr("CANARY-refresh"))
-            return caught.value, server
-
-    return asyncio.run(asyncio.wait_for(scene(), 30))
-
-
 def test_redirects_of_the_token_endpoint_are_not_followed(wire: Any) -> None:
     """A 307 would carry the refresh token elsewhere: it is an error after one request."""
-    error, server = refresh_from(wire, wire.answer(307, Location="/elsewhere"))
+    error, server = wire.refused_refresh(wire.answer(307, Location="/elsewhere"))
     assert type(error) is AuthUnavailableError
     assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("case", ["dropped", "cut", "huge", "slow", "unzips to much"])
-def test_broken_answers_of_the_token_endpoint(wire: Any, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    """Each is AuthUnavailableError after one request, within the bounds of size and time."""
-    monkeypatch.setattr(token_answers, "_ANSWER_SECONDS", 0.3 if case == "slow" else 15.0)
-    good = b'{"access_token":"a","expires_in":1800,"token_type":"Bearer"}'
-    head = b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\n"
-    reply = {
-        "dropped": wire.raw(b"", close=True),
-        "cut": wire.raw(head + b"Content-Length: 99\r\n\r\n{", close=True),
-        "huge": wire.answer(200, good + b" " * 200_000),
-        "slow": wire.drip(head + b"Content-Length: 9000\r\n\r\n", b" "),
-        "unzips to much": wire.answer(200, wire.zipped(good + b" " * (8 << 20)), Content_Encoding="gzip"),
-    }[case]
-    begin = time.monotonic()
-    error, server = refresh_from(wire, reply)
-    assert type(error) is AuthUnavailableError
-    assert len(server.requests) == 1
-    assert time.monotonic() - begin < 5
 
 
 # --- access tokens for the client
@@ -362,8 +279,8 @@ def test_nothing_secret_is_logged_or_shown(logins: Any, caplog: pytest.LogCaptur
     secrets = {"secret": "CANARY-secret"}  # pragma: allowlist secret  a made-up canary
     logins.simulator.desk._app_secret = secrets["secret"]
     client = logins.client(app_secret=SecretStr(secrets["secret"]))
-    attempt = client.begin_login()
-    secrets["state"] = attempt.expectation.state.get_secret_value()
+    attempt = client.begin_login(ledger=logins.ledger, seconds=300)
+    secrets["state"] = attempt.expected.state.get_secret_value()
     secrets["verifier"] = attempt._session._code_verifier
     address = logins.redirect(attempt.authorization_url)
     caplog.clear()  # the browser's stand-in is no part of the product and logs its address
@@ -372,13 +289,13 @@ def test_nothing_secret_is_logged_or_shown(logins: Any, caplog: pytest.LogCaptur
     secrets |= {"access": stored.access_token.get_secret_value(), "refresh": stored.refresh_token.get_secret_value()}
     client.refresh(stored.refresh_token)
     logins.simulator.desk.revoke()
-    shown = [repr(vars(client)), repr(attempt.expectation), repr(stored)]
+    shown = [repr(vars(client)), repr(attempt.expected), repr(stored)]
     for act in (
         lambda: client.refresh(stored.refresh_token),
         lambda: attempt.exchange(address),
         lambda: logins.client(app_secret=SecretStr("another")).refresh(stored.refresh_token),
         lambda: logins.client(ca_file=None).refresh(stored.refresh_token),
-        lambda: attempt.expectation.read(SecretStr(address.get_secret_value() + "&code=2")),
+        lambda: attempt.expected.read(SecretStr(address.get_secret_value() + "&code=2")),
     ):
         with pytest.raises(AuthError) as caught:
             act()
@@ -407,16 +324,3 @@ def test_control_the_library_alone_logs_secrets(logins: Any, caplog: pytest.LogC
 def test_grants_hide_their_tokens() -> None:
     """A grant's repr shows no token."""
     assert "CANARY" not in repr(TokenGrant(SecretStr("CANARY"), SecretStr("CANARY"), 1.0))
-
-
-def test_the_certificate_file_is_written_before_the_browser_opens(logins: Any, tmp_path: Path) -> None:
-    """Whoever plays the browser finds the listener's certificate there."""
-    found: list[str] = []
-
-    def look(_: str) -> None:
-        found.append((tmp_path / "c.pem").read_text())
-
-    with pytest.raises(CallbackError):
-        login(logins.client(), logins.store, open_browser=look, certificate_file=tmp_path / "c.pem", wait_seconds=0.01)
-    assert found[0].startswith("-----BEGIN CERTIFICATE-----")
-    assert "PRIVATE" not in found[0]
