@@ -219,7 +219,11 @@ class StoredAccessTokens:
         if self._store.now() < self._rest_until and present.is_alive(self._store.now()):
             return present
         try:
-            return self._store.renew(is_good=lambda tokens: tokens.is_fresh(self._store.now()), refresh=self._refresh)
+            return self._store.renew(
+                is_good=lambda tokens: tokens.is_fresh(self._store.now()),
+                is_usable=lambda tokens: tokens.is_usable(self._store.now()),
+                refresh=self._refresh,
+            )
         except AuthUnavailableError as error:
             if not present.is_alive(self._store.now()):
                 raise
