@@ -36,3 +36,28 @@ def test_taken_port_is_explained(run_command: Callable[..., Any]) -> None:
     assert outcome.code == 1
     assert f"cannot listen on 127.0.0.1:{port}" in outcome.err
     assert "--port" in outcome.err
+
+
+@pytest.mark.usefixtures("project")
+def test_the_desks_options_reach_the_desk(run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option of the OAuth side is handed to the server under its name."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("trade_analyst_pipeline.simulator.server.serve", lambda **options: given.update(options))
+    arguments = (
+        "--rotation rotate --single-use-refresh --dead-token digest --access-seconds 5 --refresh-seconds 60 "
+        "--code-seconds 2 --answer-seconds 0.5 --clock-skew-seconds -10 --ask-consent"
+    )
+    assert run_command("simulator", *arguments.split()).code == 0
+    for name in ("port", "seed", "ca_file", "redirect_uris", "announce"):
+        given.pop(name)
+    assert given == {
+        "rotation": "rotate",
+        "single_use_refresh": True,
+        "dead_token": "digest",
+        "access_seconds": 5,
+        "refresh_seconds": 60.0,
+        "code_seconds": 2.0,
+        "answer_seconds": 0.5,
+        "clock_skew_seconds": -10.0,
+        "is_consent_automatic": False,
+    }

@@ -48,8 +48,10 @@ def server(shared_server: SimulatorServer, machine_clock: MachineClock) -> Simul
     shared_server.faults.clear()
     shared_server.requests.clear()
     shared_server.desk.revoke()
-    shared_server.desk.rotation = "same"
-    shared_server.desk.is_consent_automatic = True
+    desk = shared_server.desk
+    desk.rotation, desk.single_use_refresh, desk.dead_token = "same", False, "revoked"
+    desk.answer_seconds = desk.clock_skew_seconds = 0.0
+    desk.is_consent_automatic = True
     return shared_server
 
 

@@ -3,10 +3,19 @@
 import base64
 import hashlib
 import json
+import time
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from visiting import MachineClock, Visitor
+from visiting import SEED, MachineClock, Visitor, trusting
+
+from trade_analyst_pipeline.simulator import faults
+from trade_analyst_pipeline.simulator.market import Market
+from trade_analyst_pipeline.simulator.oauth import DeskOptions, OAuthDesk
+from trade_analyst_pipeline.simulator.server import SimulatorServer
 
 REDIRECT = "https://127.0.0.1:8182/callback"
 
@@ -169,3 +178,159 @@ def test_tokens_can_be_ended_by_a_test(visitor: Visitor) -> None:
     assert visitor.ask_token(grant_type="refresh_token", refresh_token=refresh).status_code == 200
     desk.revoke()
     assert visitor.ask_token(grant_type="refresh_token", refresh_token=refresh).status_code == 400
+
+
+# --- behaviour on demand
+
+
+def refreshed(visitor: Visitor, token: str) -> Any:
+    """The answer to a refresh."""
+    return visitor.ask_token(grant_type="refresh_token", refresh_token=token)
+
+
+def test_grants_are_counted(visitor: Visitor) -> None:
+    """One exchange, two refreshes with their times, one refusal, no reuse."""
+    desk = visitor.server.desk
+    before = (desk.exchanges, desk.refreshes, desk.refusals, desk.reuses)
+    visitor.log_in()
+    for _ in range(2):
+        refreshed(visitor, visitor.tokens["refresh_token"])
+    refreshed(visitor, "never issued")
+    after = (desk.exchanges, desk.refreshes, desk.refusals, desk.reuses)
+    assert [now - then for then, now in zip(before, after, strict=True)] == [1, 2, 1, 0]
+    assert list(desk.refresh_times)[-2:] == [MachineClock().seconds] * 2
+
+
+@pytest.mark.parametrize("single_use", [False, True])
+def test_a_replaced_refresh_token_used_again(visitor: Visitor, single_use: bool) -> None:
+    """It is refused and counted; with single_use_refresh that ends the whole login, access tokens too."""
+    desk = visitor.server.desk
+    desk.rotation, desk.single_use_refresh = "rotate", single_use
+    before, old = desk.reuses, visitor.tokens["refresh_token"]
+    visitor.tokens = refreshed(visitor, old).json()
+    assert refreshed(visitor, old).status_code == 400
+    assert desk.reuses - before == 1
+    assert desk.accepts(visitor.tokens["access_token"]) is not single_use
+    assert refreshed(visitor, visitor.tokens["refresh_token"]).status_code == (400 if single_use else 200)
+
+
+def test_a_refresh_token_of_an_older_login_harms_nobody(visitor: Visitor) -> None:
+    """Used after a new login it is refused, but the new login lives on."""
+    desk = visitor.server.desk
+    desk.rotation, desk.single_use_refresh = "rotate", True
+    before, old = desk.reuses, visitor.tokens["refresh_token"]
+    refreshed(visitor, old)
+    visitor.log_in()
+    assert refreshed(visitor, old).status_code == 400
+    assert desk.reuses == before
+    assert refreshed(visitor, visitor.tokens["refresh_token"]).status_code == 200
+
+
+def test_the_recorded_refusals_of_a_dead_refresh_token(visitor: Visitor) -> None:
+    """Two shapes hold a JSON text inside a text, the oldest is plain; all are 400 (schwab-api 1.7)."""
+    desk = visitor.server.desk
+    found = {}
+    for kind in ("revoked", "digest", "old_style"):
+        desk.dead_token = kind
+        response = refreshed(visitor, "dead")
+        assert response.status_code == 400
+        found[kind] = response.json()
+    for kind in ("revoked", "digest"):
+        assert found[kind]["error"] == "unsupported_token_type"
+        assert found[kind]["error_description"].startswith('400 Bad Request: "')
+    inner = [json.loads(found[kind]["error_description"][18:-1]) for kind in ("revoked", "digest")]
+    assert [item["error"] for item in inner] == ["invalid_grant", "refresh_token_authentication_error"]
+    assert "tokenDigest" in inner[1]["error_description"]
+    assert found["old_style"] == {"error": "invalid_client", "error_description": "refresh token invalid"}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "text"),
+    [
+        (faults.token_dead("digest"), 400, "refresh_token_authentication_error"),
+        (faults.token_dead(), 400, "invalid_grant"),
+        (faults.app_refused(), 401, "invalid_client"),
+        (faults.app_pending(), 500, "Whitelabel Error Page"),
+        (faults.server_error(), 500, "Internal Server Error"),
+        (faults.access_denied(), 403, "Access Denied"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/oauth/token", "/v1/oauth/authorize"])
+def test_failures_of_the_oauth_pages(
+    visitor: Visitor, change: faults.Change, status: int, text: str, path: str
+) -> None:
+    """Each can be had once, on the token endpoint and on the authorize page."""
+    visitor.server.faults.add(change, path=path)
+
+    def ask() -> Any:
+        return visitor.consent() if "authorize" in path else refreshed(visitor, visitor.tokens["refresh_token"])
+
+    response = ask()
+    assert response.status_code == status
+    assert text in response.text
+    assert ask().status_code in (200, 302)
+
+
+def desk_with(clock: MachineClock, **options: Any) -> OAuthDesk:
+    """A desk without a server."""
+    return OAuthDesk(machine_now=clock, **options)
+
+
+def tokens_of(desk: OAuthDesk) -> dict[str, Any]:
+    """The answer to a whole login at a desk."""
+    asked = {"client_id": desk._app_key, "redirect_uri": REDIRECT}
+    location = dict(desk.authorize(asked).headers)["location"]
+    code = parse_qs(urlsplit(location).query)["code"][0]
+    secret = base64.b64encode(f"{desk._app_key}:{desk._app_secret}".encode()).decode()
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT}
+    answer = desk.token(f"Basic {secret}", form)
+    return {"status": answer.status, **json.loads(answer.body)}
+
+
+def test_lifetimes_can_be_chosen() -> None:
+    """An access token of 2 s says so and ends so; a code of 0 s is too old at once; a login of 5 s ends with it."""
+    clock = MachineClock()
+    desk = desk_with(clock, access_seconds=2, refresh_seconds=5.0)
+    tokens = tokens_of(desk)
+    assert tokens["expires_in"] == 2
+    clock.seconds += 1.9
+    assert desk.accepts(tokens["access_token"])
+    clock.seconds += 0.1
+    assert not desk.accepts(tokens["access_token"])
+    assert json.loads(desk._renew(tokens["refresh_token"]).body)["expires_in"] == 2
+    clock.seconds += 3.0
+    assert desk._renew(tokens["refresh_token"]).status == 400
+    assert tokens_of(desk_with(clock, code_seconds=-1.0))["error"] == "invalid_grant"
+
+
+def test_the_sources_clock_may_stand_elsewhere(visitor: Visitor) -> None:
+    """Its Date header shows it; a jump of it ends tokens early."""
+    desk = visitor.server.desk
+    desk.clock_skew_seconds = 100.0
+    response = visitor.get("/quotes", symbols="AAPL")
+    assert parsedate_to_datetime(response.headers["date"]).timestamp() == MachineClock().seconds + 100.0
+    assert response.headers.get_list("date") == [response.headers["date"]]
+    desk.clock_skew_seconds = 1801.0
+    assert visitor.get("/quotes", symbols="AAPL").status_code == 401
+
+
+def test_a_slow_token_endpoint(visitor: Visitor) -> None:
+    """It keeps the answer back after having acted; others are answered meanwhile."""
+    desk = visitor.server.desk
+    desk.answer_seconds = 0.3
+    begin = time.monotonic()
+    assert refreshed(visitor, visitor.tokens["refresh_token"]).status_code == 200
+    assert time.monotonic() - begin >= 0.3
+    begin = time.monotonic()
+    assert visitor.get("/quotes", symbols="AAPL").status_code == 200
+    assert time.monotonic() - begin < 0.3
+
+
+def test_a_server_takes_the_desks_options(market: Market, tmp_path: Path) -> None:
+    """Options given to the server are the desk's."""
+    options: DeskOptions = {"access_seconds": 7, "rotation": "omit", "is_consent_automatic": False}
+    with SimulatorServer(seed=SEED, market=market, ca_file=tmp_path / "ca.pem", **options) as server:
+        desk = server.desk
+        with trusting(server.ca_file) as http:
+            assert "Allow access" in Visitor(server, http).consent().text
+    assert (desk.access_seconds, desk.rotation, desk.code_seconds) == (7, "omit", 30.0)
