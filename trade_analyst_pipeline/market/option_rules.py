@@ -12,15 +12,19 @@ import polars as pl
 from trade_analyst_pipeline.market.columns import Rule
 from trade_analyst_pipeline.market.quote_rules import ANY_QUOTE_RULES, PRICE_SLACK
 
-# Deltas come with three decimals.
-_DELTA_SLACK = 0.001
+# Greeks come with three decimals.
+LAST_DIGIT: Final = 0.001
+# The vendor's clock runs to about the morning after the last instant.
+_VENDOR_CLOCK_YEARS: Final = 1 / 365
+_VENDOR_VEGA_SLACK: Final = 0.05
 _YEAR_MICROSECONDS = 365 * 86_400 * 1_000_000
 
 _SYMBOL = pl.col("option_symbol")
 _STRIKE = pl.col("strike")
 _EXPIRATION = pl.col("expiration_date")
-_IS_CALL = pl.col("option_type") == "C"
-_IS_EUROPEAN = pl.col("exercise_type") == "E"
+IS_CALL = pl.col("option_type") == "C"
+IS_EUROPEAN = pl.col("exercise_type") == "E"
+IS_AMERICAN = pl.col("exercise_type") == "A"
 _SPOT = pl.col("underlying_price")
 
 
@@ -37,18 +41,48 @@ def _symbol_agrees() -> pl.Expr:
     )
 
 
-def _years() -> pl.Expr:
+def years_left() -> pl.Expr:
+    """Years of 365 days from the snapshot to the contract's last instant; 0 after it."""
     lifetime = pl.col("expiration_time") - pl.col("snapshot_time")
     return lifetime.dt.total_microseconds().clip(lower_bound=0) / _YEAR_MICROSECONDS
 
 
+def _carried(value: pl.Expr, rate: str) -> pl.Expr:
+    """A value at the contract's end as of now, by a rate that may be null."""
+    return value * (-pl.col(rate) * years_left()).exp()
+
+
 def _least_value() -> pl.Expr:
-    """The least an option is worth; null for a European call whose dividend yield is unknown."""
-    carried_strike = _STRIKE * (-pl.col("interest_rate") * _years()).exp()
-    call = _SPOT * (-pl.col("dividend_yield") * _years()).exp() - carried_strike
-    european = pl.when(_IS_CALL).then(call).otherwise(carried_strike - _SPOT)
-    american = pl.when(_IS_CALL).then(_SPOT - _STRIKE).otherwise(_STRIKE - _SPOT)
-    return pl.when(_IS_EUROPEAN).then(european).otherwise(american)
+    """The least an option is worth; null for a European call whose dividend yield is unknown.
+
+    A contract of unknown style is taken as European, the lesser of the two; a put without a dividend yield as if it
+    were 0, which is the lesser too.
+    """
+    spot, strike = _carried(_SPOT, "dividend_yield"), _carried(_STRIKE, "interest_rate")
+    european = pl.when(IS_CALL).then(spot - strike).otherwise(strike - pl.coalesce(spot, _SPOT))
+    american = pl.when(IS_CALL).then(_SPOT - _STRIKE).otherwise(_STRIKE - _SPOT)
+    return pl.when(IS_AMERICAN).then(american).otherwise(european)
+
+
+def _most_value() -> pl.Expr:
+    """The most an option is worth: the underlying or the strike; of a European one as of now where rates are known."""
+    spot, strike = _carried(_SPOT, "dividend_yield"), _carried(_STRIKE, "interest_rate")
+    european = pl.when(IS_CALL).then(pl.coalesce(spot, _SPOT)).otherwise(pl.coalesce(strike, _STRIKE))
+    american = pl.when(IS_CALL).then(_SPOT).otherwise(_STRIKE)
+    return pl.when(IS_EUROPEAN).then(european).otherwise(american)
+
+
+def _vega_agrees() -> pl.Expr:
+    """Whether vega is S² gamma sigma T, for some T from the contract's last instant to a day later.
+
+    Vega is per point of volatility, hence the 100. Gamma and vega may be off by half their last digit.
+    """
+    digits = LAST_DIGIT / 2
+    per_gamma = _SPOT.pow(2) * pl.col("vendor_implied_volatility") / 100
+    gamma, vega = pl.col("vendor_gamma"), pl.col("vendor_vega")
+    least = (1 - _VENDOR_VEGA_SLACK) * per_gamma * (gamma - digits) * years_left() - digits
+    most = (1 + _VENDOR_VEGA_SLACK) * per_gamma * (gamma + digits) * (years_left() + _VENDOR_CLOCK_YEARS) + digits
+    return IS_EUROPEAN.not_() | vega.is_between(least, most)
 
 
 def _within(column: str, low: float, high: float, slack: float) -> pl.Expr:
@@ -74,9 +108,9 @@ CONTRACT_RULES: Final = (
     ),
     Rule(
         "delta_out_of_range",
-        pl.when(_IS_CALL)
-        .then(_within("vendor_delta", 0, 1, _DELTA_SLACK))
-        .otherwise(_within("vendor_delta", -1, 0, _DELTA_SLACK)),
+        pl.when(IS_CALL)
+        .then(_within("vendor_delta", 0, 1, LAST_DIGIT))
+        .otherwise(_within("vendor_delta", -1, 0, LAST_DIGIT)),
         "Delta is 0 to 1 for a call, -1 to 0 for a put.",
         "warning",
     ),
@@ -84,8 +118,20 @@ CONTRACT_RULES: Final = (
     Rule("negative_vega", pl.col("vendor_vega") >= 0, "Vega is not negative.", "warning"),
     Rule(
         "rho_sign",
-        pl.when(_IS_CALL).then(pl.col("vendor_rho") >= 0).otherwise(pl.col("vendor_rho") <= 0),
+        pl.when(IS_CALL).then(pl.col("vendor_rho") >= 0).otherwise(pl.col("vendor_rho") <= 0),
         "Rho is not negative for a call, not positive for a put.",
+        "warning",
+    ),
+    Rule(
+        "theta_sign",
+        (IS_CALL & (pl.col("dividend_yield") == 0)).not_() | (pl.col("vendor_theta") <= 0),
+        "Theta of a call without dividends is not positive.",
+        "warning",
+    ),
+    Rule(
+        "vega_disagrees",
+        _vega_agrees(),
+        "European: vega is S² gamma sigma T to 5 % and the last digits, T up to a day longer on the vendor's clock.",
         "warning",
     ),
     Rule(
@@ -97,13 +143,13 @@ CONTRACT_RULES: Final = (
     Rule(
         "ask_below_bound",
         pl.col("ask") >= _least_value() - PRICE_SLACK,
-        "The ask is not below what exercise is worth (European: discounted; null with the dividend yield).",
+        "The ask is not below what exercise is worth (European: discounted; a call's needs the dividend yield).",
         "warning",
     ),
     Rule(
         "bid_above_bound",
-        pl.col("bid") <= pl.when(_IS_CALL).then(_SPOT).otherwise(_STRIKE) + PRICE_SLACK,
-        "The bid is not above the underlying for a call, the strike for a put.",
+        pl.col("bid") <= _most_value() + PRICE_SLACK,
+        "The bid is not above the underlying for a call, the strike for a put (European: discounted).",
         "warning",
     ),
 )

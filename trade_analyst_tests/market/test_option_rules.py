@@ -38,7 +38,9 @@ CALL: dict[str, Any] = {
     "low": 23.0,
     "vendor_delta": 0.9,
     "vendor_gamma": 0.01,
-    "vendor_vega": 0.2,
+    "vendor_theta": -0.01,
+    # 120² x 0.01 x 0.25 x 1 year, per point
+    "vendor_vega": 0.36,
     "vendor_rho": 0.5,
     "vendor_implied_volatility": 0.25,
 }
@@ -46,9 +48,11 @@ PUT = CALL | {
     "option_symbol": "ABC   270105P00100000",
     "option_type": "P",
     "underlying_price": 80.0,
-    "bid": 15.5,
-    "ask": 16.5,
+    "bid": 17.0,
+    "ask": 18.0,
     "vendor_delta": -0.8,
+    # 80² x 0.01 x 0.25 x 1 year, per point
+    "vendor_vega": 0.16,
     "vendor_rho": -0.5,
 }
 
@@ -99,7 +103,7 @@ def test_unknown_value_breaks_nothing(name: str) -> None:
         ({"vendor_delta": 1.0005}, set()),
         ({"vendor_delta": 1.002}, {"delta_out_of_range"}),
         ({"vendor_delta": -0.002}, {"delta_out_of_range"}),
-        ({"vendor_implied_volatility": 0.01}, {"volatility_too_low"}),
+        ({"vendor_implied_volatility": 0.01, "vendor_vega": 0.014}, {"volatility_too_low"}),
         ({"days_to_expiration": 364}, {"days_disagree"}),
     ],
 )
@@ -123,13 +127,17 @@ def test_put_delta_and_rho_have_the_other_sign() -> None:
         (CALL | {"dividend_yield": None}, None),
         # 120 - 100
         (CALL | {"exercise_type": "A"}, 20.00),
-        # 100 exp(-0.05) - 80 = 15.1229, whatever the dividend yield
-        (PUT, 15.12),
+        # of unknown style: at least what the European one is worth
+        (CALL | {"exercise_type": None}, 22.50),
+        # 100 exp(-0.05) - 80 exp(-0.02) = 95.1229 - 78.4159 = 16.7070
+        (PUT, 16.71),
+        # without a dividend yield at least 100 exp(-0.05) - 80 = 15.1229
         (PUT | {"dividend_yield": None}, 15.12),
+        (PUT | {"exercise_type": None}, 16.71),
         # 100 - 80
         (PUT | {"exercise_type": "A"}, 20.00),
         # an hour after its end, nothing is discounted any more: 100 - 80
-        (PUT | {"expiration_time": datetime(2026, 1, 5, 20, 0, tzinfo=UTC)}, 20.00),
+        (PUT | {"expiration_time": datetime(2026, 1, 5, 20, 0, tzinfo=UTC), "vendor_vega": 0.0}, 20.00),
     ],
 )
 def test_ask_below_what_exercise_is_worth_is_a_warning(row: dict[str, Any], least: float | None) -> None:
@@ -139,8 +147,56 @@ def test_ask_below_what_exercise_is_worth_is_a_warning(row: dict[str, Any], leas
     assert broken(row | {"ask": (least or 1.0) + 0.01, "bid": None}) == set()
 
 
-@pytest.mark.parametrize(("row", "most"), [(CALL, 120.0), (PUT, 100.0)])
+@pytest.mark.parametrize(
+    ("row", "most"),
+    [
+        # 120 exp(-0.02) = 117.6238 and 100 exp(-0.05) = 95.1229
+        (CALL, 117.62),
+        (PUT, 95.12),
+        (CALL | {"exercise_type": "A"}, 120.0),
+        (PUT | {"exercise_type": "A"}, 100.0),
+        (CALL | {"exercise_type": None}, 120.0),
+        (CALL | {"dividend_yield": None}, 120.0),
+        (PUT | {"interest_rate": None}, 100.0),
+    ],
+)
 def test_bid_above_what_an_option_can_be_worth_is_a_warning(row: dict[str, Any], most: float) -> None:
-    """A call is never worth more than the underlying, a put never more than its strike."""
+    """A call is never worth more than the underlying, a put never more than its strike; European ones discounted."""
     assert broken(row | {"bid": most, "ask": None}) == set()
     assert broken(row | {"bid": most + 0.01, "ask": None}) == {"bid_above_bound"}
+
+
+@pytest.mark.parametrize(
+    ("change", "rules"),
+    [
+        ({"dividend_yield": 0.0, "vendor_theta": 0.001, "ask": 30.0}, {"theta_sign"}),
+        ({"dividend_yield": 0.0, "vendor_theta": -0.0, "ask": 30.0}, set()),
+        ({"vendor_theta": 0.001}, set()),
+        ({"dividend_yield": None, "vendor_theta": 0.001}, set()),
+    ],
+)
+def test_theta_of_a_call_is_positive_only_with_dividends(change: dict[str, Any], rules: set[str]) -> None:
+    """Without dividends a call loses with time; with them, or where they are unknown, it may gain."""
+    assert broken(CALL | change) == rules
+
+
+def test_theta_of_a_put_may_be_positive() -> None:
+    """A deep European put gains with time."""
+    assert broken(PUT | {"dividend_yield": 0.0, "vendor_theta": 0.01}) == set()
+
+
+@pytest.mark.parametrize(
+    ("vega", "rules"),
+    [
+        # 0.36 x 0.95 x 0.0095/0.01 - 0.0005 = 0.3244; 0.36 x 1.05 x 0.0105/0.01 x 366/365 + 0.0005 = 0.3985
+        (0.325, set()),
+        (0.324, {"vega_disagrees"}),
+        (0.398, set()),
+        (0.399, {"vega_disagrees"}),
+    ],
+)
+def test_vega_follows_from_gamma(vega: float, rules: set[str]) -> None:
+    """European vega is S² gamma sigma T to 5 % and the last digit of both, and a day of the vendor's clock."""
+    assert broken(CALL | {"vendor_vega": vega}) == rules
+    assert broken(CALL | {"vendor_vega": vega, "exercise_type": "A"}) == set()
+    assert broken(CALL | {"vendor_vega": vega, "vendor_implied_volatility": None}) == set()
