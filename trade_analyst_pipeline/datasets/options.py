@@ -26,6 +26,7 @@ from trade_analyst_pipeline.market.answers import (
     usable_answers,
 )
 from trade_analyst_pipeline.market.chain_pieces import ChainPiece, Snapshots, halves, piece_of
+from trade_analyst_pipeline.market.chain_rules import CHAIN_RULES
 from trade_analyst_pipeline.market.columns import COLUMNS, TIME, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
 from trade_analyst_pipeline.market.option_rules import CONTRACT_RULES
@@ -127,7 +128,7 @@ SCHEMA: Final = table_schema(
         *("interest_rate", "dividend_yield", "is_index", "is_delayed"),
     ),
     required=("symbol", "session_date", "chain_scope", "option_type", "expiration_date", "strike", "quote_status"),
-    rules=CONTRACT_RULES,
+    rules=(*CONTRACT_RULES, *CHAIN_RULES),
 )
 
 
