@@ -15,20 +15,22 @@ def assemble(settings: Settings) -> dg.Definitions:
     from dagster_duckdb import DuckDBResource
 
     from trade_analyst_pipeline.defs.assets import all_assets
-    from trade_analyst_pipeline.defs.automation import failed_runs, jobs, schedules
+    from trade_analyst_pipeline.defs.automation import failed_runs, jobs, login_ending, schedules
     from trade_analyst_pipeline.defs.checks import table_checks
     from trade_analyst_pipeline.defs.progress import plain_console
     from trade_analyst_pipeline.defs.pruning import prune_run_records
-    from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource, TokenResource
+    from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
+    from trade_analyst_pipeline.defs.standing import TokenResource
+    from trade_analyst_pipeline.defs.token import login_lasts
     from trade_analyst_pipeline.ops.logs import protect_records
 
     protect_records()
     return dg.Definitions(
         assets=all_assets(settings),
-        asset_checks=table_checks(),
+        asset_checks=[*table_checks(), login_lasts],
         jobs=[*jobs(), prune_run_records],
         schedules=schedules(settings),
-        sensors=[failed_runs],
+        sensors=[failed_runs, login_ending],
         resources={
             "source": SourceResource(settings),
             "storage": StorageResource(settings),

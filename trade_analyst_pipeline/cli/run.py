@@ -68,12 +68,21 @@ def _run(settings: Settings, sessions: Sequence[date], assets: Sequence[str] | N
 
     warnings.filterwarnings("ignore", message=".*currently in beta")
     from trade_analyst_pipeline.definitions import assemble
-    from trade_analyst_pipeline.defs.runs import HISTORY_PARTITIONED, execute, materialized_sessions, plan_runs
+    from trade_analyst_pipeline.defs.runs import (
+        HISTORY_PARTITIONED,
+        execute,
+        foresee_login,
+        materialized_sessions,
+        plan_runs,
+    )
 
     definitions = assemble(settings)
     with dg.DagsterInstance.get() as instance:
         on_record = materialized_sessions(instance, HISTORY_PARTITIONED)
-        for planned in plan_runs(sessions, on_record, assets=assets, everything=everything):
+        runs = plan_runs(sessions, on_record, assets=assets, everything=everything)
+        if (told := foresee_login(instance, settings, runs)) is not None:
+            typer.echo(f"Warning: {told}", err=True)
+        for planned in runs:
             _announce(planned.job, planned.sessions)
             started = time.monotonic()
             execute(definitions, instance, planned)

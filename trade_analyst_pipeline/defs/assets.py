@@ -16,9 +16,12 @@ from trade_analyst_pipeline.capture.take import Outcome
 from trade_analyst_pipeline.datasets import DATASETS, Dataset
 from trade_analyst_pipeline.defs import pictures
 from trade_analyst_pipeline.defs.checks import column_metadata, rule_checks, rule_results
+from trade_analyst_pipeline.defs.login_foresight import check_login, estimated_duration
 from trade_analyst_pipeline.defs.partitions import session_of, session_partitions
 from trade_analyst_pipeline.defs.reporting import Event, SessionResult, report_sessions
-from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource, TokenResource
+from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
+from trade_analyst_pipeline.defs.standing import TokenResource
+from trade_analyst_pipeline.defs.token import Token, token_asset
 from trade_analyst_pipeline.export import publish_session
 from trade_analyst_pipeline.lineage.built import Built, BuiltSeries, code_version
 from trade_analyst_pipeline.lineage.metrics import (
@@ -42,7 +45,6 @@ PROGRESS_EVERY = 20
 
 Source = dg.ResourceParam[SourceResource]
 Storage = dg.ResourceParam[StorageResource]
-Token = dg.ResourceParam[TokenResource]
 Refresh = Callable[..., BuiltSeries]
 Picture = Callable[[TableStore], str]
 
@@ -51,7 +53,7 @@ def all_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsset]
     """Every asset, in the order the data flows."""
     partitions = session_partitions(settings.start_date)
     return [
-        token,
+        token_asset(),
         *(raw_asset(dataset, partitions) for dataset in DATASETS.values()),
         *(table_asset(dataset, partitions) for dataset in DATASETS.values()),
         put_call_ratio_asset(partitions),
@@ -82,10 +84,11 @@ def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Asset
         description=f"Responses of the {dataset.name} requests of a session, kept as they arrived.",
         kinds={"raw"},
     )
-    def raw(context: dg.AssetExecutionContext, source: Source, storage: Storage) -> Iterator[Event]:
+    def raw(context: dg.AssetExecutionContext, source: Source, storage: Storage, token: Token) -> Iterator[Event]:
         sessions = sessions_of(context, source.now())
         tick = context.run.tags.get(TICK_TAG)
         snapshots = source.plan(dataset.name, sessions, tick=datetime.fromisoformat(tick) if tick else None)
+        _foresee_login(context, token, sessions, lambda: source.has_to_ask(snapshots, storage.archive))
         outcomes = []
         for outcome in source.take(snapshots, storage.archive):
             outcomes.append(outcome)
@@ -93,6 +96,16 @@ def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Asset
         yield from report_sessions(context, key, [_raw_result(day, outcomes) for day in sessions])
 
     return raw
+
+
+def _foresee_login(
+    context: dg.AssetExecutionContext, token: TokenResource, sessions: Sequence[date], has_to_ask: Callable[[], bool]
+) -> None:
+    """Say in the run's log that the login ends too soon; raises LoginRequiredError when it is over or missing."""
+    takes = estimated_duration(context.instance, context.run.job_name, len(sessions))
+    told = check_login(token, takes=takes, days=sessions, has_to_ask=has_to_ask)
+    if told is not None:
+        context.log.warning(told)
 
 
 def _report_progress(context: dg.AssetExecutionContext, done: int, total: int, what: str) -> None:
@@ -295,23 +308,5 @@ def _publish(store: TableStore, day: date, now: datetime) -> SessionResult:
             "files": len(files),
             "dagster/row_count": sum(file.row_count for file in files if file.format == "parquet"),
             "bytes": sum(file.size_bytes for file in files),
-        },
-    )
-
-
-@dg.observable_source_asset(
-    name="token",
-    group_name="access",
-    description="The login at the source: how long it still lasts. The 7 days count from the interactive login.",
-)
-def token(token: Token) -> dg.ObserveResult:
-    """Observe the token store without touching the source."""
-    status = token.status()
-    return dg.ObserveResult(
-        data_version=dg.DataVersion(str(status.generation)),
-        metadata={
-            "is_logged_in": status.is_logged_in,
-            "days_left": status.days_left,
-            "login_ends": dg.MetadataValue.timestamp(status.login_ends) if status.login_ends else "never logged in",
         },
     )

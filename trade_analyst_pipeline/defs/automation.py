@@ -12,16 +12,22 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import dagster as dg
+import msgspec
 
 from trade_analyst_pipeline.capture.plan import Snapshot, closing_due, intraday_due
 from trade_analyst_pipeline.defs.pruning import prune_run_records
+from trade_analyst_pipeline.defs.token import Token, foresee, login_events, remembered
+from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.market.sessions import NEW_YORK, current_session
+from trade_analyst_pipeline.ops.login_outlook import standing
 from trade_analyst_pipeline.settings import Settings
 
 TICK_TAG = "trade_analyst/tick"
+MAX_RUN_SECONDS = 7200
 _ZONE = "America/New_York"
 _CLOSES = ("16:00", "16:15", "13:00", "13:15")
 _LOG = logging.getLogger("trade_analyst.runs")
+_LOGIN_LOG = logging.getLogger("trade_analyst.login")
 
 CHAIN_ASSETS = (
     "raw/options",
@@ -50,7 +56,7 @@ def _asset_job(name: str, keys: Sequence[str], description: str) -> dg.Unresolve
         selection=dg.AssetSelection.assets(*keys),
         description=description,
         executor_def=dg.in_process_executor,
-        tags={"dagster/max_runtime": "7200"},
+        tags={"dagster/max_runtime": str(MAX_RUN_SECONDS)},
     )
 
 
@@ -156,3 +162,25 @@ def failed_runs(context: dg.RunFailureSensorContext) -> None:
     sessions = run.tags.get("dagster/partition") or run.tags.get("dagster/asset_partition_range_start", "no session")
     first_line = (context.failure_event.message or "no message").splitlines()[0]
     _LOG.error("run %s of job %s failed (%s): %s", run.run_id, run.job_name, sessions, first_line)
+
+
+@dg.sensor(
+    name="login_ending",
+    minimum_interval_seconds=600,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Warns 48 and 12 hours before the login at the source ends, and when it is over: once each.",
+)
+def login_ending(context: dg.SensorEvaluationContext, token: Token) -> dg.SensorResult | dg.SkipReason:
+    """Look at the stored login: warn in the log, observe `token` and evaluate its check when there is news."""
+    try:
+        login, now = token.login(), token.now()
+    except SettingsError as error:
+        return dg.SkipReason(str(error))
+    foresight = foresee(login, now, remembered(context.cursor))
+    if foresight.warning is not None:
+        _LOGIN_LOG.log(logging.ERROR if foresight.is_over else logging.WARNING, foresight.warning)
+    return dg.SensorResult(
+        skip_reason=foresight.warning or standing(login, now),
+        cursor=msgspec.json.encode(foresight.memory).decode(),
+        asset_events=login_events(login, now) if foresight.observe else [],
+    )

@@ -1,4 +1,4 @@
-"""What assets are given: the source, the storage and the token, built from Settings.
+"""What assets are given: the source and the storage, built from Settings; and what a client of the source is made of.
 
 The only place where base addresses are chosen. A simulated source is asked at any instant through its address, with
 a clock that stands there; the live source has one address and the machine's clock. Nothing downstream can tell them
@@ -11,7 +11,6 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -26,8 +25,8 @@ from trade_analyst_pipeline.capture.plan import (
     intraday_due,
     latest_due,
 )
-from trade_analyst_pipeline.capture.take import Outcome, Source, take_each
-from trade_analyst_pipeline.errors import LoginRequiredError, SettingsError
+from trade_analyst_pipeline.capture.take import Outcome, Source, archived, take_each
+from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.market.clock import Clock, MachineClock, SimulatedClock
 from trade_analyst_pipeline.market.sessions import latest_complete_session
 from trade_analyst_pipeline.schwab.auth import StoredAccessTokens, TokenClient
@@ -85,6 +84,10 @@ class SourceResource:
             finally:
                 runner.run(stream.aclose())
 
+    def has_to_ask(self, snapshots: Sequence[Snapshot], archive: Archive) -> bool:
+        """Whether any of the snapshots is not archived yet."""
+        return any(not archived(snapshot, archive) for snapshot in snapshots)
+
     def _bars(self, day: date) -> Snapshot:
         symbols, now = self._settings.universe.symbols, self.now()
         planned = end_of_day_snapshot("ohlc", day, symbols)
@@ -119,34 +122,6 @@ class StorageResource:
         self.workers = settings.capture.workers
         self.archive = Archive(self.data_folder / "raw")
         self.tables = TableStore(self.data_folder)
-
-
-@dataclass(frozen=True)
-class TokenStatus:
-    """How the login stands: `generation` grows with each renewal, `login_ends` is UTC, None without a login."""
-
-    is_logged_in: bool
-    generation: int
-    login_ends: datetime | None
-    days_left: float
-
-
-class TokenResource:
-    """The login at the source, as it is stored; looking at it asks nothing of the source."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def status(self) -> TokenStatus:
-        """How the stored login stands now; raises TokenStoreError when the file cannot be opened."""
-        store = token_store(self._settings)
-        try:
-            tokens = store.load()
-        except LoginRequiredError:
-            return TokenStatus(is_logged_in=False, generation=0, login_ends=None, days_left=0.0)
-        seconds = tokens.login_ends_time - store.now()
-        ends = datetime.fromtimestamp(tokens.login_ends_time, UTC)
-        return TokenStatus(seconds > 0, tokens.generation, ends, max(0.0, seconds / 86400))
 
 
 def source_address(settings: Settings) -> str:

@@ -18,12 +18,10 @@ from trade_analyst_pipeline.errors import StorageError
 from trade_analyst_pipeline.ops.health.stores import FailedRun
 
 LOOK_BACK = timedelta(days=7)
+# Tags by which Dagster knows the sessions of a run.
+PARTITION = "dagster/partition"
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _DATABASE = Path("history") / "runs.db"
-_PARTITION, _FIRST, _LAST = (
-    "dagster/partition",
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
-)
 _FINISHED = """
     SELECT run_id, pipeline_name, status, run_body, end_time FROM runs
     WHERE status IN ('SUCCESS', 'FAILURE') AND end_time >= ? ORDER BY end_time
@@ -74,13 +72,13 @@ def open_failures(instance_folder: Path, *, now: datetime) -> list[FailedRun]:
 def _finished(run_id: str, job: str, status: str, body: str, ended: float) -> _FinishedRun:
     fields = json.loads(body)
     tags = fields.get("tags") or {}
-    single = tags.get(_PARTITION, "")
+    single = tags.get(PARTITION, "")
     return _FinishedRun(
         run_id,
         job,
         status == "SUCCESS",
-        tags.get(_FIRST, single),
-        tags.get(_LAST, single),
+        tags.get(RANGE_START, single),
+        tags.get(RANGE_END, single),
         frozenset(_asset_keys(fields.get("asset_selection"))),
         ended,
     )

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from itertools import groupby
 
 import dagster as dg
 
 from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSETS, QUOTE_ASSETS
+from trade_analyst_pipeline.defs.login_foresight import check_login, estimated_duration
+from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
+from trade_analyst_pipeline.defs.run_records import RANGE_END, RANGE_START
+from trade_analyst_pipeline.defs.standing import TokenResource
 from trade_analyst_pipeline.errors import RunFailedError
+from trade_analyst_pipeline.settings import Settings
 
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 HISTORY_PARTITIONED = ("raw/options", "tables/options", "metrics/put_call_ratio")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
@@ -28,6 +32,11 @@ class PlannedRun:
     job: str
     sessions: tuple[date, ...]
     assets: tuple[str, ...]
+
+    @property
+    def asked_datasets(self) -> list[str]:
+        """The datasets whose raw assets are among its assets: what it may have to ask the source for."""
+        return [key.removeprefix("raw/") for key in self.assets if key.startswith("raw/")]
 
     @property
     def tags(self) -> dict[str, str]:
@@ -64,6 +73,23 @@ def materialized_sessions(instance: dg.DagsterInstance, keys: Sequence[str]) -> 
     """The sessions for which every one of the partitioned assets is on record."""
     found = [instance.get_materialized_partitions(dg.AssetKey(key.split("/"))) for key in keys]
     return {date.fromisoformat(key) for key in set.intersection(*found)}
+
+
+def foresee_login(instance: dg.DagsterInstance, settings: Settings, runs: Sequence[PlannedRun]) -> str | None:
+    """What to warn of before these runs, one after the other; None when the login outlasts them.
+
+    Raises LoginRequiredError, before anything is started, when the login is over or missing and something has to be
+    asked.
+    """
+    source, archive = SourceResource(settings), StorageResource(settings).archive
+
+    def has_to_ask() -> bool:
+        plans = (source.plan(name, run.sessions) for run in runs for name in run.asked_datasets)
+        return any(source.has_to_ask(snapshots, archive) for snapshots in plans)
+
+    takes = sum((estimated_duration(instance, run.job, len(run.sessions)) for run in runs), timedelta())
+    days = sorted({day for run in runs for day in run.sessions})
+    return check_login(TokenResource(settings), takes=takes, days=days, has_to_ask=has_to_ask)
 
 
 def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, run: PlannedRun) -> None:

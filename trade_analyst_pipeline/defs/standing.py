@@ -17,11 +17,27 @@ from trade_analyst_pipeline.defs.resources import (
     token_store,
 )
 from trade_analyst_pipeline.errors import LoginRequiredError, TokenStoreError
+from trade_analyst_pipeline.market.clock import MachineClock
 from trade_analyst_pipeline.ops.login_outlook import Login, both_times
 from trade_analyst_pipeline.schwab.budget import BudgetState
 from trade_analyst_pipeline.schwab.client import open_http
 from trade_analyst_pipeline.schwab.tokens import TokenStore
 from trade_analyst_pipeline.settings import Settings
+
+
+class TokenResource:
+    """The login at the source, as it is stored; looking at it asks nothing of the source."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def now(self) -> datetime:
+        """The machine's present instant, UTC: lifetimes of logins count on it."""
+        return MachineClock().now()
+
+    def login(self) -> Login:
+        """How the stored login stands; raises SettingsError where the app's credentials are missing."""
+        return stored_login(self._settings)
 
 
 def stored_login(settings: Settings) -> Login:
