@@ -73,6 +73,10 @@ class ExpectedCallback:
         self._ledger.accept(self.state)
         return code
 
+    def seconds_left(self) -> float:
+        """How long an answer is still taken, 0 or more."""
+        return max(0.0, self._until - self._clock())
+
     def refuse(self, reason: RefusalReason) -> None:
         """Count an arrival that is refused for a reason that its address does not show."""
         self._ledger.refuse(reason, self.state)
@@ -107,7 +111,7 @@ class ExpectedCallback:
             raise _Refusal("no_state", f"{problem} Copy the whole address, to its end.")
         if not hmac.compare_digest(self.state.get_secret_value().encode(), state.encode()):
             raise self._foreign(SecretStr(state))
-        if self._clock() >= self._until:
+        if self.seconds_left() == 0.0:
             raise _Refusal("late", f"the redirect came too late: this login is over. {LOGIN_AGAIN}")
         if not self._is_unanswered.acquire(blocking=False):
             raise _Refusal("used", f"this login has been used. {LOGIN_AGAIN}")

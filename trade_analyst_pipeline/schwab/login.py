@@ -45,7 +45,7 @@ def login(
         if certificate_file is not None:
             certificate_file.write_bytes(listener.certificate_pem)
         open_browser(attempt.authorization_url)
-        code = listener.wait(wait_seconds)
+        code = listener.wait(attempt.expected.seconds_left())
     if code is None:
         raise CallbackError(_why_nothing_came(client, wait_seconds))
     return store.save_login(attempt.exchange_code(code))

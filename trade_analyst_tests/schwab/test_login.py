@@ -19,6 +19,7 @@ from trade_analyst_pipeline.errors import (
     ClientCredentialsError,
     TokenStoreError,
 )
+from trade_analyst_pipeline.schwab.callback_listener import CallbackListener
 from trade_analyst_pipeline.schwab.login import login, login_by_hand
 from trade_analyst_pipeline.simulator import faults
 from trade_analyst_pipeline.simulator.faults import Change
@@ -83,6 +84,15 @@ def test_a_login_nobody_answers_ends(logins: Any) -> None:
     assert logins.token_requests() == 0
     logins.now.at += 1
     assert (logins.ledger.statistics().expected, logins.ledger.statistics().expired) == (2, 2)
+
+
+def test_opening_the_browser_does_not_lengthen_the_wait(logins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait ends with the expectation: what went before is part of the 100 s."""
+    waits: list[float] = []
+    monkeypatch.setattr(CallbackListener, "wait", lambda _, seconds: waits.append(seconds))
+    with pytest.raises(CallbackError):
+        silent_login(logins, wait_seconds=100.0)
+    assert 50.0 < waits[0] < 100.0
 
 
 SILENT: dict[str, tuple[Change, str]] = {
