@@ -145,7 +145,7 @@ def process_context(*, is_full: bool) -> BaseContext:
     if is_full:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["token_scenes", "trade_analyst_pipeline.schwab.auth"])
+    context.set_forkserver_preload(["token_workers", "trade_analyst_pipeline.schwab.auth"])
     return context
 
 
