@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 MASK = "[secret]"
-SHORTEST_SECRET = 6
+SHORTEST_SECRET = 8
 
 _SECRET_KEYS = re.compile(
     r"(secret|password|passphrase|token|authorization|cookie|verifier|credential|client_?id|correl_?id|customer_?id"

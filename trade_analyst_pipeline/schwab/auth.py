@@ -22,6 +22,7 @@ from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
 from trade_analyst_pipeline.errors import AuthError, AuthUnavailableError, CallbackError
+from trade_analyst_pipeline.ops.redaction import register_secret
 from trade_analyst_pipeline.schwab.callback import ExpectedCallback
 from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
 from trade_analyst_pipeline.schwab.source_pages import authorize_problem
@@ -60,6 +61,8 @@ class TokenClient:
         if redirect_uri not in redirect_allowlist:
             message = f"redirect address {redirect_uri} is not in schwab.redirect_allowlist (the match is exact)."
             raise CallbackError(message)
+        register_secret(app_key.get_secret_value())
+        register_secret(app_secret.get_secret_value())
         self.base_url = base_url.rstrip("/")
         self.redirect_uri = redirect_uri
         self._app_key = app_key

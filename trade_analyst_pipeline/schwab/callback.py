@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr
 
 from trade_analyst_pipeline.errors import CallbackError
+from trade_analyst_pipeline.ops.redaction import register_secret
 from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger, RefusalReason
 
 LOGIN_AGAIN = "Run `trade-analyst login` again."
@@ -49,6 +50,7 @@ class ExpectedCallback:
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        register_secret(state.get_secret_value())
         self.redirect_uri = redirect_uri
         self.state = state
         self._issuer = issuer
@@ -158,6 +160,7 @@ def _code(fields: dict[str, str]) -> SecretStr:
     if not _CODE.fullmatch(code):
         hint = "it was percent-encoded twice" if "%" in code else "it is missing or holds strange characters"
         raise _Refusal("no_code", f"the code in the redirect cannot be used: {hint}. {LOGIN_AGAIN}")
+    register_secret(code)
     return SecretStr(code)
 
 

@@ -20,6 +20,7 @@ from trade_analyst_pipeline.errors import (
     ClientCredentialsError,
     LoginRequiredError,
 )
+from trade_analyst_pipeline.ops.redaction import register_secret
 from trade_analyst_pipeline.schwab.callback import LOGIN_AGAIN
 from trade_analyst_pipeline.schwab.source_pages import REFUSED_APP_ADVICE, page_advice
 from trade_analyst_pipeline.schwab.token_records import TokenGrant
@@ -98,6 +99,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _grant(fields: dict[str, Any]) -> TokenGrant:
+    for name in ("access_token", "refresh_token", "id_token"):
+        if isinstance(fields.get(name), str):
+            register_secret(fields[name])
     access, refresh = fields.get("access_token"), fields.get("refresh_token")
     lifetime, kind = fields.get("expires_in"), fields.get("token_type")
     if (

@@ -15,6 +15,7 @@ import msgspec
 from pydantic import SecretStr
 
 from trade_analyst_pipeline.errors import AuthUnavailableError, TokenStoreError
+from trade_analyst_pipeline.ops.redaction import register_secret
 from trade_analyst_pipeline.schwab.uptime import NO_UPTIME, Uptime
 
 REFRESH_TOKEN_SECONDS = 7 * 86_400
@@ -35,6 +36,10 @@ class TokenGrant:
     refresh_token: SecretStr | None
     lifetime_seconds: float
 
+    def __post_init__(self) -> None:
+        """From now on both tokens are masked in all output."""
+        _mask(self.access_token, self.refresh_token)
+
 
 @dataclass(frozen=True)
 class StoredTokens:
@@ -53,6 +58,10 @@ class StoredTokens:
     expires_time: float
     renewal: Renewal = "login"
     issued_uptime: Uptime = NO_UPTIME
+
+    def __post_init__(self) -> None:
+        """From now on both tokens are masked in all output."""
+        _mask(self.access_token, self.refresh_token)
 
     def is_fresh(self, now: float) -> bool:
         """Whether the access token is good and need not be renewed yet: 5 minutes before its end it should be.
@@ -85,6 +94,12 @@ class StoredTokens:
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that tell access tokens apart without showing them."""
         return hashlib.sha256(self.access_token.get_secret_value().encode()).hexdigest()[:8]
+
+
+def _mask(*tokens: SecretStr | None) -> None:
+    for token in tokens:
+        if token is not None:
+            register_secret(token.get_secret_value())
 
 
 def logged_in(grant: TokenGrant, generation: int, now: float, uptime: Uptime) -> StoredTokens:
