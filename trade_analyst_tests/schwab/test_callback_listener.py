@@ -162,6 +162,7 @@ HOSTILE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "blank": ("malformed", "400", {"target": f"/callback?{GOOD}&x=a b"}),
     "foreign letters": ("malformed", "400", {"target": f"/callback?{GOOD}&x=é"}),
     "no HTTP": ("malformed", "400", {"target": f"/callback?{GOOD} HTP/1.1\r\nX:"}),
+    "no version": ("malformed", "400", {"target": f"/callback?{GOOD}\r\nX:"}),
     "HTTP/2": ("malformed", "400", {"target": f"/callback?{GOOD} HTTP/2.0\r\nX:"}),
     "POST": ("method", "405", {"target": f"/callback?{GOOD}", "method": "POST"}),
     "HEAD": ("method", "405", {"target": f"/callback?{GOOD}", "method": "HEAD"}),
