@@ -22,6 +22,7 @@ from trade_analyst_pipeline.errors import AuthError, AuthUnavailableError, Token
 _RESERVED_BYTES = 16 << 10
 _LOCK_POLL_SECONDS = 0.003
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FAILS = (*_NO_ROOM, errno.EROFS, errno.EIO)  # what is stored can still be read, and trusted
 _OPEN_NO_LINK = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 Signature = tuple[int, ...]
@@ -88,7 +89,8 @@ def _check_private(path: Path, found: os.stat_result, refusal: type[AuthError]) 
 def check_private_folder(folder: Path, refusal: type[AuthError]) -> None:
     """Make `folder` with mode 0700, or see that it is ours and close it to others.
 
-    Raises `refusal` when it is a link, belongs to another user, could be written by others so far, or cannot be made.
+    Raises `refusal` when it is a link, belongs to another user, could be written by others so far, or cannot be made;
+    AuthUnavailableError when the disk fails.
     """
     try:
         _make_folder(folder)
@@ -103,7 +105,7 @@ def check_private_folder(folder: Path, refusal: type[AuthError]) -> None:
             folder.chmod(0o700)
     except OSError as error:
         message = f"folder {folder} cannot be made private ({error.strerror}). Make its place writable for you."
-        raise refusal(message) from error
+        raise (AuthUnavailableError if error.errno in _DISK_FAILS else refusal)(message) from error
 
 
 def _make_folder(folder: Path) -> None:
@@ -157,7 +159,8 @@ def _open_lock(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_NO_LINK, 0o600)
     except OSError as error:
         message = f"lock file {path} cannot be opened ({error.strerror}). See that it is a plain file you can write."
-        raise TokenStoreError(message) from error
+        refusal = AuthUnavailableError if error.errno in _DISK_FAILS else TokenStoreError
+        raise refusal(message) from error
     _close_locks_in_forks()
     _open_locks.add(descriptor)
     try:

@@ -245,3 +245,62 @@ def seconds_until_free(lock: Path, most: float) -> Iterator[float]:
     with contextlib.suppress(Exception), private_files.hold_lock(lock, most):
         pass
     yield time.monotonic() - begun
+
+
+# --- one renewal under the eyes of strace, and under a limit of the size of files
+
+
+def renew_when_told(folder: str, line: Any, in_place: bool) -> None:
+    """Say ready, wait, renew once at a source that repeats the refresh token, and say how that ended.
+
+    What is said: the name of the error or `saved`, and how often the source was asked.
+    """
+    if in_place:
+        private_files.write_reserved = write_in_place
+    asked: list[int] = []
+
+    def refresh(_: SecretStr) -> TokenGrant:
+        asked.append(1)
+        return TokenGrant(SecretStr("access-second"), SecretStr("refresh-1"), 1800.0)
+
+    store = store_at(Path(folder))
+    store.load()
+    line.send("ready")
+    line.recv()
+    try:
+        outcome = "saved" if store.renew(is_good=stale, refresh=refresh).generation == 2 else "not renewed"
+    except Exception as error:  # noqa: BLE001  whatever it is, the harness judges it
+        outcome = type(error).__name__
+    line.send((outcome, len(asked)))
+    os._exit(0)
+
+
+def renew_under_a_size_limit(folder: str, largest: int) -> None:
+    """Renew where no file may grow beyond so many bytes; write down how that ended."""
+    import resource
+
+    home, source = Path(folder), FileSource(Path(folder))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    try:
+        store_at(home).renew(is_good=stale, refresh=source)
+        outcome = "saved"
+    except Exception as error:  # noqa: BLE001  whatever it is, the harness judges it
+        outcome = f"{type(error).__name__}: {error}"
+    (home / "outcome").write_text(outcome)
+
+
+# --- renewals until the power goes
+
+
+def renew_until_the_power_goes(folder: str, line: Any, is_durable: bool) -> None:
+    """Renew without pause and say each generation once it is saved, until the disk fails."""
+    if not is_durable:
+        os.fsync = lambda _: None
+    home = Path(folder)
+    store = store_at(home)
+    try:
+        while True:
+            grant = TokenGrant(SecretStr("access"), SecretStr("refresh-1"), 1800.0)
+            line.send(store.renew(is_good=stale, refresh=lambda _, grant=grant: grant).generation)
+    finally:
+        os._exit(0)
