@@ -25,10 +25,12 @@ from trade_analyst_pipeline.market.answers import (
     unknown_around,
     usable_answers,
 )
+from trade_analyst_pipeline.market.bar_agreement import AGREEMENT_RULES
 from trade_analyst_pipeline.market.bar_rules import BAR_RULES
 from trade_analyst_pipeline.market.bars import CENTRAL, FREQUENCIES, in_calendar, shown_frequency
 from trade_analyst_pipeline.market.columns import TIME, epoch_milliseconds, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
+from trade_analyst_pipeline.market.prices import ticks
 from trade_analyst_pipeline.market.sessions import session_close, session_open, sessions
 from trade_analyst_pipeline.market.tolerant_json import BadRow, convert_header, convert_rows
 from trade_analyst_pipeline.market.wire_json import (
@@ -44,6 +46,7 @@ from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawRespons
 
 NAME: Final = "ohlc"
 PATH: Final = "/pricehistory"
+LARGEST_CLOSE_DIFFERENCE: Final = 100  # a cent, in 1/10000 dollar
 
 BAR: Final = RowShape(
     "bar",
@@ -55,8 +58,8 @@ BAR: Final = RowShape(
 HISTORY: Final = RowShape(
     "history",
     wire_fields(
-        "symbol:symbol:text! empty:is_empty:flag previousClose:previous_close:raw",
-        "previousCloseDate:previous_close_date:raw",
+        "symbol:symbol:text! empty:is_empty:flag previousClose:previous_close:number",
+        "previousCloseDate:previous_close_date:instant",
     ),
 )
 _PLACES: Final = {"$": HISTORY.name, "$.candles[...]": BAR.name}
@@ -73,15 +76,15 @@ SCHEMA: Final = table_schema(
         *("session_part", "is_complete"),
     ),
     required=("session_date", "open", "high", "low", "close", "volume"),
-    rules=BAR_RULES,
+    rules=(*BAR_RULES, *AGREEMENT_RULES),
 )
 
 
 def requests(symbols: Iterable[str], *, session_date: date, years: int = 2) -> list[MarketDataRequest]:
     """Per symbol the daily bars of `years` up to and including the session, and the session's one-minute bars.
 
-    Minute bars are those of regular hours. Both ends are stated: without an end the source leaves the running session
-    out. Raises ValueError on a day without a session.
+    Minute bars are those of regular hours, with the official close of the session before. Both ends are stated:
+    without an end the source leaves the running session out. Raises ValueError on a day without a session.
     """
     first = session_date.replace(year=session_date.year - years, day=min(session_date.day, 28))
     daily = (
@@ -93,7 +96,7 @@ def requests(symbols: Iterable[str], *, session_date: date, years: int = 2) -> l
         *(("periodType", "day"), ("frequencyType", "minute"), ("frequency", "1")),
         ("startDate", str(epoch_milliseconds(session_open(session_date)))),
         ("endDate", str(epoch_milliseconds(session_close(session_date)))),
-        ("needExtendedHoursData", "false"),
+        *(("needExtendedHoursData", "false"), ("needPreviousClose", "true")),
     )
     return [
         MarketDataRequest(NAME, PATH, (("symbol", symbol), *query), (symbol,))
@@ -108,25 +111,40 @@ def normalize(
     session_date: date,  # noqa: ARG001 - all datasets are called alike; a bar says itself which session it describes
 ) -> Normalized:
     """The bars of one capture as rows of SCHEMA, in wire order, each under the session it describes."""
-    intake, frames = Intake(), [SCHEMA.empty()]
+    intake, frames, closes = Intake(), [SCHEMA.empty()], list[tuple[str, date, float]]()
     for response, history, request in usable_answers(responses, _read, intake):
         intake.counts += history.counts + history.bars.counts
         intake.reject(history.bad, symbol=history.symbol, snapshot_time=response.received_time, request=request)
         frames.append(_table(history, response.received_time))
+        closes += history.official_closes()
         if history.frequency == "daily":
             intake.counts["missing_session"] += _missing_sessions(frames[-1]["session_date"])
-    return intake.normalized(pl.concat(frames))
+    bars = pl.concat(frames)
+    intake.counts += _differing_closes(bars, closes)
+    return intake.normalized(bars)
 
 
 @dataclass
 class _History:
-    """One price-history response, read: its symbol, its bars as columns, the bad ones, and what was seen."""
+    """One price-history response, read: its header and bars, the bad ones, and what was seen."""
 
-    symbol: str
+    header: Any
     bars: RowColumns
     bad: list[BadRow]
     counts: Counter[str]
     frequency: str = ""
+
+    @property
+    def symbol(self) -> str:
+        """Whose bars they are."""
+        return str(self.header.symbol)
+
+    def official_closes(self) -> list[tuple[str, date, float]]:
+        """Symbol, session and close before the first bar, where the answer states it."""
+        close, stamp = self.header.previous_close, self.header.previous_close_date
+        if not close or not stamp:
+            return []
+        return [(self.symbol, datetime.fromtimestamp(stamp / 1000, CENTRAL).date(), close)]
 
 
 def _document_type(unknown: Unknown) -> type[msgspec.Struct]:
@@ -151,7 +169,7 @@ def _read_strict(body: bytes) -> _History | None:
         return None
     bars = RowColumns(BAR)
     bars.extend(document.candles, unknown)
-    return _History(document.symbol, bars, [], unknown_around(unknown, BAR))
+    return _History(document, bars, [], unknown_around(unknown, BAR))
 
 
 def _read_tolerant(body: bytes) -> _History:
@@ -165,8 +183,7 @@ def _read_tolerant(body: bytes) -> _History:
     good, bad, unknown = convert_rows(found, BAR)
     bars = RowColumns(BAR)
     bars.extend(good)
-    symbol: str = header.symbol  # type: ignore[attr-defined]  # a struct made from HISTORY
-    return _History(symbol, bars, bad, counts + unknown + Counter(tolerant_parse=1))
+    return _History(header, bars, bad, counts + unknown + Counter(tolerant_parse=1))
 
 
 def frequency_of(params: Iterable[tuple[str, str]], stamps: Sequence[float]) -> str:
@@ -203,6 +220,18 @@ def _missing_sessions(days: pl.Series) -> int:
     """Sessions between the first and the last of these dates that are not among them."""
     present = set(days.drop_nulls())
     return len(set(sessions(min(present), max(present))) - present) if present else 0
+
+
+def _differing_closes(bars: pl.DataFrame, closes: Sequence[tuple[str, date, float]]) -> Counter[str]:
+    """Daily bars whose close is more than a cent from the official one, by symbol; each bar counts once."""
+    official = pl.DataFrame(closes, schema=_CLOSES, orient="row").unique()
+    apart = ticks(pl.col("close")) - ticks(pl.col("official"))
+    daily = bars.filter(pl.col("frequency") == "daily").join(official, on=("symbol", "session_date"))
+    differing = daily.filter(apart.abs() > LARGEST_CLOSE_DIFFERENCE).unique(("symbol", "session_date", "known_time"))
+    return Counter(f"official_close_differs:{symbol}" for symbol in differing["symbol"])
+
+
+_CLOSES: Final = pl.Schema({"symbol": pl.String(), "session_date": pl.Date(), "official": pl.Float64()})
 
 
 def revisions(frame: pl.DataFrame) -> pl.DataFrame:

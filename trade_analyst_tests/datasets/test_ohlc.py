@@ -18,12 +18,13 @@ from trade_analyst_pipeline.errors import ResponseRejectedError
 from trade_analyst_pipeline.market.bars import CENTRAL
 from trade_analyst_pipeline.market.normalized import Normalized
 from trade_analyst_pipeline.market.sessions import sessions
-from trade_analyst_pipeline.schwab.messages import MarketDataRequest
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.validation import Validated, validate
 
 DAILY, MINUTES = ohlc.requests(["XYZ"], session_date=SESSION, years=1)
 EVENING = datetime(2026, 1, 5, 22, 0, tzinfo=UTC)
 UNSTATED = MarketDataRequest("ohlc", "/pricehistory", (), ("XYZ",))
+UNSTATED_ANY = MarketDataRequest("ohlc", "/pricehistory", (), ())
 
 
 def normalized(*bodies: Any, request: MarketDataRequest = DAILY, **response: Any) -> Normalized:
@@ -79,7 +80,7 @@ def test_daily_request_states_both_ends() -> None:
 
 
 def test_minute_request_covers_the_regular_hours_of_the_session() -> None:
-    """Minute bars are asked from the open to the close, on a half day to 13:00 New York."""
+    """Minute bars are asked from the open to the close, on a half day to 13:00 New York, with the close before."""
     _, minutes = ohlc.requests(["XYZ"], session_date=date(2025, 7, 3), years=1)
     assert minutes.params == (
         ("symbol", "XYZ"),
@@ -89,6 +90,7 @@ def test_minute_request_covers_the_regular_hours_of_the_session() -> None:
         ("startDate", str(int(datetime(2025, 7, 3, 13, 30, tzinfo=UTC).timestamp()) * 1000)),
         ("endDate", str(int(datetime(2025, 7, 3, 17, 0, tzinfo=UTC).timestamp()) * 1000)),
         ("needExtendedHoursData", "false"),
+        ("needPreviousClose", "true"),
     )
 
 
@@ -371,6 +373,57 @@ def test_missing_sessions_are_counted() -> None:
     gap = changed(document("ohlc/daily.json"), lambda history: history["candles"].pop(1))
     assert normalized(gap).counts["missing_session"] == 1
     assert "missing_session" not in normalized(payload("ohlc/daily.json")).counts
+
+
+@pytest.mark.parametrize(
+    ("close", "day", "counts"),
+    [
+        # the payload's bar of 2 January closes at 101.0
+        (101.0, date(2026, 1, 2), {}),
+        (101.01, date(2026, 1, 2), {}),
+        (101.0101, date(2026, 1, 2), {"official_close_differs:XYZ": 1}),
+        (100.98, date(2026, 1, 2), {"official_close_differs:XYZ": 1}),
+        # nothing is known of a day without a bar, or without a close
+        (99.0, date(2025, 12, 30), {}),
+        (0.0, date(2026, 1, 2), {}),
+        (None, date(2026, 1, 2), {}),
+    ],
+)
+def test_official_close_more_than_a_cent_away_is_counted(
+    close: float | None, day: date, counts: dict[str, int]
+) -> None:
+    """The close before the minute bars is that of the daily bar of its session, whichever answer comes first."""
+    minutes = document("ohlc/minute.json") | {"previousClose": close, "previousCloseDate": central_midnight(day)}
+    answers = [
+        answered(DAILY, payload("ohlc/daily.json"), received=EVENING),
+        answered(MINUTES, minutes, received=EVENING),
+    ]
+    for responses in (answers, answers[::-1]):
+        found = ohlc.normalize(responses, session_date=SESSION)
+        assert {name: n for name, n in found.counts.items() if name.startswith("official")} == counts
+    other = answered(MINUTES, minutes | {"symbol": "ABC"}, received=EVENING)
+    stranger = RawResponse(UNSTATED_ANY, 200, other.body, (), EVENING, EVENING)
+    assert "official_close_differs:XYZ" not in ohlc.normalize([answers[0], stranger], session_date=SESSION).counts
+
+
+def test_official_close_that_is_no_number_is_left_out() -> None:
+    """A wrong type around the bars costs no bar; it is counted."""
+    found = normalized(document("ohlc/minute.json") | {"previousClose": "NaN"}, request=MINUTES)
+    assert found.frame.height == 4
+    assert found.counts == {"left_out:type_previous_close": 1, "tolerant_parse": 1}
+
+
+def test_minute_bars_that_disagree_with_their_day_are_a_warning() -> None:
+    """All 390 minutes of the session beside its daily bar: the bar stays, and each figure that differs is counted."""
+    opened = int(datetime(2026, 1, 5, 14, 30, tzinfo=UTC).timestamp() * 1000)
+    minute = {"open": 101.0, "high": 101.0, "low": 100.0, "close": 100.5, "volume": 2_500}
+    candles = [minute | {"datetime": opened + 60_000 * step} for step in range(390)]
+    minutes = answered(MINUTES, {"symbol": "XYZ", "candles": candles}, received=EVENING)
+    daily = answered(DAILY, payload("ohlc/daily.json"), received=EVENING)
+    found = validate(ohlc.normalize([daily, minutes], session_date=SESSION).frame, ohlc.SCHEMA)
+    assert found.valid.height == 393
+    # the day's high is 101.75; its volume 990,000 against 975,000
+    assert broken(found) == {"high_disagrees", "volume_disagrees"}
 
 
 def test_bars_from_before_our_calendar_are_kept_without_a_session_part() -> None:
