@@ -19,6 +19,8 @@ from trade_analyst_pipeline.market.bars import CENTRAL
 from trade_analyst_pipeline.market.normalized import Normalized
 from trade_analyst_pipeline.market.sessions import sessions
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
+from trade_analyst_pipeline.simulator.market import Market
+from trade_analyst_pipeline.simulator.routes import answer
 from trade_analyst_pipeline.validation import Validated, validate
 
 DAILY, MINUTES = ohlc.requests(["XYZ"], session_date=SESSION, years=1)
@@ -608,3 +610,38 @@ def test_equal_values_of_different_bars_are_no_repeats() -> None:
     frame = normalized({"symbol": "XYZ", "candles": days}).frame
     both = pl.concat([frame, frame.with_columns(pl.lit("ABC").alias("symbol"))])
     assert ohlc.revisions(both).height == 4
+
+
+# -- simulated -------------------------------------------------------------------------------------------------------
+
+
+def test_simulated_history_is_all_valid() -> None:
+    """The simulator's bars have no rejected and no quarantined row, and the session's own bars are among them."""
+    market, evening, session = Market(7), datetime(2025, 12, 9, 23, 30, tzinfo=UTC), date(2025, 12, 9)
+    requests = ohlc.requests(("AAPL", "SPY", "$SPX"), session_date=session, years=2)
+    responses = [
+        answered(request, answer(market, evening, request.path, dict(request.params)).body, received=evening)
+        for request in requests
+    ]
+    found = ohlc.normalize(responses, session_date=session)
+    judged = validate(found.frame, ohlc.SCHEMA)
+    assert (found.problems, found.rejected.height, judged.quarantined.height) == ((), 0, 0)
+    assert (found.counts, broken(judged)) == ({}, set()), "minute bars, daily bars and official closes agree"
+    own = judged.valid.filter(session_date=session).group_by("symbol", "frequency").len().sort("symbol", "frequency")
+    assert own.rows() == [
+        (symbol, frequency, bars)
+        for symbol in ("$SPX", "AAPL", "SPY")
+        for frequency, bars in (("daily", 1), ("minute", 390))
+    ]
+    # From 11 December 2023: 14 sessions of that year, 252 of 2024, 235 of 2025 up to 9 December.
+    assert set(judged.valid.filter(frequency="daily").group_by("symbol").len()["len"]) == {501}
+
+
+def test_simulated_unknown_symbol_has_no_bars() -> None:
+    """A symbol the source does not know is answered with an empty list, which is a problem of that symbol."""
+    request, _ = ohlc.requests(["NOPE"], session_date=date(2025, 12, 9))
+    evening = datetime(2025, 12, 9, 23, 30, tzinfo=UTC)
+    body = answer(Market(7), evening, request.path, dict(request.params)).body
+    found = ohlc.normalize([answered(request, body, received=evening)], session_date=date(2025, 12, 9))
+    assert [(problem.reason, problem.symbols) for problem in found.problems] == [("no_bars", ("NOPE",))]
+    assert found.frame.is_empty()

@@ -13,6 +13,8 @@ from wire_bodies import RECEIVED, SESSION, answered, changed, document, payload
 from trade_analyst_pipeline.datasets import quotes
 from trade_analyst_pipeline.market.normalized import Normalized
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
+from trade_analyst_pipeline.simulator.market import Market
+from trade_analyst_pipeline.simulator.routes import answer
 from trade_analyst_pipeline.validation import validate
 
 OPTION = "XYZ   260116C00100000"
@@ -393,3 +395,21 @@ def test_dates_of_dividends_are_new_york_dates(stated: str, expected: date | Non
     found = normalized(with_entry(lambda entry: entry["fundamental"].update(divExDate=stated)))
     assert row(found)["dividend_ex_date"] == expected
     assert found.counts.get("sentinel:dividend_ex_date", 0) == (expected is None)
+
+
+# -- simulated -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "instant", [datetime(2025, 12, 9, 20, 55, tzinfo=UTC), datetime(2025, 12, 9, 23, 30, tzinfo=UTC)]
+)
+def test_simulated_quotes_are_all_valid(instant: datetime) -> None:
+    """The simulator's answer, before the close and in the evening, has no rejected and no quarantined row."""
+    symbols = ("AAPL", "SPY", "BRK/B", "$SPX", "AAAIX", "/ESZ25", "EUR/USD", "NOPE")
+    (request,) = quotes.requests(symbols)
+    body = answer(Market(7), instant, request.path, dict(request.params)).body
+    found = quotes.normalize([answered(request, body, received=instant)], session_date=date(2025, 12, 9))
+    judged = validate(found.frame, quotes.SCHEMA)
+    assert sorted(judged.valid["symbol"]) == sorted(set(symbols) - {"NOPE"})
+    assert (found.rejected.height, judged.quarantined.height) == (0, 0)
+    assert [(problem.reason, problem.symbols) for problem in found.problems] == [("unknown_symbol", ("NOPE",))]

@@ -1,145 +1,122 @@
-"""Real answers of the source: every recorded row is in its table, each of its fields traced to the wire by hand.
+"""Real answers of the source, imported and built as a user would: every row is in its table or in quarantine.
 
-The maps below are written out on purpose: what a field becomes is stated here a second time, without the code.
+Each field of each row is traced to the wire by the maps of `recorded_fields`, and no column holds anything else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
+import polars as pl
 import pytest
-from wire_bodies import RECORDINGS
+from recorded_fields import (
+    BAR,
+    BLOCKS,
+    CHAIN,
+    CHAIN_ALONE,
+    CONTRACT,
+    ENTRY,
+    NEW_YORK,
+    new_york_date,
+    unfounded,
+    untraced,
+)
+from wire_bodies import RECORDINGS, answered
 
-from trade_analyst_pipeline.datasets import ohlc, options, quotes
-from trade_analyst_pipeline.market.normalized import Normalized
-from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
+from trade_analyst_pipeline.capture.recordings import import_recordings
+from trade_analyst_pipeline.datasets import DATASETS, options, quotes
+from trade_analyst_pipeline.lineage.built import Built
+from trade_analyst_pipeline.lineage.tables import build_tables
+from trade_analyst_pipeline.quarantine import quarantine_schema
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest
+from trade_analyst_pipeline.storage.archive import Archive
+from trade_analyst_pipeline.storage.tables import TableStore
 from trade_analyst_pipeline.validation import validate
 
 SCHWAB = RECORDINGS / "schwab"
-NEW_YORK = ZoneInfo("America/New_York")
 pytestmark = pytest.mark.skipif(not SCHWAB.is_dir(), reason="NOT RUN: no recordings beside the checkout")
 
+SPX_CHAIN = "chain_SPX_one_expiry_2025-05-09.json"
+SIX_KINDS = "quotes_mixed_six_asset_types_2024-05-17.json"
+STOCK = "quote_equity_INTC_2024-10-18.json"
+INDEX = "quote_index_SPX_2025-01-30.json"
+OPTION = "quote_option_META_2025-01-24.json"
+UNKNOWN_SYMBOLS = "quotes_errors_block_invalid_symbols.json"
+DAILY = "pricehistory_daily_SPY_2025-07.json"
+MONTHLY = "pricehistory_monthly_AAPL_2024-10.json"
+MINUTES = "pricehistory_1min_AAPL_2024-05_first_half.json"
 
-def recorded(name: str, folder: str = "schwab") -> Any:
-    """A recording as plain objects."""
-    return json.loads((RECORDINGS / folder / name).read_bytes())
-
-
-def answer(name: str, dataset: str, path: str, symbol: str, arrived: datetime, folder: str = "schwab") -> RawResponse:
-    """A recording as it would be imported: without the query that led to it."""
-    request = MarketDataRequest(dataset, path, (), (symbol,) if symbol else ())
-    return RawResponse(request, 200, (RECORDINGS / folder / name).read_bytes(), (), arrived, arrived)
-
-
-# -- how a wire value is told in a table -----------------------------------------------------------------------------
-
-
-def same(value: Any) -> Any:
-    """Unchanged."""
-    return value
-
-
-def price(value: float) -> float | None:
-    """A price; 0 says none."""
-    return None if value <= 0 else value
-
-
-def fraction(value: float) -> float:
-    """Percent as a fraction."""
-    return value / 100
-
-
-def instant(value: int) -> datetime | None:
-    """Epoch milliseconds; 0 says never."""
-    return None if value == 0 else datetime.fromtimestamp(value / 1000, UTC)
-
-
-def new_york_date(value: int) -> date:
-    """The date in New York at epoch milliseconds."""
-    return datetime.fromtimestamp(value / 1000, NEW_YORK).date()
-
-
-def stated_date(value: str) -> date:
-    """The date in New York of a UTC text."""
-    return datetime.fromisoformat(value).astimezone(NEW_YORK).date()
-
-
-Trace = tuple[str, Callable[[Any], Any]]
-
-
-def untraced(wire: dict[str, Any], row: dict[str, Any], traces: dict[str, Trace]) -> list[str]:
-    """The wire fields that are not in the row as the map says, with both values."""
-    wrong = []
-    for name, value in wire.items():
-        column, told = traces[name]
-        expected = told(value)
-        seen = row[column]
-        if isinstance(expected, float) and isinstance(seen, float):
-            agrees = seen == pytest.approx(expected, rel=1e-15, abs=0)
-        else:
-            agrees = seen == expected
-        if not agrees:
-            wrong.append(f"{name}: wire {value!r}, column {column} {seen!r}, expected {expected!r}")
-    return wrong
-
-
-CONTRACT: dict[str, Trace] = {
-    "putCall": ("option_type", {"CALL": "C", "PUT": "P"}.__getitem__),
-    "symbol": ("option_symbol", same),
-    "description": ("description", same),
-    "exchangeName": ("exchange_name", same),
-    "bid": ("bid", price),
-    "ask": ("ask", price),
-    "last": ("last", price),
-    "mark": ("mark", price),
-    "bidSize": ("bid_size", same),
-    "askSize": ("ask_size", same),
-    "lastSize": ("last_size", same),
-    "highPrice": ("high", price),
-    "lowPrice": ("low", price),
-    "openPrice": ("open", price),
-    "closePrice": ("previous_close", price),
-    "totalVolume": ("volume", same),
-    "tradeTimeInLong": ("trade_time", instant),
-    "quoteTimeInLong": ("quote_time", instant),
-    "netChange": ("net_change", same),
-    "volatility": ("vendor_implied_volatility", fraction),
-    "delta": ("vendor_delta", same),
-    "gamma": ("vendor_gamma", same),
-    "theta": ("vendor_theta", same),
-    "vega": ("vendor_vega", same),
-    "rho": ("vendor_rho", same),
-    "openInterest": ("open_interest", same),
-    "timeValue": ("time_value", same),
-    "theoreticalOptionValue": ("vendor_theoretical_value", same),
-    "theoreticalVolatility": ("vendor_theoretical_volatility", fraction),
-    "optionDeliverablesList": ("deliverables", lambda listed: "100 $SPX STOCK" if len(listed) == 1 else listed),
-    "strikePrice": ("strike", same),
-    "expirationDate": ("expiration_date", stated_date),
-    "daysToExpiration": ("days_to_expiration", same),
-    "expirationType": ("expiration_type", same),
-    "lastTradingDay": ("last_trading_date", new_york_date),
-    "multiplier": ("multiplier", same),
-    "settlementType": ("settlement_type", same),
-    "deliverableNote": ("deliverable_note", same),
-    "percentChange": ("net_change_pct", same),
-    "markChange": ("mark_change", same),
-    "markPercentChange": ("mark_change_pct", same),
-    "intrinsicValue": ("intrinsic_value", same),
-    "extrinsicValue": ("extrinsic_value", same),
-    "optionRoot": ("option_root", same),
-    "exerciseType": ("exercise_type", same),
-    "high52Week": ("high_52_week", price),
-    "low52Week": ("low_52_week", price),
-    "nonStandard": ("is_non_standard", same),
-    "pennyPilot": ("is_penny_pilot", same),
-    "inTheMoney": ("is_in_the_money", same),
-    "mini": ("is_mini", same),
+# When each was recorded, as far as the times inside tell.
+ARRIVED = {
+    SPX_CHAIN: datetime(2025, 5, 9, 21, 0, tzinfo=UTC),
+    SIX_KINDS: datetime(2024, 5, 18, 0, 0, tzinfo=UTC),
+    STOCK: datetime(2024, 10, 18, 23, 59, 5, tzinfo=UTC),
+    INDEX: datetime(2025, 1, 30, 22, 0, tzinfo=UTC),
+    OPTION: datetime(2025, 1, 24, 21, 5, tzinfo=UTC),
+    UNKNOWN_SYMBOLS: datetime(2024, 5, 18, 0, 0, tzinfo=UTC),
+    DAILY: datetime(2025, 7, 20, 12, 0, tzinfo=UTC),
+    MONTHLY: datetime(2024, 10, 18, 23, 59, tzinfo=UTC),
+    MINUTES: datetime(2024, 5, 17, 23, 0, tzinfo=UTC),
 }
+# The dataset whose answers begin with these words; all other recordings are of other endpoints.
+DATASET_OF = {"chain": "options", "quote": "quotes", "quotes": "quotes", "pricehistory": "ohlc"}
+
+
+def recorded(name: str, folder: Path = SCHWAB) -> Any:
+    """A recording as plain objects."""
+    return json.loads((folder / name).read_bytes())
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of recordings in the data folder: the session's outcome, the table and the quarantine as stored."""
+
+    built: Built
+    table: pl.DataFrame
+    quarantine: pl.DataFrame
+
+
+def imported(folder: Path, dataset: str, *paths: Path, arrived: datetime, symbols: tuple[str, ...] = ()) -> Imported:
+    """Import recordings into a data folder and build their tables, as the commands do."""
+    capture = import_recordings(
+        paths,
+        dataset=dataset,
+        captured_time=arrived,
+        symbols=symbols,
+        archive=Archive(folder / "raw"),
+        now=datetime(2026, 1, 5, tzinfo=UTC),
+    )
+    (built,) = build_tables(folder, dataset, [capture.session_date], workers=1, created_time=arrived)
+    store = TableStore(folder)
+    return Imported(
+        built,
+        store.scan("tables", dataset, schema=DATASETS[dataset].schema).collect(),
+        store.scan("quarantine", dataset, schema=quarantine_schema(dataset)).collect(),
+    )
+
+
+def imported_recording(folder: Path, name: str) -> Imported:
+    """One recording of the source, imported for the time it was made."""
+    return imported(folder, DATASET_OF[name.partition("_")[0]], SCHWAB / name, arrived=ARRIVED[name])
+
+
+def strange(built: Built) -> dict[str, int]:
+    """Counts that speak of something the declarations do not know."""
+    signs = ("unknown", "tolerant", "left_out", "non_finite", "repeated")
+    return {name: count for name, count in built.seen.items() if name.startswith(signs)}
+
+
+def test_every_recording_of_the_datasets_is_tested_here() -> None:
+    """No recording of an endpoint we read is left out of these tests."""
+    ours = {path.name for path in SCHWAB.glob("*.json") if path.name.partition("_")[0] in DATASET_OF}
+    assert ours == set(ARRIVED)
+
+
+# -- options ---------------------------------------------------------------------------------------------------------
 
 
 def contracts(chain: dict[str, Any]) -> list[dict[str, Any]]:
@@ -147,59 +124,58 @@ def contracts(chain: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         contract
         for side in ("callExpDateMap", "putExpDateMap")
-        for strikes in chain.get(side, {}).values()
+        for strikes in chain.pop(side, {}).values()
         for listed in strikes.values()
         for contract in listed
     ]
 
 
-def test_recorded_chain_is_in_the_table_field_by_field() -> None:
-    """All 162 recorded contracts are valid rows; every wire field of each is in its row, and none is unknown."""
-    name, arrived = "chain_SPX_one_expiry_2025-05-09.json", datetime(2025, 5, 9, 21, 0, tzinfo=UTC)
-    found = options.normalize([answer(name, "options", "/chains", "$SPX", arrived)], session_date=date(2025, 5, 9))
-    chain = recorded(name)
+def test_recorded_chain_is_in_the_table_field_by_field(tmp_path: Path) -> None:
+    """All 162 recorded contracts are rows with every field of theirs and of the chain around them."""
+    found = imported_recording(tmp_path, SPX_CHAIN)
+    chain = recorded(SPX_CHAIN)
     wires = contracts(chain)
-    rows = validate(found.frame, options.SCHEMA).valid.rows(named=True)
-    assert len(wires) == len(rows) == 162
+    rows = {row["option_symbol"]: row for row in found.table.rows(named=True)}
+    assert len(wires) == len(rows) == found.table.height == 162
+    assert chain.keys() - CHAIN.keys() <= CHAIN_ALONE
+    header = {name: value for name, value in chain.items() if name in CHAIN}
+    derived = {"session_date", "snapshot_time", "chain_scope", "quote_status", "expiration_time"}
     wrong = []
-    for wire, row in zip(wires, rows, strict=True):
+    for wire in wires:
+        row = rows[wire["symbol"]]
         assert wire.pop("bidAskSize") == f"{row['bid_size']}X{row['ask_size']}"
-        wrong += untraced(wire, row, CONTRACT)
+        wrong += untraced(wire, row, CONTRACT) + untraced(header, row, CHAIN)
+        wrong += unfounded(row, [(wire, CONTRACT), (header, CHAIN)], derived)
     assert wrong == []
-    head = rows[0]
-    assert (head["symbol"], head["underlying_price"], head["interest_rate"]) == ("$SPX", 5659.91, 0.0425)
-    assert (head["is_index"], head["is_delayed"], head["underlying_asset_type"]) == (True, False, "INDEX")
-    assert head["dividend_yield"] is None, "-1 is no yield"
-    assert head["underlying_asset_sub_type"] is None, "an empty text is none"
-    assert head["expiration_time"] == datetime(2025, 5, 20, 20, 0, tzinfo=UTC)
-    assert head["chain_scope"] == "unknown"
-    assert not any(name.startswith(("unknown", "tolerant", "left_out", "non_finite")) for name in found.counts)
-    assert found.problems == ()
+    assert found.table["expiration_time"].unique().to_list() == [datetime(2025, 5, 20, 20, 0, tzinfo=UTC)]
+    assert found.table["chain_scope"].unique().to_list() == ["unknown"]
+    assert (found.quarantine.height, found.built.problems, strange(found.built)) == (0, (), {})
 
 
-def predecessor(chain: dict[str, Any]) -> Normalized:
-    """The chain of the predecessor's API as one capture."""
-    arrived = datetime(2023, 3, 8, 21, 0, tzinfo=UTC)
-    request = MarketDataRequest("options", "/chains", (), ("AAPL",))
-    response = RawResponse(request, 200, json.dumps(chain).encode(), (), arrived, arrived)
-    return options.normalize([response], session_date=date(2023, 3, 8))
+PREDECESSOR = RECORDINGS / "market" / "schwab_predecessor_chain_aapl_20230308.json"
+PREDECESSOR_ARRIVED = datetime(2023, 3, 8, 21, 0, tzinfo=UTC)
 
 
-def test_predecessor_rows_without_an_option_symbol_are_rejected_with_that_reason() -> None:
+def test_predecessor_rows_without_an_option_symbol_are_in_quarantine_with_that_reason(tmp_path: Path) -> None:
     """The predecessor's ten contracts carry no option symbol, so none can be told apart: all are in quarantine."""
-    found = predecessor(recorded("schwab_predecessor_chain_aapl_20230308.json", "market"))
-    assert found.frame.is_empty()
-    assert found.rejected["rule"].to_list() == ["missing_option_symbol"] * 10
+    found = imported(tmp_path, "options", PREDECESSOR, arrived=PREDECESSOR_ARRIVED, symbols=("AAPL",))
+    assert (found.built.status, found.table.height) == ("failed", 0)
+    assert found.quarantine["broken_rules"].to_list() == ["missing_option_symbol"] * 10
+    kept = [json.loads(text) for text in found.quarantine["row_json"]]
+    sent = contracts(recorded(PREDECESSOR.name, PREDECESSOR.parent))
+    assert sorted(kept, key=json.dumps) == sorted(sent, key=json.dumps)
 
 
 def test_predecessor_nan_texts_are_null_and_everything_else_is_traced() -> None:
     """With option symbols added, all ten rows stand: NaN texts are null and counted, the other values as sent."""
-    chain = recorded("schwab_predecessor_chain_aapl_20230308.json", "market")
-    wires = contracts(chain)
-    for wire in wires:
-        wire["symbol"] = f"AAPL  230310P{round(wire['strikePrice'] * 1000):08d}"
-    found = predecessor(chain)
-    rows = validate(found.frame, options.SCHEMA).valid.rows(named=True)
+    chain = recorded(PREDECESSOR.name, PREDECESSOR.parent)
+    for side in ("callExpDateMap", "putExpDateMap"):
+        for wire in contracts({side: chain.get(side, {})}):
+            wire["symbol"] = f"AAPL  230310P{round(wire['strikePrice'] * 1000):08d}"
+    request = MarketDataRequest("options", "/chains", (), ("AAPL",))
+    response = answered(request, chain, received=PREDECESSOR_ARRIVED)
+    found = options.normalize([response], session_date=date(2023, 3, 8))
+    wires, rows = contracts(chain), validate(found.frame, options.SCHEMA).valid.rows(named=True)
     assert len(rows) == 10
     known = CONTRACT | {
         "expirationDate": ("expiration_date", new_york_date),
@@ -216,228 +192,139 @@ def test_predecessor_nan_texts_are_null_and_everything_else_is_traced() -> None:
     assert "tolerant_parse" not in found.counts
 
 
-ENTRY: dict[str, Trace] = {
-    "assetMainType": ("asset_type", same),
-    "assetSubType": ("asset_sub_type", same),
-    "quoteType": ("quote_type", same),
-    "realtime": ("is_realtime", same),
-    "ssid": ("security_id", same),
-    "symbol": ("symbol", same),
-}
-QUOTE: dict[str, Trace] = {
-    "52WeekHigh": ("high_52_week", price),
-    "52WeekLow": ("low_52_week", price),
-    "askMICId": ("ask_venue", same),
-    "askPrice": ("ask", price),
-    "askSize": ("ask_size", same),
-    "askTime": ("ask_time", instant),
-    "bidMICId": ("bid_venue", same),
-    "bidPrice": ("bid", price),
-    "bidSize": ("bid_size", same),
-    "bidTime": ("bid_time", instant),
-    "closePrice": ("previous_close", price),
-    "delta": ("vendor_delta", same),
-    "futurePercentChange": ("net_change_pct", same),
-    "gamma": ("vendor_gamma", same),
-    "highPrice": ("high", price),
-    "impliedYield": ("implied_yield", same),
-    "indAskPrice": ("indicative_ask", price),
-    "indBidPrice": ("indicative_bid", price),
-    "indQuoteTime": ("indicative_quote_time", instant),
-    "lastMICId": ("last_venue", same),
-    "lastPrice": ("last", price),
-    "lastSize": ("last_size", same),
-    "lowPrice": ("low", price),
-    "mark": ("mark", price),
-    "markChange": ("mark_change", same),
-    "markPercentChange": ("mark_change_pct", same),
-    "moneyIntrinsicValue": ("intrinsic_value", same),
-    "nAV": ("net_asset_value", price),
-    "netChange": ("net_change", same),
-    "netPercentChange": ("net_change_pct", same),
-    "openInterest": ("open_interest", same),
-    "openPrice": ("open", price),
-    "postMarketChange": ("post_market_change", same),
-    "postMarketPercentChange": ("post_market_change_pct", same),
-    "quoteTime": ("quote_time", instant),
-    "quotedInSession": ("is_quoted_in_session", same),
-    "rho": ("vendor_rho", same),
-    "securityStatus": ("security_status", same),
-    "settleTime": ("settle_time", instant),
-    "theoreticalOptionValue": ("vendor_theoretical_value", same),
-    "theta": ("vendor_theta", same),
-    "tick": ("tick_size", price),
-    "tickAmount": ("tick_value", price),
-    "timeValue": ("time_value", same),
-    "totalVolume": ("volume", same),
-    "tradeTime": ("trade_time", instant),
-    "underlyingPrice": ("underlying_price", price),
-    "vega": ("vendor_vega", same),
-    "volatility": ("vendor_implied_volatility", lambda value: value / 100 if value < 500 else None),
-}
-REFERENCE: dict[str, Trace] = {
-    "contractType": ("option_type", same),
-    "cusip": ("cusip", same),
-    "daysToExpiration": ("days_to_expiration", same),
-    "deliverables": ("deliverables", same),
-    "description": ("description", same),
-    "exchange": ("exchange_code", same),
-    "exchangeName": ("exchange_name", same),
-    "exerciseType": ("exercise_type", same),
-    "expirationType": ("expiration_type", same),
-    "futureExpirationDate": ("expiration_date", new_york_date),
-    "futureIsActive": ("is_active", same),
-    "futureMultiplier": ("multiplier", same),
-    "futurePriceFormat": ("price_format", same),
-    "futureSettlementPrice": ("settlement_price", price),
-    "futureTradingHours": ("trading_hours", same),
-    "htbQuantity": ("hard_to_borrow_quantity", same),
-    "htbRate": ("hard_to_borrow_rate", same),
-    "isHardToBorrow": ("is_hard_to_borrow", same),
-    "isPennyPilot": ("is_penny_pilot", same),
-    "isShortable": ("is_shortable", same),
-    "isTradable": ("is_tradable", same),
-    "lastTradingDay": ("last_trading_date", new_york_date),
-    "multiplier": ("multiplier", same),
-    "product": ("product", same),
-    "settlementType": ("settlement_type", same),
-    "strikePrice": ("strike", same),
-    "underlying": ("underlying_symbol", same),
-    "underlyingAssetType": ("underlying_asset_type", same),
-}
-REGULAR: dict[str, Trace] = {
-    "regularMarketLastPrice": ("regular_last", price),
-    "regularMarketLastSize": ("regular_last_size", same),
-    "regularMarketNetChange": ("regular_net_change", same),
-    "regularMarketPercentChange": ("regular_net_change_pct", same),
-    "regularMarketTradeTime": ("regular_trade_time", instant),
-}
-FUNDAMENTAL: dict[str, Trace] = {
-    "avg10DaysVolume": ("average_volume_10_days", same),
-    "avg1YearVolume": ("average_volume_1_year", same),
-    "declarationDate": ("dividend_declaration_date", stated_date),
-    "divAmount": ("dividend_amount", same),
-    "divExDate": ("dividend_ex_date", stated_date),
-    "divFreq": ("dividend_frequency", same),
-    "divPayAmount": ("dividend_pay_amount", same),
-    "divPayDate": ("dividend_pay_date", stated_date),
-    "divYield": ("dividend_yield", fraction),
-    "eps": ("earnings_per_share", same),
-    "fundLeverageFactor": ("fund_leverage_factor", same),
-    "lastEarningsDate": ("last_earnings_date", stated_date),
-    "nextDivExDate": ("next_dividend_ex_date", stated_date),
-    "nextDivPayDate": ("next_dividend_pay_date", stated_date),
-    "peRatio": ("price_earnings_ratio", same),
-}
-BLOCKS = {"quote": QUOTE, "reference": REFERENCE, "regular": REGULAR, "fundamental": FUNDAMENTAL}
+# -- quotes ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "arrived", "rows"),
-    [
-        ("quote_equity_INTC_2024-10-18.json", datetime(2024, 10, 18, 23, 59, 5, tzinfo=UTC), 1),
-        ("quote_index_SPX_2025-01-30.json", datetime(2025, 1, 30, 22, 0, tzinfo=UTC), 1),
-        ("quote_option_META_2025-01-24.json", datetime(2025, 1, 24, 21, 5, tzinfo=UTC), 1),
-        ("quotes_mixed_six_asset_types_2024-05-17.json", datetime(2024, 5, 18, 0, 10, tzinfo=UTC), 6),
-    ],
-)
-def test_recorded_quotes_are_in_the_table_field_by_field(name: str, arrived: datetime, rows: int) -> None:
-    """Every recorded entry is a valid row that has each field of each of its blocks."""
-    found = quotes.normalize(
-        [answer(name, "quotes", "/quotes", "", arrived)], session_date=arrived.astimezone(NEW_YORK).date()
-    )
-    table = {row["symbol"]: row for row in validate(found.frame, quotes.SCHEMA).valid.rows(named=True)}
-    entries = recorded(name)
-    assert len(table) == len(entries) == rows
+@pytest.mark.parametrize(("name", "rows"), [(STOCK, 1), (INDEX, 1), (OPTION, 1), (SIX_KINDS, 6)])
+def test_recorded_quotes_are_in_the_table_field_by_field(name: str, rows: int, tmp_path: Path) -> None:
+    """Every recorded entry is a row that has each field of each of its blocks, and nothing else."""
+    found = imported_recording(tmp_path, name)
+    entries, table = recorded(name), {row["symbol"]: row for row in found.table.rows(named=True)}
+    assert table.keys() == entries.keys()
+    assert found.table.height == rows
     wrong = []
     for symbol, entry in entries.items():
         row = table[symbol]
-        blocks = {block: entry.pop(block) for block in BLOCKS if block in entry}
-        wrong += untraced(entry, row, ENTRY)
-        parts = [blocks.get("reference", {}).pop(f"expiration{part}", None) for part in ("Year", "Month", "Day")]
-        if parts[0] is not None:
-            assert row["expiration_date"] == date(*parts)
-        for block, wire in blocks.items():
-            wrong += untraced(wire, row, BLOCKS[block])
+        day = [entry["reference"].pop(f"expiration{part}", None) for part in ("Year", "Month", "Day")]
+        traced = [(entry.pop(block), traces) for block, traces in BLOCKS.items() if block in entry]
+        traced.append((entry, ENTRY))
+        derived = {"session_date", "snapshot_time", "quote_status"}
+        if day[0] is not None:
+            assert row["expiration_date"] == date(*day)
+            derived.add("expiration_date")
+        wrong += [text for wire, traces in traced for text in untraced(wire, row, traces)]
+        wrong += unfounded(row, traced, derived)
     assert wrong == []
-    assert not any(name.startswith(("unknown", "tolerant", "non_finite")) for name in found.counts)
-    assert found.problems == ()
+    assert (found.quarantine.height, found.built.problems, strange(found.built)) == (0, (), {})
 
 
-def test_recorded_invalid_symbols_are_problems() -> None:
-    """The recorded errors block gives no row and names each of its four symbols."""
-    name = "quotes_errors_block_invalid_symbols.json"
-    found = quotes.normalize(
-        [answer(name, "quotes", "/quotes", "", datetime(2024, 5, 18, tzinfo=UTC))], session_date=date(2024, 5, 17)
-    )
-    assert found.frame.is_empty()
-    (problem,) = found.problems
-    assert (problem.reason, problem.symbols) == (
-        "unknown_symbol",
-        ("^IRX", "/ESZ21", "ESM24.CME", "AMZN  220617C03170000"),
-    )
+def test_recorded_invalid_symbols_are_problems(tmp_path: Path) -> None:
+    """The recorded errors block gives no row: the session fails and says why; nothing is in quarantine."""
+    found = imported_recording(tmp_path, UNKNOWN_SYMBOLS)
+    assert (found.built.status, found.table.height, found.quarantine.height) == ("failed", 0, 0)
+    assert any(text.startswith("unknown_symbol: ") for text in found.built.problems)
+
+
+def test_recorded_unknown_symbols_beside_recorded_quotes() -> None:
+    """The recorded errors member beside six entries: four symbols are a problem, all six rows are kept."""
+    request = MarketDataRequest("quotes", "import:recording", (), ())
+    body = recorded(SIX_KINDS) | recorded(UNKNOWN_SYMBOLS)
+    found = quotes.normalize([answered(request, body, received=ARRIVED[SIX_KINDS])], session_date=date(2024, 5, 17))
+    assert [(problem.reason, problem.symbols) for problem in found.problems] == [
+        ("unknown_symbol", ("^IRX", "/ESZ21", "ESM24.CME", "AMZN  220617C03170000"))
+    ]
+    assert found.frame.height == 6
+
+
+def test_recorded_instruments_without_a_quote_say_so(tmp_path: Path) -> None:
+    """Of six kinds the index and the fund have no quote by nature."""
+    table = imported_recording(tmp_path, SIX_KINDS).table
+    assert set(table["asset_type"]) == {"EQUITY", "FOREX", "FUTURE", "INDEX", "MUTUAL_FUND", "OPTION"}
+    assert sorted(table.filter(quote_status="none")["asset_type"]) == ["INDEX", "MUTUAL_FUND"]
+
+
+def test_recorded_stock_in_our_units(tmp_path: Path) -> None:
+    """Golden: INTC on the evening of 18 October 2024."""
+    (row,) = imported_recording(tmp_path, STOCK).table.rows(named=True)
+    assert row["quote_time"] == datetime(2024, 10, 18, 23, 58, 56, 452_000, tzinfo=UTC)
+    assert (row["regular_last"], row["regular_last_size"], row["regular_net_change"]) == (22.77, 6_086_410, 0.33)
+    assert (row["next_dividend_ex_date"], row["hard_to_borrow_quantity"]) == (date(2024, 11, 7), 43_807_315.0)
+
+
+def test_recorded_option_in_our_units(tmp_path: Path) -> None:
+    """Golden: a META put of 24 January 2025; a volatility of 73.76379641 % is a fraction here."""
+    (row,) = imported_recording(tmp_path, OPTION).table.rows(named=True)
+    assert row["vendor_implied_volatility"] == pytest.approx(0.7376379641, abs=1e-12)
+    assert (row["option_type"], row["strike"], row["expiration_date"]) == ("P", 525.0, date(2025, 1, 31))
+    assert (row["last_trading_date"], row["underlying_symbol"]) == (date(2025, 1, 31), "META")
+
+
+# -- ohlc ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "symbol", "arrived", "frequency", "rows"),
-    [
-        (
-            "pricehistory_1min_AAPL_2024-05_first_half.json",
-            "AAPL",
-            datetime(2024, 5, 18, tzinfo=UTC),
-            "minute",
-            3_797,
-        ),
-        ("pricehistory_daily_SPY_2025-07.json", "SPY", datetime(2025, 7, 20, tzinfo=UTC), "daily", 21),
-        ("pricehistory_monthly_AAPL_2024-10.json", "AAPL", datetime(2024, 10, 19, tzinfo=UTC), "monthly", 12),
-    ],
+    ("name", "frequency", "rows"), [(MINUTES, "minute", 3_797), (DAILY, "daily", 21), (MONTHLY, "monthly", 12)]
 )
-def test_recorded_bars_are_in_the_table_field_by_field(
-    name: str, symbol: str, arrived: datetime, frequency: str, rows: int
-) -> None:
-    """Every recorded bar is a valid row with its values and start, its frequency read from the stamps."""
-    found = ohlc.normalize(
-        [answer(name, "ohlc", "/pricehistory", symbol, arrived)], session_date=arrived.astimezone(NEW_YORK).date()
-    )
-    table = validate(found.frame, ohlc.SCHEMA).valid
-    wires = recorded(name)["candles"]
-    assert table.height == len(wires) == rows
-    expected = [
-        (
-            symbol,
-            frequency,
-            instant(wire["datetime"]),
-            arrived,
-            *tuple(wire[field] for field in ("open", "high", "low", "close", "volume")),
-        )
-        for wire in wires
-    ]
-    names = ("symbol", "frequency", "bar_time", "known_time", "open", "high", "low", "close", "volume")
-    assert table.select(names).rows() == expected
-    assert found.problems == ()
-    assert found.counts == {}
+def test_recorded_bars_are_in_the_table_field_by_field(name: str, frequency: str, rows: int, tmp_path: Path) -> None:
+    """Every recorded bar is a row with its values and start; its frequency is read from the stamps."""
+    found = imported_recording(tmp_path, name)
+    history = recorded(name)
+    table = {row["bar_time"]: row for row in found.table.rows(named=True)}
+    assert len(history["candles"]) == len(table) == found.table.height == rows
+    derived = {"symbol", "frequency", "session_date", "known_time", "session_part", "is_complete"}
+    wrong = []
+    for wire in history["candles"]:
+        row = table[datetime.fromtimestamp(wire["datetime"] / 1000, UTC)]
+        wrong += untraced(wire, row, BAR) + unfounded(row, [(wire, BAR)], derived)
+    assert wrong == []
+    same = found.table.select("symbol", "frequency", "known_time").unique().rows()
+    assert same == [(history["symbol"], frequency, ARRIVED[name])]
+    assert (found.quarantine.height, found.built.problems, dict(found.built.seen)) == (0, (), {})
 
 
-def test_recorded_minutes_have_full_regular_sessions() -> None:
-    """Each of the five recorded sessions has 390 regular minutes, the rest are extended hours from 04:00 to 19:59."""
-    name = "pricehistory_1min_AAPL_2024-05_first_half.json"
-    arrived = datetime(2024, 5, 18, tzinfo=UTC)
-    frame = ohlc.normalize(
-        [answer(name, "ohlc", "/pricehistory", "AAPL", arrived)], session_date=date(2024, 5, 17)
-    ).frame
-    regular = frame.filter(session_part="regular").group_by("session_date").len()
-    assert regular["len"].to_list() == [390] * 5
-    assert set(frame["session_part"]) == {"regular", "extended"}
-
-
-def test_recorded_daily_bars_are_of_sessions() -> None:
-    """The recorded daily bars run from 18 June to 18 July 2025 without 19 June and 4 July, both holidays."""
-    name = "pricehistory_daily_SPY_2025-07.json"
-    arrived = datetime(2025, 7, 20, tzinfo=UTC)
-    frame = ohlc.normalize(
-        [answer(name, "ohlc", "/pricehistory", "SPY", arrived)], session_date=date(2025, 7, 18)
-    ).frame
-    days = frame["session_date"].to_list()
-    assert (days[0], days[-1]) == (date(2025, 6, 18), date(2025, 7, 18))
+def test_recorded_daily_bars_are_of_sessions(tmp_path: Path) -> None:
+    """Golden: the stamp 1750222800000 is SPY's session of 18 June 2025; Juneteenth and the Fourth have no bar."""
+    table = imported_recording(tmp_path, DAILY).table.sort("session_date")
+    columns = ["session_date", "open", "high", "low", "close", "volume"]
+    assert table.select(columns).row(0) == (date(2025, 6, 18), 598.44, 601.22, 596.47, 597.44, 76_605_029)
+    days = table["session_date"].to_list()
+    assert days[-1] == date(2025, 7, 18)
     assert {date(2025, 6, 19), date(2025, 7, 4)}.isdisjoint(days)
     assert all(day.weekday() < 5 for day in days)
+
+
+def test_recorded_minutes_have_full_regular_sessions(tmp_path: Path) -> None:
+    """Each of five sessions has 390 regular minutes; the recording begins at 07:00 New York, in extended hours."""
+    table = imported_recording(tmp_path, MINUTES).table.sort("bar_time")
+    first = table.row(0, named=True)
+    assert first["bar_time"] == datetime(2024, 5, 3, 11, 0, tzinfo=UTC)
+    assert (first["session_date"], first["session_part"]) == (date(2024, 5, 3), "extended")
+    assert set(table["session_part"]) == {"regular", "extended"}
+    regular = table.filter(session_part="regular").group_by("session_date").len().sort("session_date")
+    assert regular.rows() == [(date(2024, 5, day), 390) for day in (3, 6, 7, 8, 9)]
+
+
+def test_last_recorded_month_is_not_complete(tmp_path: Path) -> None:
+    """The month in which the recording was made is the only one not over."""
+    table = imported_recording(tmp_path, MONTHLY).table.sort("session_date")
+    assert table["session_date"][-1] == date(2024, 10, 1)
+    assert table["is_complete"].to_list() == [True] * 11 + [False]
+
+
+# -- of other endpoints ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", sorted(DATASETS))
+def test_recordings_of_other_endpoints_are_refused_with_a_reason(dataset: str) -> None:
+    """An answer of another endpoint, offered by mistake, makes no row and raises nothing: it says why instead."""
+    arrived = datetime(2025, 12, 9, 20, 0, tzinfo=UTC)
+    request = MarketDataRequest(dataset, "import:recording", (), ())
+    others = [path for path in sorted(SCHWAB.glob("*.json")) if DATASET_OF.get(path.name.partition("_")[0]) != dataset]
+    assert len(others) >= 18
+    for path in others:
+        response = answered(request, path.read_bytes(), received=arrived)
+        found = DATASETS[dataset].normalize([response], session_date=arrived.astimezone(NEW_YORK).date())
+        reasons = [problem.reason for problem in found.problems] + found.rejected["rule"].to_list()
+        assert found.frame.is_empty(), path.name
+        assert reasons, path.name
+        assert all(reasons), path.name
