@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import typer
-from pydantic import SecretStr
 
 from trade_analyst_pipeline.errors import AuthUnavailableError
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
     from trade_analyst_pipeline.settings import Settings
 
@@ -138,6 +139,8 @@ def _show_link(url: str, problem: str | None) -> None:
 
 def _pasted_address() -> SecretStr:
     """What a person pastes, not shown and in no history; the next line of standard input where that is no terminal."""
+    from pydantic import SecretStr
+
     if sys.stdin.isatty():
         return SecretStr(getpass.getpass("Address (not shown; empty to give up): ", stream=sys.stderr).strip())
     return SecretStr(sys.stdin.readline(LONGEST_PASTE).strip())

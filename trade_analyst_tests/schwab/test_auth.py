@@ -110,6 +110,35 @@ def test_refreshes_whatever_the_source_does_with_the_refresh_token(logins: Any, 
     assert logins.store.load().generation == 4
 
 
+@pytest.mark.parametrize("kind", ["revoked", "digest", "old_style"])
+def test_a_dead_refresh_token_is_known_in_each_recorded_shape(logins: Any, kind: Any) -> None:
+    """Whatever way the source puts it, the answer is a new login."""
+    logins.simulator.desk.dead_token = kind
+    stored = logins.log_in()
+    logins.simulator.desk.revoke()
+    with pytest.raises(LoginRequiredError, match="Run `trade-analyst login`"):
+        logins.client().refresh(stored.refresh_token)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        (faults.app_refused(), ClientCredentialsError, "TRADE_ANALYST_APP_KEY"),
+        (faults.app_pending(), AuthUnavailableError, "'Ready For Use'"),
+        (faults.access_denied(), AuthUnavailableError, "leave VPNs and proxies"),
+        (faults.server_error(), AuthUnavailableError, "Ask again later"),
+    ],
+)
+def test_failures_of_a_refresh_are_explained(logins: Any, change: Any, kind: type[AuthError], words: str) -> None:
+    """Each failure of the token endpoint has its error and advice, and the next refresh works."""
+    stored = logins.log_in()
+    logins.simulator.faults.add(change, path="/v1/oauth/token")
+    with pytest.raises(kind, match=words) as caught:
+        logins.client().refresh(stored.refresh_token)
+    assert type(caught.value) is kind
+    assert logins.client().refresh(stored.refresh_token).lifetime_seconds == 1800.0
+
+
 def test_a_wrong_secret_is_told(logins: Any) -> None:
     """The advice names the settings."""
     with pytest.raises(ClientCredentialsError, match="TRADE_ANALYST_APP_SECRET"):

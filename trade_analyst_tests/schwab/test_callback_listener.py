@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from cryptography import x509
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -272,12 +272,15 @@ def requested(scene: Scene, tricks: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.reliability
-def test_exactly_the_expected_redirect_is_taken(redirect_uri: str, ledger: CallbackLedger, is_full: bool) -> None:
+def test_exactly_the_expected_redirect_is_taken(
+    redirect_uri: str, ledger: CallbackLedger, is_full: bool, harness_seed: int
+) -> None:
     """2,000 addresses over TLS (full form): with harmless changes only it is taken, with one harmful it is not."""
     counts = {"taken": 0, "refused": 0}
     stack = ExitStack()
     scenes: list[Scene] = []
 
+    @seed(harness_seed)
     @settings(max_examples=2_000 if is_full else 60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(st.sampled_from(sorted(HARMLESS)), max_size=3, unique=True),
