@@ -188,8 +188,10 @@ def convert_header(value: dict[str, Any], shape: RowShape) -> tuple[msgspec.Stru
             return good[0], counts + unknown
         field = wires.get(bad[0].column or "")
         if field is None or field.required:
-            reason = "missing_field" if bad[0].rule.startswith("missing_") else "wrong_type"
-            raise ResponseRejectedError(reason, f"{shape.name}: {bad[0].detail}")
+            is_missing = bad[0].rule.startswith("missing_")
+            raise ResponseRejectedError(
+                "missing_field" if is_missing else "wrong_type", f"{shape.name}: {bad[0].detail}"
+            )
         counts[f"left_out:{bad[0].rule}"] += 1
         del members[field.wire]
 
