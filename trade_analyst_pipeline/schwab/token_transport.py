@@ -13,10 +13,7 @@ import threading
 from typing import Any
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPSConnection
-from urllib3.connectionpool import HTTPSConnectionPool
 
 ANSWER_SECONDS = 15.0
 
@@ -49,15 +46,6 @@ class _Watch:
                 with contextlib.suppress(OSError):  # the other side may have ended it already
                     opened.shutdown(socket.SHUT_RDWR)
                 opened.close()
-
-
-class _WatchedConnection(HTTPSConnection):
-    watch: _Watch
-
-    def _new_conn(self) -> socket.socket:
-        opened = super()._new_conn()
-        self.watch.add(opened)
-        return opened
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -96,7 +84,7 @@ class _Exchange(threading.Thread):
         """Ask, and keep what comes of it."""
         try:
             self._answer = self._whole()
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        except (requests.RequestException, OSError, ValueError) as error:
             self._error = error  # raised again by `answer`, on the thread that asked
 
     def answer(self) -> requests.Response:
@@ -127,9 +115,21 @@ class _WatchedAdapter(HTTPAdapter):
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
-        connection = type("WatchedConnection", (_WatchedConnection,), {"watch": watch})
-        pool = type("WatchedPool", (HTTPSConnectionPool,), {"ConnectionCls": connection})
-        self.poolmanager.pool_classes_by_scheme = {"https": pool}
+        pool = self.poolmanager.pool_classes_by_scheme["https"]
+        self.poolmanager.pool_classes_by_scheme = {"https": _watched(pool, watch)}
+
+
+def _watched(pool: Any, watch: _Watch) -> Any:
+    """The library's class of connection pools, with connections whose sockets are watched from the first byte."""
+    connection = pool.ConnectionCls
+
+    def new_connection(self: Any) -> socket.socket:
+        opened: socket.socket = connection._new_conn(self)  # noqa: SLF001 - the one place where a socket is opened
+        watch.add(opened)
+        return opened
+
+    kind = type("WatchedConnection", (connection,), {"_new_conn": new_connection})
+    return type("WatchedPool", (pool,), {"ConnectionCls": kind})
 
 
 def _with_body(answer: requests.Response, body: bytes) -> requests.Response:
