@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from trade_analyst_pipeline.market import chain_rules
 from trade_analyst_pipeline.market.chain_rules import CHAIN_RULES
 from trade_analyst_pipeline.market.columns import COLUMNS
 from trade_analyst_pipeline.market.quote_status import quote_status
@@ -175,6 +176,13 @@ def test_total_variance_grows_with_time(far_volatility: float, rows: list[int]) 
     """Less variance to a later day than to an earlier one is found at the earlier contracts."""
     assert broken(smile(NEAR, 0.2) + smile(FAR, far_volatility), "variance_falls") == rows
     assert broken(smile(FAR, far_volatility) + smile(NEAR, 0.2), "variance_falls") == [row + 3 for row in rows]
+
+
+def test_variance_is_reckoned_outside_of_polars_too() -> None:
+    """Called by itself, on rows as one column, the reckoning gives what the rule gives inside of a query."""
+    rows = table(smile(NEAR, 0.2) + smile(FAR, 0.155))
+    packed = rows.select(pl.struct(chain_rules._SMILE_COLUMNS)).to_series()
+    assert chain_rules._grows_to_next_expiration(packed).to_list() == [False] * 3 + [None] * 3
 
 
 @pytest.mark.parametrize(("near_ask", "far_ask"), [(3.4, 3.01), (3.01, 3.4)])
