@@ -72,10 +72,8 @@ class KeyFile:
 
     def get(self, slot: Slot) -> str | None:
         """The file's text without blanks around it; None where there is no file."""
-        path = self._path(slot)
-        if signature(path) is None:
-            return None
-        return read_private(path, TokenStoreError, largest=_LARGEST_KEY_FILE)[0].decode("latin-1").strip()
+        found = read_private(self._path(slot), TokenStoreError, largest=_LARGEST_KEY_FILE)
+        return None if found is None else found[0].decode("latin-1").strip()
 
     def put(self, slot: Slot, text: str) -> None:
         """Replace the file, durably; AuthUnavailableError without room."""

@@ -49,13 +49,15 @@ def _signature(found: os.stat_result) -> Signature:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode
 
 
-def read_private(path: Path, refusal: type[AuthError], *, largest: int) -> tuple[bytes, Signature]:
+def read_private(path: Path, refusal: type[AuthError], *, largest: int) -> tuple[bytes, Signature] | None:
     """The bytes of a regular file of ours that nobody else can reach, and what identifies the state they are of.
 
-    At most `largest` bytes and one more are read. Raises `refusal` for any other kind of file.
+    At most `largest` bytes and one more are read; None: no file. Raises `refusal` for any other kind of file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | _OPEN_NO_LINK)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         message = f"{path} cannot be opened: {why}. Nothing was changed; put the file itself there, readable by you."
@@ -288,10 +290,10 @@ def write_reserved(descriptor: int, data: bytes, path: Path) -> None:
 def read_draft(path: Path) -> bytes | None:
     """What a killed process had already filled into the draft of `path`; None when there is nothing of that kind."""
     try:
-        data, _ = read_private(draft_of(path), TokenStoreError, largest=_RESERVED_BYTES)
+        found = read_private(draft_of(path), TokenStoreError, largest=_RESERVED_BYTES)
     except TokenStoreError:
         return None
-    return data.rstrip(b"\0") or None
+    return None if found is None else found[0].rstrip(b"\0") or None
 
 
 def finish_draft(path: Path, data: bytes) -> None:

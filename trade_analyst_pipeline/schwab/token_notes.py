@@ -42,11 +42,11 @@ class NoteFile:
     def read(self, generation: int) -> RefreshNote | None:
         """What is noted about the record of this generation; None without a note that can be read."""
         try:
-            data, _ = read_private(self.path, TokenStoreError, largest=_NOTE_BYTES)
-            note = msgspec.json.decode(data, type=RefreshNote)
+            found = read_private(self.path, TokenStoreError, largest=_NOTE_BYTES)
+            note = None if found is None else msgspec.json.decode(found[0], type=RefreshNote)
         except (TokenStoreError, msgspec.DecodeError):
             return None
-        return note if note.generation == generation else None
+        return note if note is not None and note.generation == generation else None
 
     def write(self, note: RefreshNote) -> None:
         """Note this in place of what was noted; raises AuthUnavailableError when the disk refuses."""

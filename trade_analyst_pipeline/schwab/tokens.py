@@ -104,8 +104,7 @@ class TokenStore:
         for tries_left in reversed(range(_READ_TRIES)):
             seen, found = self._seen, signature(self.path)
             if found is None:
-                message = f"no tokens are stored in {self.path}. {LOGIN_ADVICE}"
-                raise LoginRequiredError(message)
+                raise self._no_login()
             if seen is not None and seen[0] == found:
                 return self._on_present_clock(seen[1])
             try:
@@ -151,10 +150,19 @@ class TokenStore:
 
     def _read(self) -> StoredTokens:
         """The record read anew, whatever was seen before."""
-        data, identity = read_private(self.path, TokenStoreError, largest=_LARGEST_RECORD)
+        data, identity = self._content()
         tokens = self._decode(data)
         self._seen = (identity, tokens)
         return tokens
+
+    def _content(self) -> tuple[bytes, Signature]:
+        found = read_private(self.path, TokenStoreError, largest=_LARGEST_RECORD)
+        if found is None:
+            raise self._no_login()
+        return found
+
+    def _no_login(self) -> LoginRequiredError:
+        return LoginRequiredError(f"no tokens are stored in {self.path}. {LOGIN_ADVICE}")
 
     def _on_present_clock(self, tokens: StoredTokens) -> StoredTokens:
         """The record with its life on the clock as it stands now, where that was set since the tokens were issued."""
@@ -236,12 +244,11 @@ class TokenStore:
         login, TokenStoreError where the key is not ours to change, with what to do.
         """
         with self._turn():
-            self.load()
             tokens = self._rescued(self._read())
             self._keys.begin_change()
             with Draft(self.path) as draft:
                 draft.put(self._encode(tokens))
-            return self._keys.end_change(read_private(self.path, TokenStoreError, largest=_LARGEST_RECORD)[0])
+            return self._keys.end_change(self._content()[0])
 
     # -- a refresh ---------------------------------------------------------------------------------------------
 

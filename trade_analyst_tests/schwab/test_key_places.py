@@ -84,6 +84,20 @@ def test_key_files_are_for_their_owner_only(tmp_path: Path) -> None:
         KeyFile(tmp_path / "config" / "key").get("current")
 
 
+def test_a_key_file_that_goes_away_while_it_is_read_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of keys that ends just then removes the next key: that is no failure."""
+    file = KeyFile(tmp_path / "config" / "key")
+    file.put("next", "a")
+    opened = os.open
+
+    def lose_the_race(path: Any, *arguments: Any) -> int:
+        Path(path).unlink(missing_ok=True)
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", lose_the_race)
+    assert file.get("next") is None
+
+
 def test_a_key_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk gives the error of a full disk, and the old file stands."""
     file = KeyFile(tmp_path / "config" / "key")

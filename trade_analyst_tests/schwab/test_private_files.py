@@ -188,7 +188,10 @@ def test_no_more_is_read_than_allowed(tmp_path: Path) -> None:
     """One byte more than the bound tells that it was passed."""
     (tmp_path / "file").write_bytes(b"x" * 100)
     (tmp_path / "file").chmod(0o600)
-    assert len(read_private(tmp_path / "file", TokenStoreError, largest=10)[0]) == 11
+    found = read_private(tmp_path / "file", TokenStoreError, largest=10)
+    assert found is not None
+    assert len(found[0]) == 11
+    assert read_private(tmp_path / "none", TokenStoreError, largest=10) is None
 
 
 def test_a_disk_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,22 +310,22 @@ def test_how_long_a_rotated_token_exists_only_in_memory(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("how", ["forked", "spawned"])
-def test_a_dead_holder_frees_the_lock_whatever_it_started(tmp_path: Path, is_full: bool, how: str) -> None:
+def test_a_dead_holder_frees_the_lock_whatever_it_started(tmp_path: Path, how: str) -> None:
     """A process that holds the lock starts another and is killed: the lock is free within 100 ms."""
-    seconds = wait_after_death(tmp_path, how, is_protected=True, is_full=is_full)
+    seconds = wait_after_death(tmp_path, how, is_protected=True)
     print(f"TOK-12: {how}: free after {seconds * 1e3:.1f} ms")
     assert seconds <= 0.1
 
 
-def test_control_a_forked_child_that_inherits_the_lock_keeps_it(tmp_path: Path, is_full: bool) -> None:
+def test_control_a_forked_child_that_inherits_the_lock_keeps_it(tmp_path: Path) -> None:
     """The fork is able to do harm: a child that keeps its parent's descriptor keeps the lock."""
-    assert wait_after_death(tmp_path, "forked", is_protected=False, is_full=is_full) > 0.3
+    assert wait_after_death(tmp_path, "forked", is_protected=False) > 0.3
 
 
-def wait_after_death(folder: Path, how: str, *, is_protected: bool, is_full: bool) -> float:
+def wait_after_death(folder: Path, how: str, *, is_protected: bool) -> float:
     """How long the lock of a holder that was killed could not be had; its child is ended."""
     calls = [(str(folder), how, is_protected)]
-    assert run_all(process_context(is_full=is_full), hold_and_die, calls) == [-signal.SIGKILL]
+    assert run_all(process_context(is_full=False), hold_and_die, calls) == [-signal.SIGKILL]
     try:
         with seconds_until_free(folder / "lock", 0.4) as seconds:
             return seconds
