@@ -9,6 +9,7 @@ market data.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import secrets
 import time
@@ -61,8 +62,9 @@ class TokenClient:
         if redirect_uri not in redirect_allowlist:
             message = f"redirect address {redirect_uri} is not in schwab.redirect_allowlist (the match is exact)."
             raise CallbackError(message)
-        register_secret(app_key.get_secret_value())
-        register_secret(app_secret.get_secret_value())
+        pair = f"{app_key.get_secret_value()}:{app_secret.get_secret_value()}"
+        for secret in (*pair.split(":"), base64.b64encode(pair.encode()).decode()):
+            register_secret(secret)
         self.base_url = base_url.rstrip("/")
         self.redirect_uri = redirect_uri
         self._app_key = app_key

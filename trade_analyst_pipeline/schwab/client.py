@@ -33,6 +33,7 @@ from trade_analyst_pipeline.errors import (
     SourceUnavailableError,
 )
 from trade_analyst_pipeline.market.clock import Clock
+from trade_analyst_pipeline.ops.redaction import redact
 from trade_analyst_pipeline.schwab.bodies import check_json_shape, read_body
 from trade_analyst_pipeline.schwab.budget import LONGEST_PAUSE_SECONDS, RequestBudget
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
@@ -184,7 +185,7 @@ class SchwabClient:
             request=call.request,
             status=response.status_code,
             body=body,
-            headers=tuple((name, value) for name, value in response.headers.multi_items() if name != "set-cookie"),
+            headers=_kept_headers(response),
             requested_time=granted,
             received_time=self._clock.now(),
             attempts=call.attempts,
@@ -258,6 +259,11 @@ class _Bearer(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
         yield request
+
+
+def _kept_headers(response: httpx.Response) -> tuple[tuple[str, str], ...]:
+    """The headers that are kept with a response: all but cookies, and whatever echoes a token masked."""
+    return tuple((name, redact(value)) for name, value in response.headers.multi_items() if name != "set-cookie")
 
 
 def _address(root: str, request: MarketDataRequest) -> str:

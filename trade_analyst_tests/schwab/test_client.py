@@ -106,6 +106,15 @@ def test_cookies_are_not_sent_back(wire: Any) -> None:
     assert [server.header(index, "cookie") for index in range(2)] == [None, None]
 
 
+def test_headers_are_kept_without_cookies_and_with_echoed_tokens_masked(wire: Any) -> None:
+    """What the archive keeps of a response holds neither a cookie nor the caller's own token sent back."""
+    reply = wire.answer(200, BODY, Set_Cookie="id=7", X_Echo="Bearer abcdef123456", X_Other="as it came")
+    response, _ = run(ask(wire, reply))
+    kept = dict(response.headers)
+    assert "set-cookie" not in kept
+    assert (kept["x-echo"], kept["x-other"]) == ("Bearer [secret]", "as it came")
+
+
 def test_gzip_is_undone(wire: Any) -> None:
     """A compressed body arrives unpacked, its length counted on the wire."""
     response, _ = run(ask(wire, wire.answer(200, wire.zipped(BODY * 9000 + b"}"), Content_Encoding="gzip")))
