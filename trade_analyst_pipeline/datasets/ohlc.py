@@ -32,14 +32,22 @@ from trade_analyst_pipeline.market.columns import TIME, epoch_milliseconds, tabl
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
 from trade_analyst_pipeline.market.prices import ticks
 from trade_analyst_pipeline.market.sessions import session_close, session_open, sessions
-from trade_analyst_pipeline.market.tolerant_json import BadRow, convert_header, convert_rows
+from trade_analyst_pipeline.market.tolerant_json import (
+    BadRow,
+    RepeatedKeys,
+    convert_header,
+    convert_rows,
+    repeated_keys,
+)
 from trade_analyst_pipeline.market.wire_json import (
     RowColumns,
     RowShape,
     Unknown,
+    count_keys,
     decode_strict,
     envelope_type,
     row_type,
+    stated_keys,
     wire_fields,
 )
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
@@ -163,9 +171,10 @@ def _read(response: RawResponse) -> _History:
 
 
 def _read_strict(body: bytes) -> _History | None:
-    """The bars by the fast path; None when a repeated key would hide one."""
+    """The bars by the fast path; None when a key is repeated."""
     document, unknown = decode_strict(body, _document_type, _PLACES)
-    if body.count(b'"datetime"') != len(document.candles):
+    bar_keys = sum(map(stated_keys, document.candles)) if unknown else len(document.candles) * len(BAR.fields)
+    if count_keys(body) > stated_keys(document) + bar_keys and repeated_keys(body):
         return None
     bars = RowColumns(BAR)
     bars.extend(document.candles, unknown)
@@ -177,6 +186,7 @@ def _read_tolerant(body: bytes) -> _History:
     document = tolerant_object(body, "a price history")
     lists = required_members(document, ("candles",))
     header, counts = convert_header({name: document[name] for name in document if name != "candles"}, HISTORY)
+    counts[f"repeated_field:{HISTORY.name}"] += isinstance(document, RepeatedKeys)
     found = [
         bar for listed in lists if listed is not None for bar in (listed if isinstance(listed, list) else [listed])
     ]

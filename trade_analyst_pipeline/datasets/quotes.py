@@ -30,15 +30,24 @@ from trade_analyst_pipeline.market.quote_rules import QUOTE_RULES
 from trade_analyst_pipeline.market.quote_status import fresh_since
 from trade_analyst_pipeline.market.quote_values import quote_table
 from trade_analyst_pipeline.market.sessions import Product, option_product
-from trade_analyst_pipeline.market.tolerant_json import BadRow, RepeatedKeys, convert_rows, entries
+from trade_analyst_pipeline.market.tolerant_json import (
+    BadRow,
+    RepeatedKeys,
+    convert_rows,
+    entries,
+    repeated_field,
+    repeated_keys,
+)
 from trade_analyst_pipeline.market.wire_json import (
     NOTHING_UNKNOWN,
     RowColumns,
     RowShape,
     Unknown,
+    count_keys,
     decode_strict,
     envelope_type,
     row_type,
+    stated_keys,
     wire_fields,
 )
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
@@ -258,7 +267,7 @@ def _read(response: RawResponse) -> _Answer:
 
 
 def _read_strict(body: bytes) -> _Answer | None:
-    """The entries by the fast path; None when a repeated key would hide one."""
+    """The entries by the fast path; None when a key is repeated."""
     members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     errors = msgspec.json.decode(members.pop("errors"), type=_Errors) if "errors" in members else _Errors()
     if body.count(b'"assetMainType"') != len(members):
@@ -266,6 +275,9 @@ def _read_strict(body: bytes) -> _Answer | None:
     answer = _Answer(invalid=errors.symbols)
     for raw in members.values():
         entry, unknown = decode_strict(raw, _entry_type, _PLACES)
+        text = bytes(raw)
+        if count_keys(text) > stated_keys(entry) and repeated_keys(text):
+            return None
         answer.found.append((entry, unknown))
     return answer
 
@@ -292,8 +304,10 @@ def _read_entry(key: str, value: Any, answer: _Answer) -> None:
     """Add one entry to the answer, or the rule it broke; a block that is wrong makes the whole entry bad."""
     parts: dict[str, Any] = {}
     blocks = {block.name: block for block in _BLOCKS}
-    is_plain = isinstance(value, dict) and not isinstance(value, RepeatedKeys)
-    inner = {name: member for name, member in value.items() if name not in blocks} if is_plain else value
+    if isinstance(value, RepeatedKeys):
+        answer.bad.append((key, repeated_field(value)))
+        return
+    inner = {name: member for name, member in value.items() if name not in blocks} if isinstance(value, dict) else value
     for shape, part in [(ENTRY, inner), *((blocks[name], value[name]) for name in blocks if _has(value, name))]:
         good, bad, unknown = convert_rows([part], shape)
         answer.counts += unknown

@@ -32,6 +32,11 @@ class RepeatedKeys(dict[str, Any]):
         super().__init__(pairs)
         self.pairs = pairs
 
+    @property
+    def repeated(self) -> list[str]:
+        """The keys that came more than once, sorted."""
+        return sorted(name for name, times in Counter(name for name, _ in self.pairs).items() if times > 1)
+
 
 def parse_tolerant(body: bytes) -> Any:
     """The document as plain objects, NaN and the like as `NonFinite`, objects with repeated keys as `RepeatedKeys`.
@@ -101,6 +106,12 @@ class BadRow(NamedTuple):
     column: str | None = None
 
 
+def repeated_field(row: RepeatedKeys) -> BadRow:
+    """A row of which nobody can say what it states, because some of its fields came more than once; all are shown."""
+    members = ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in row.pairs)
+    return BadRow("repeated_field", f"more than once: {', '.join(row.repeated)}", f"{{{members}}}")
+
+
 def convert_rows(rows: Iterable[Any], shape: RowShape) -> tuple[list[msgspec.Struct], list[BadRow], Counter[str]]:
     """Rows of the tolerant path as structs of the shape, the bad ones with their rule, and the unknown fields counted.
 
@@ -111,6 +122,9 @@ def convert_rows(rows: Iterable[Any], shape: RowShape) -> tuple[list[msgspec.Str
     unknown: Counter[str] = Counter()
     known = {field.wire for field in shape.fields}
     for row in rows:
+        if isinstance(row, RepeatedKeys):
+            bad.append(repeated_field(row))
+            continue
         try:
             good.append(_convert(row, shape))
         except _RowError as error:
@@ -131,9 +145,6 @@ class _RowError(Exception):
 def _convert(row: Any, shape: RowShape) -> msgspec.Struct:
     if not isinstance(row, dict):
         raise _RowError("not_an_object", f"{type(row).__name__} where an object belongs")
-    if isinstance(row, RepeatedKeys):
-        repeated = sorted(name for name, times in Counter(name for name, _ in row.pairs).items() if times > 1)
-        raise _RowError("repeated_field", f"more than once: {', '.join(repeated)}")
     members = {}
     for field in shape.fields:
         if field.wire in row:
@@ -203,7 +214,7 @@ def repeated_keys(body: bytes) -> list[str]:
     while waiting:
         value = waiting.pop()
         if isinstance(value, RepeatedKeys):
-            found |= {name for name, times in Counter(name for name, _ in value.pairs).items() if times > 1}
+            found.update(value.repeated)
         if isinstance(value, dict):
             waiting += [member for _, member in entries(value)]
         elif isinstance(value, list):

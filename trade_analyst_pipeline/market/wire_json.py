@@ -242,3 +242,20 @@ def count_keys(body: bytes) -> int:
 
 
 _KEY_END: Final = int.from_bytes(b'":', "little")
+
+
+def stated_keys(value: msgspec.Struct) -> int:
+    """How many keys a typed object was read from if each came once, those of objects inside it too; nulls not counted.
+
+    Where `count_keys` finds no more than these, no key was repeated.
+    """
+    count = 0
+    for member in msgspec.structs.astuple(value):
+        if isinstance(member, msgspec.Struct):
+            count += 1 + stated_keys(member)
+        elif isinstance(member, msgspec.Raw):
+            raw = bytes(member)
+            count += bool(raw) + count_keys(raw)
+        else:
+            count += member is not None and member is not msgspec.UNSET
+    return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -524,6 +525,33 @@ def test_new_fields_are_counted_by_place() -> None:
     found = normalized(changed(document("ohlc/daily.json"), add))
     assert found.counts == {"unknown_field:bar.vwap": 2, "unknown_field:history.datetimeISO8601": 1}
     assert found.frame.equals(normalized(payload("ohlc/daily.json")).frame)
+
+
+@pytest.mark.parametrize("field", ["open", "high", "low", "close", "volume", "datetime"])
+@pytest.mark.parametrize("more", [{}, {"vwap": [{"a": 1}]}])
+def test_any_repeated_field_costs_its_bar(field: str, more: dict[str, Any]) -> None:
+    """A bar that states a field twice is rejected, whatever fields are missing around it or new in it."""
+    history = document("ohlc/daily.json")
+    history = {"candles": [bar | more for bar in history["candles"]], "symbol": "XYZ"}
+    body = json.dumps(history).encode().replace(f'"{field}":'.encode(), f'"{field}": 5, "{field}":'.encode(), 1)
+    found = normalized(body)
+    assert found.rejected["rule"].to_list() == ["repeated_field"]
+    assert f'"{field}": 5, "{field}": ' in found.rejected["source"][0]
+    assert found.frame.height == 2
+
+
+@pytest.mark.parametrize("field", ["previousClose", "empty"])
+def test_repeated_field_around_the_bars_is_counted(field: str) -> None:
+    """Of a field around the bars that comes twice the last stands; that it happened is counted."""
+    body = payload("ohlc/daily.json").replace(f'"{field}":'.encode(), f'"{field}": null, "{field}":'.encode(), 1)
+    found = normalized(body)
+    assert found.counts == {"repeated_field:history": 1, "tolerant_parse": 1}
+    assert found.frame.equals(normalized(payload("ohlc/daily.json")).frame)
+
+
+def test_null_around_the_bars_is_no_repeat() -> None:
+    """A field sent as null stays on the fast path."""
+    assert normalized(document("ohlc/daily.json") | {"previousClose": None, "empty": None}).counts == {}
 
 
 def test_repeated_list_of_bars_hides_none() -> None:

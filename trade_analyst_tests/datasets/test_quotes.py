@@ -397,6 +397,51 @@ def test_dates_of_dividends_are_new_york_dates(stated: str, expected: date | Non
     assert found.counts.get("sentinel:dividend_ex_date", 0) == (expected is None)
 
 
+# -- repeated fields -------------------------------------------------------------------------------------------------
+
+
+def twice(field: str, *, times: int = 1) -> bytes:
+    """The payload with a field stated twice where it comes first."""
+    return payload("quotes/several.json").replace(
+        f'"{field}":'.encode(), f'"{field}": null, "{field}":'.encode(), times
+    )
+
+
+@pytest.mark.parametrize("field", ["symbol", "ssid", "bidPrice", "volatility", "cusip", "peRatio", "totalVolume"])
+def test_any_repeated_field_costs_its_entry(field: str) -> None:
+    """An entry that states one of its fields twice is rejected, though a decoder would quietly take the last."""
+    found = normalized(twice(field))
+    assert found.rejected["rule"].to_list() == ["repeated_field"]
+    assert found.rejected["detail"].to_list() == [f"more than once: {field}"]
+    assert found.frame.height == 3
+    assert {name: n for name, n in found.counts.items() if name.startswith(("unknown", "tol"))} == {"tolerant_parse": 1}
+
+
+def test_repeated_block_costs_its_entry() -> None:
+    """Two quotes of one entry cannot both be meant; the quarantined text shows both."""
+    body = payload("quotes/several.json").replace(b'"quote": {', b'"quote": {"bidPrice": 7.5}, "quote": {', 1)
+    found = normalized(body)
+    assert found.rejected.select("symbol", "rule", "detail").rows() == [
+        ("XYZ", "repeated_field", "more than once: quote")
+    ]
+    assert '"bidPrice": 7.5' in found.rejected["source"][0]
+    assert '"bidPrice": 100.98' in found.rejected["source"][0]
+
+
+def test_nulls_new_fields_and_texts_like_keys_are_no_repeats() -> None:
+    """A field sent as null, one nobody declared, and a text that looks like a key leave every row in place."""
+
+    def change(entry: dict[str, Any]) -> None:
+        entry["quote"] |= {"askSize": None, "new": {"a": [{"b": 1}]}}
+        entry["reference"]["description"] = 'say "bid": 1'
+        entry["fundamental"] = None
+
+    found = normalized(with_entry(change))
+    assert found.frame.height == 4
+    assert found.rejected.is_empty()
+    assert found.counts["unknown_field:quote.new"] == 1
+
+
 # -- simulated -------------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,9 @@ from trade_analyst_pipeline.market.wire_json import (
     WireField,
     count_keys,
     decode_strict,
+    envelope_type,
     row_type,
+    stated_keys,
     unknown_names,
     wire_fields,
 )
@@ -43,10 +45,7 @@ PLACES = {"$": "head", "$.rows[...]": "row"}
 def document_type(unknown: Unknown) -> Any:
     """A head around a list of rows."""
     row: Any = row_type(ROW, unknown)
-    rows: Any = list[row]
-    return msgspec.defstruct(
-        "document", [("rows", rows)], bases=(row_type(HEAD, unknown),), kw_only=True, forbid_unknown_fields=True
-    )
+    return envelope_type(HEAD, unknown, [("rows", list[row])])
 
 
 def body(*rows: dict[str, Any], **head: Any) -> bytes:
@@ -214,3 +213,33 @@ def test_columns_of_several_responses_follow_each_other() -> None:
 def test_keys_are_counted_at_even_and_odd_places(content: bytes, expected: int) -> None:
     """Every quotation mark before a colon counts, wherever it lies; one with a space between does not."""
     assert count_keys(content) == expected == content.count(b'":')
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        # symbol, rows; then id
+        ({"rows": [{"id": "a"}]}, (2, 1)),
+        # a null is not counted, false and 0 are
+        ({"rows": [{"id": "a", "price": None, "size": 0}], "delayed": False}, (3, 2)),
+        # an undeclared field counts with the keys inside it, and so does one kept as it came
+        ({"rows": [{"id": "a", "extra": {"b": {"c": 1}}, "new": [{"d": 1}, {"d": 2}]}], "more": {"e": 1}}, (4, 7)),
+    ],
+)
+def test_keys_a_typed_object_was_read_from(content: dict[str, Any], expected: tuple[int, int]) -> None:
+    """Head and row are told apart; together with the nulls they are all the keys of the body."""
+    text = json.dumps({"symbol": "X", **content}).encode()
+    document, _ = decode_strict(text, document_type, PLACES)
+    head, row = stated_keys(document), stated_keys(document.rows[0])
+    assert (head, row) == expected
+    assert head + row + text.count(b"null") == count_keys(text)
+
+
+def test_keys_of_objects_inside_a_typed_object_count_too() -> None:
+    """An object inside another counts as a key and with its own."""
+    inner = row_type(HEAD)
+    outer = msgspec.json.decode(
+        b'{"symbol": "X", "head": {"symbol": "Y", "delayed": true}}',
+        type=envelope_type(HEAD, NOTHING_UNKNOWN, [("head", inner)]),
+    )
+    assert stated_keys(outer) == 4
