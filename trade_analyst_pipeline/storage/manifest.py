@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -53,11 +53,26 @@ class RetiredFile:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What was found when the sources of a partition were judged, for whoever asks again without judging again.
+
+    `rule_counts` has every rule with the rows that broke it, `seen` what the wire showed besides, `failures` why a
+    source was not used at all, `problems` what else of the sources could not be used.
+    """
+
+    rule_counts: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What one partition holds, as of its last commit.
 
     `columns` maps names to our type names; `first_time` and `last_time` are the range of the first time column of the
-    key, UTC, None without rows or without such a column. `created_time` is when it was written.
+    key, UTC, None without rows or without such a column. `created_time` is when the rows were written;
+    `source_captures`, `code_version` and `findings` are those of the last making, which may have found the same rows.
     """
 
     stage: str
@@ -77,6 +92,7 @@ class Manifest:
     last_time: datetime | None
     files: tuple[PartFile, ...]
     retired: tuple[RetiredFile, ...] = ()
+    findings: Findings = field(default_factory=Findings)
 
     @property
     def file_names(self) -> frozenset[str]:

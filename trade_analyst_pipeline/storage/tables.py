@@ -29,6 +29,7 @@ from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.content_hash import canonical, column_types, content_hash, hash_of_canonical
 from trade_analyst_pipeline.storage.manifest import (
     Fence,
+    Findings,
     Manifest,
     PartFile,
     Partition,
@@ -43,7 +44,7 @@ from trade_analyst_pipeline.storage.manifest import (
     write_manifest,
 )
 
-__all__ = ["Manifest", "Partition", "TableStore", "content_hash", "parquet_bytes"]
+__all__ = ["Findings", "Manifest", "Partition", "TableStore", "content_hash", "parquet_bytes"]
 
 GRACE = timedelta(hours=24)
 # Level 1 writes a day of options in 60 % of the time of the default level 3, for 4 % more bytes.
@@ -86,13 +87,15 @@ class TableStore:
         source_captures: Sequence[str],
         code_version: str,
         created_time: datetime,
+        findings: Findings | None = None,
     ) -> Manifest:
         """Make `frame` the whole content of a partition of table `schema.name`, and return its manifest.
 
-        From the return on, readers and power cuts see the new content; before, the old one. Content equal to what is
-        there, from the same captures and schema version, is not written again and the present manifest returned. After
-        an error the partition holds its old content (or, when the last sync failed, the new one): repeat the call.
-        Raises SchemaMismatchError, FencedWriteError when a later fence has been accepted, DiskFullError.
+        From the return on, readers and power cuts see the new content; before, the old one. Rows equal to those there,
+        in the same schema version, are not written again: the manifest alone is, where sources, code version or
+        findings are others than it says. After an error the partition holds its old content (or, when the last sync
+        failed, the new one): repeat the call. Raises SchemaMismatchError, FencedWriteError when a later fence has been
+        accepted, DiskFullError.
         """
         frame = canonical(frame, schema)
         first, last = _time_range(frame, schema)
@@ -113,14 +116,15 @@ class TableStore:
             first_time=first,
             last_time=last,
             files=(),
+            findings=findings or Findings(),
         )
         folder = durable.make_folders(self.root, *table_folder_names(stage, schema.name), folder_name(partition))
         with locked_fence(folder) as lock:
             present = read_manifest(folder)
             _refuse_late(folder, fence, lock, present)
-            if present is not None and _is_same(present, wanted) and not _damage(folder, present):
+            if present is not None and _has_rows_of(present, wanted) and not _damage(folder, present):
                 lock.record(issued=max(lock.issued, fence), accepted=fence)
-                return present
+                return _stamped(folder, present, wanted)
         return self._commit(folder, replace(wanted, files=_write_rows(folder, frame, wanted)))
 
     def manifest(self, stage: str, name: str, partition: Partition) -> Manifest | None:
@@ -184,8 +188,9 @@ class TableStore:
         )
 
     def combined_hash(self, stage: str, name: str) -> str:
-        """SHA-256 over the content hashes of all partitions with their keys: equal for equal tables anywhere."""
-        pairs = [[folder_name(found.partition), found.content_hash] for found in self.manifests(stage, name)]
+        """SHA-256 over the content hashes of all partitions with rows: equal for equal tables anywhere."""
+        held = (found for found in self.manifests(stage, name) if found.row_count)
+        pairs = [[folder_name(found.partition), found.content_hash] for found in held]
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
     def verify(self, stage: str, name: str, partition: Partition) -> None:
@@ -266,12 +271,23 @@ def _refuse_late(folder: Path, fence: int, lock: Fence, present: Manifest | None
         raise FencedWriteError(message)
 
 
-def _is_same(present: Manifest, wanted: Manifest) -> bool:
-    return (present.content_hash, present.schema_version, present.source_captures) == (
-        wanted.content_hash,
-        wanted.schema_version,
-        wanted.source_captures,
+def _has_rows_of(present: Manifest, wanted: Manifest) -> bool:
+    return (present.content_hash, present.schema_version) == (wanted.content_hash, wanted.schema_version)
+
+
+def _stamped(folder: Path, present: Manifest, wanted: Manifest) -> Manifest:
+    """The present manifest as the newest making of the same rows states it, written when that differs."""
+    stamped = replace(
+        present,
+        source_captures=wanted.source_captures,
+        code_version=wanted.code_version,
+        findings=wanted.findings,
     )
+    if stamped == present:
+        return present
+    stamped = replace(stamped, fence=wanted.fence)
+    write_manifest(folder, stamped)
+    return stamped
 
 
 def _require_readable(manifest: Manifest, schema: TableSchema) -> None:

@@ -23,7 +23,13 @@ from trade_analyst_pipeline.errors import (
 )
 from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.storage import tables
-from trade_analyst_pipeline.storage.manifest import MANIFEST_NAME, folder_name, read_manifest, write_manifest
+from trade_analyst_pipeline.storage.manifest import (
+    MANIFEST_NAME,
+    Findings,
+    folder_name,
+    read_manifest,
+    write_manifest,
+)
 from trade_analyst_pipeline.storage.tables import Manifest, TableStore, content_hash
 
 DAY, NEXT = date(2026, 1, 5), date(2026, 1, 6)
@@ -126,29 +132,71 @@ def test_partitions_are_read_in_order_and_by_choice(
     assert store.names("tables") == ["samples"]
 
 
+def written(store: TableStore) -> dict[str, int]:
+    """When each file of the sample partition was written, the fence apart."""
+    return {path.name: path.stat().st_mtime_ns for path in folder(store).iterdir() if path.name != "_fence"}
+
+
 def test_equal_content_is_not_written_again(store: TableStore, frame: pl.DataFrame, put: Put) -> None:
-    """Same rows, captures and schema version: the present manifest is returned, no file changes, in any row order."""
+    """Same rows, captures, schema and code version: the present manifest is returned, no file changes, in any order."""
     first = put(frame)
-    before = {path.name: path.stat().st_mtime_ns for path in folder(store).iterdir() if path.name != "_fence"}
-    again = put(frame.reverse(), created_time=MOMENT + timedelta(days=1), code_version="0.2.0")
-    assert again == first
-    assert {path.name: path.stat().st_mtime_ns for path in folder(store).iterdir() if path.name != "_fence"} == before
+    before = written(store)
+    assert put(frame.reverse(), created_time=MOMENT + timedelta(days=1)) == first
+    assert written(store) == before
 
 
-@pytest.mark.parametrize("change", ["rows", "sources", "schema"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"code_version": "0.2.0"},
+        {"source_captures": ("c1", "c2")},
+        {"findings": Findings({"too_high": 1}, {"sentinel:price": 2}, ("c1: damaged",), ("no_rows: nothing",))},
+    ],
+)
+def test_equal_rows_of_another_making_are_stamped_anew(
+    store: TableStore, schema: TableSchema, frame: pl.DataFrame, put: Put, change: dict[str, object]
+) -> None:
+    """The manifest says what the last making was from and found, and since when the rows are there; no row is written.
+
+    A run that is late for the new manifest is refused like any other.
+    """
+    first = put(frame)
+    (path,) = store.files("tables", "samples")
+    before, late = path.stat(), store.take_fence("tables", "samples", DAY)
+    second = put(frame.reverse(), created_time=MOMENT + timedelta(days=1), **change)
+    assert second == replace(first, fence=3, **change)
+    assert store.manifest("tables", "samples", DAY) == second
+    assert store.files("tables", "samples") == [path]
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    with pytest.raises(FencedWriteError):
+        put(frame.head(1), fence=late)
+    put(frame.head(1))
+    assert read(store, schema).height == 1
+
+
+@pytest.mark.parametrize("change", ["rows", "schema"])
 def test_other_content_is_written(
     store: TableStore, schema: TableSchema, frame: pl.DataFrame, put: Put, change: str
 ) -> None:
-    """Another value, another capture, or another schema version makes a new manifest."""
+    """Another value or another schema version makes a new manifest with a new file."""
     first = put(frame)
     second = put(
         frame.with_columns(size=pl.lit(9, dtype=pl.Int64)) if change == "rows" else frame,
-        source_captures=("c2",) if change == "sources" else ("c1",),
         schema=replace(schema, version="1.1") if change == "schema" else schema,
     )
-    assert second != first
+    assert second.files != first.files
     assert second.fence == 2
     assert store.manifest("tables", "samples", DAY) == second
+
+
+def test_a_partition_without_rows_does_not_change_the_table(store: TableStore, frame: pl.DataFrame, put: Put) -> None:
+    """The hash of a table is that of its rows: an empty partition and none are the same."""
+    put(frame)
+    before = store.combined_hash("tables", "samples")
+    put(frame.clear(), NEXT)
+    assert store.combined_hash("tables", "samples") == before
+    put(frame, NEXT)
+    assert store.combined_hash("tables", "samples") != before
 
 
 def test_damaged_files_are_written_again(store: TableStore, schema: TableSchema, frame: pl.DataFrame, put: Put) -> None:
