@@ -386,6 +386,8 @@ def test_missing_sessions_are_counted() -> None:
         (101.01, date(2026, 1, 2), {}),
         (101.0101, date(2026, 1, 2), {"official_close_differs:XYZ": 1}),
         (100.98, date(2026, 1, 2), {"official_close_differs:XYZ": 1}),
+        # the session's own minutes close elsewhere than its daily bar, which is the one meant
+        (100.5, SESSION, {}),
         # nothing is known of a day without a bar, or without a close
         (99.0, date(2025, 12, 30), {}),
         (0.0, date(2026, 1, 2), {}),
@@ -407,6 +409,15 @@ def test_official_close_more_than_a_cent_away_is_counted(
     other = answered(MINUTES, minutes | {"symbol": "ABC"}, received=EVENING)
     stranger = RawResponse(UNSTATED_ANY, 200, other.body, (), EVENING, EVENING)
     assert "official_close_differs:XYZ" not in ohlc.normalize([answers[0], stranger], session_date=SESSION).counts
+
+
+def test_daily_bar_counts_once_whatever_many_answers_say() -> None:
+    """Two official closes of one day that both differ from its bar are one bar that differs."""
+    minutes = document("ohlc/minute.json") | {"previousCloseDate": central_midnight(date(2026, 1, 2))}
+    bodies = [(DAILY, document("ohlc/daily.json"))]
+    bodies += [(MINUTES, minutes | {"previousClose": close}) for close in (99.0, 99.5)]
+    found = ohlc.normalize([answered(*body, received=EVENING) for body in bodies], session_date=SESSION)
+    assert found.counts == {"official_close_differs:XYZ": 1}
 
 
 def test_official_close_that_is_no_number_is_left_out() -> None:

@@ -440,6 +440,7 @@ def test_nulls_new_fields_and_texts_like_keys_are_no_repeats() -> None:
     assert found.frame.height == 4
     assert found.rejected.is_empty()
     assert found.counts["unknown_field:quote.new"] == 1
+    assert "tolerant_parse" not in found.counts
 
 
 # -- simulated -------------------------------------------------------------------------------------------------------
