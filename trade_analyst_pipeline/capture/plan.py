@@ -11,7 +11,9 @@ from datetime import date, datetime, timedelta
 from typing import Literal
 
 from trade_analyst_pipeline.market.sessions import (
+    NEW_YORK,
     Product,
+    capturable_session,
     closing_snapshot_times,
     current_session,
     option_product,
@@ -22,6 +24,7 @@ from trade_analyst_pipeline.market.sessions import (
 Scope = Literal["full", "bounded"]
 END_OF_DAY_DELAY = timedelta(minutes=45)
 PRODUCTS: tuple[Product, ...] = ("regular", "late")
+REACHES_BACK = frozenset({"ohlc"})  # datasets whose past sessions the source serves
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,24 @@ class Snapshot:
     scheduled_time: datetime
     symbols: tuple[str, ...]
     scope: Scope = "full"
+
+
+def is_capturable(dataset: str, session_date: date, now: datetime) -> bool:
+    """Whether the source has that session of the dataset at `now`: the one it shows, or any begun one of bars."""
+    if dataset in REACHES_BACK:
+        return session_open(session_date) <= now
+    return capturable_session(now) == session_date
+
+
+def not_begun(session_date: date, now: datetime) -> str | None:
+    """Why nothing of a session can be had at `now`, when it has not opened yet; None once it has."""
+    opens = session_open(session_date)
+    if opens <= now:
+        return None
+    return (
+        f"session {session_date} opens at {opens.astimezone(NEW_YORK):%H:%M} New York ({opens:%Y-%m-%d %H:%M} UTC), "
+        f"and it is {now.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York: nothing of it can be captured yet"
+    )
 
 
 def symbols_by_product(symbols: Iterable[str]) -> dict[Product, tuple[str, ...]]:

@@ -1,25 +1,33 @@
 """One planned snapshot becomes one sealed capture; what did not arrive is recorded in it as typed gaps.
 
-A snapshot is only taken while the source's clock stands in its session. A session whose snapshots are archived is
-never asked for again; one that is not archived and cannot be had any more becomes a gap with a reason.
+A snapshot is only taken while the source has its session. What of it is archived, or was answered for good, is never
+asked for again; a later attempt asks only for what is still missing, into a capture of its own. What cannot be had
+any more becomes a gap with a reason, once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.errors import ChainTooLargeError, SessionNotCapturableError, SourceError
+from trade_analyst_pipeline.capture.plan import REACHES_BACK, Snapshot, is_capturable, not_begun
+from trade_analyst_pipeline.errors import (
+    BadRequestError,
+    ChainTooLargeError,
+    SessionNotCapturableError,
+    SourceError,
+    SymbolNotFoundError,
+)
 from trade_analyst_pipeline.market.clock import Clock
-from trade_analyst_pipeline.market.sessions import current_session
 from trade_analyst_pipeline.schwab.client import SchwabClient
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive, Capture, Gap
 
 NOT_CAPTURED = "session_over"
+# Gaps that asking again cannot fill: the source has said what there is to say.
+DEFINITIVE = frozenset({SymbolNotFoundError.reason, BadRequestError.reason, ChainTooLargeError.reason})
 
 
 @dataclass(frozen=True)
@@ -32,66 +40,99 @@ class Source:
 
 @dataclass(frozen=True)
 class Question:
-    """What a snapshot asks: its requests, and how to tell and cure an answer that is too large for one response."""
+    """What a snapshot asks, and how to tell and cure an answer that is too large for one response.
 
-    requests: tuple[MarketDataRequest, ...]
+    `missing` gives the requests still to be made once those passed to it are answered; all of them for none.
+    """
+
+    missing: Callable[[Collection[MarketDataRequest]], list[MarketDataRequest]]
     is_cut_short: Callable[[RawResponse], bool]
     split: Callable[[MarketDataRequest], list[MarketDataRequest]]
 
 
 @dataclass(frozen=True)
+class Held:
+    """What the archive has of a snapshot's instant: captures that concern its symbols, and what they answer."""
+
+    captures: tuple[Capture, ...]
+    answered: frozenset[MarketDataRequest]
+    gaps: tuple[Gap, ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What became of a snapshot: its captures (those found archived, or the one just sealed)."""
+    """What became of a snapshot: all its captures, what is missing of it, and whether nothing had to be asked."""
 
     snapshot: Snapshot
     captures: tuple[Capture, ...]
+    gaps: tuple[Gap, ...]
     was_archived: bool
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing of the snapshot is in the archive."""
-        return not any(capture.record_count for capture in self.captures)
-
-    @property
-    def gaps(self) -> tuple[Gap, ...]:
-        """Everything of the snapshot that is missing, each with its reason."""
-        return tuple(gap for capture in self.captures for gap in capture.gaps)
+    def is_late(self) -> bool:
+        """Whether it shows the session at a later moment than planned, because its tick was missed."""
+        return self.snapshot.dataset not in REACHES_BACK and any(
+            capture.is_late for capture in self.captures if capture.record_count
+        )
 
 
-def archived(snapshot: Snapshot, archive: Archive) -> tuple[Capture, ...]:
-    """The captures that together hold every symbol of the snapshot at its instant, or none of them."""
-    found = [
+def held(snapshot: Snapshot, archive: Archive) -> Held:
+    """What is archived for the snapshot's instant and symbols; a definitive refusal is an answer too."""
+    together = [
         capture
         for capture in archive.captures(snapshot.dataset, snapshot.session_date)
-        if capture.scheduled_time == snapshot.scheduled_time and capture.record_count
+        if capture.scheduled_time == snapshot.scheduled_time
     ]
-    held = {symbol for capture in found for entry in archive.index(capture) for symbol in entry.request.symbols}
-    return tuple(found) if held.issuperset(snapshot.symbols) else ()
+    return _held(snapshot, together, archive)
 
 
-async def take(snapshot: Snapshot, question: Question, *, source: Source, archive: Archive) -> Capture:
-    """Ask for the snapshot and seal what comes; raises SessionNotCapturableError outside its session.
+def _held(snapshot: Snapshot, captures: Iterable[Capture], archive: Archive) -> Held:
+    symbols, found, answered = set(snapshot.symbols), [], set[MarketDataRequest]()
+    for capture in captures:
+        answers = {entry.request for entry in archive.index(capture)}
+        answers |= {gap.request for gap in capture.gaps if gap.request is not None and gap.reason in DEFINITIVE}
+        concerned = {symbol for request in answers for symbol in request.symbols}
+        is_unnamed = capture.record_count > 0 and not concerned  # a recording that says itself whose it is
+        if is_unnamed or not symbols.isdisjoint(concerned.union(*(gap.symbols for gap in capture.gaps))):
+            found.append(capture)
+            answered |= answers
+    return Held(tuple(found), frozenset(answered), tuple(gap for capture in found for gap in capture.gaps))
+
+
+async def take(
+    snapshot: Snapshot, question: Question, *, source: Source, archive: Archive, present: Held | None = None
+) -> Capture | None:
+    """Ask for what is missing of the snapshot and seal what comes.
 
     Requests overlap as far as the client lets them; records stand in the archive in the order asked. A request that
-    fails becomes a gap in the capture. A dead login aborts the capture.
+    fails becomes a gap in the capture. None when nothing came and just the same was missing before. Raises
+    SessionNotCapturableError when the source does not have the session; a dead login aborts the capture.
     """
     started = _refuse_other_session(snapshot, source.clock)
+    present = present or held(snapshot, archive)
     writer = archive.begin(
         dataset=snapshot.dataset,
         session_date=snapshot.session_date,
         scheduled_time=snapshot.scheduled_time,
         started_time=started,
     )
+    is_new = False
+    known = {(gap.request, gap.reason) for gap in present.gaps}
     try:
-        async for answer in _answers(question.requests, question, source):
+        async for answer in _answers(question.missing(present.answered), question, source):
             if isinstance(answer, Gap):
+                is_new |= (answer.request, answer.reason) not in known
                 writer.note_gap(answer)
             else:
+                is_new = True
                 writer.append(answer)
-        return writer.seal(source.clock.now())
+        if is_new:
+            return writer.seal(source.clock.now())
     except BaseException:
         writer.abandon()
         raise
+    writer.abandon()
+    return None
 
 
 async def take_each(
@@ -102,20 +143,22 @@ async def take_each(
     archive: Archive,
     at_once: int = 3,
 ) -> AsyncIterator[Outcome]:
-    """Take each snapshot that is not archived yet, `at_once` at a time; outcomes come in the order planned."""
+    """Take what is not archived yet of each snapshot, `at_once` at a time; outcomes come in the order planned."""
     limit = asyncio.Semaphore(at_once)
 
     async def one(snapshot: Snapshot) -> Outcome:
         async with limit:
-            found = archived(snapshot, archive)
-            if found:
-                return Outcome(snapshot, found, was_archived=True)
+            question, present = ask(snapshot), held(snapshot, archive)
+            if not question.missing(present.answered):
+                return _outcome(snapshot, question, present, archive, was_archived=True)
             source = source_at(snapshot.scheduled_time)
             try:
-                capture = await take(snapshot, ask(snapshot), source=source, archive=archive)
+                capture = await take(snapshot, question, source=source, archive=archive, present=present)
             except SessionNotCapturableError as error:
-                capture = _record_gap(snapshot, archive, source.clock.now(), str(error))
-            return Outcome(snapshot, (capture,), was_archived=False)
+                return _over(snapshot, question, archive, source.clock.now(), str(error))
+            if capture is not None:
+                present = _held(snapshot, [*present.captures, capture], archive)
+            return _outcome(snapshot, question, present, archive, was_archived=False)
 
     tasks = [asyncio.create_task(one(snapshot)) for snapshot in snapshots]
     try:
@@ -127,10 +170,17 @@ async def take_each(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _outcome(snapshot: Snapshot, question: Question, found: Held, archive: Archive, *, was_archived: bool) -> Outcome:
+    gaps = archive.open_gaps(found.captures)
+    if not question.missing(found.answered):
+        gaps = [gap for gap in gaps if gap.reason in DEFINITIVE]
+    return Outcome(snapshot, found.captures, tuple(gaps), was_archived)
+
+
 def _refuse_other_session(snapshot: Snapshot, clock: Clock) -> datetime:
     now = clock.now()
-    if current_session(now) != snapshot.session_date:
-        message = (
+    if not is_capturable(snapshot.dataset, snapshot.session_date, now):
+        message = not_begun(snapshot.session_date, now) or (
             f"{snapshot.dataset} of session {snapshot.session_date} cannot be captured at {now:%Y-%m-%d %H:%M} UTC: "
             "the source only answers for its current session. Read it from the archive, or import a recording."
         )
@@ -138,19 +188,29 @@ def _refuse_other_session(snapshot: Snapshot, clock: Clock) -> datetime:
     return now
 
 
-def _record_gap(snapshot: Snapshot, archive: Archive, now: datetime, detail: str) -> Capture:
-    """A sealed capture without records that states the gap; written once per instant."""
-    for capture in archive.captures(snapshot.dataset, snapshot.session_date):
-        if capture.scheduled_time == snapshot.scheduled_time and not capture.record_count:
-            return capture
-    writer = archive.begin(
+def _over(snapshot: Snapshot, question: Question, archive: Archive, now: datetime, detail: str) -> Outcome:
+    """The outcome for a session that cannot be had: what the archive has of it at any instant, else a gap.
+
+    A sealed capture without records states the gap, written once per instant; none for a session that has not begun.
+    """
+    of_session = _held(snapshot, archive.captures(snapshot.dataset, snapshot.session_date), archive)
+    records = tuple(capture for capture in of_session.captures if capture.record_count)
+    if records:
+        return _outcome(snapshot, question, of_session, archive, was_archived=True)
+    gap = Gap(dataset=snapshot.dataset, symbols=snapshot.symbols, reason=NOT_CAPTURED, detail=detail)
+    if any(capture.scheduled_time == snapshot.scheduled_time for capture in of_session.captures):
+        return Outcome(snapshot, of_session.captures, of_session.gaps, was_archived=True)
+    if not_begun(snapshot.session_date, now):
+        return Outcome(snapshot, (), (gap,), was_archived=False)
+    with archive.begin(
         dataset=snapshot.dataset,
         session_date=snapshot.session_date,
         scheduled_time=snapshot.scheduled_time,
         started_time=now,
-    )
-    writer.note_gap(Gap(dataset=snapshot.dataset, symbols=snapshot.symbols, reason=NOT_CAPTURED, detail=detail))
-    return writer.seal(now)
+    ) as writer:
+        writer.note_gap(gap)
+        capture = writer.seal(now)
+    return Outcome(snapshot, (capture,), (gap,), was_archived=False)
 
 
 async def _answers(
@@ -190,9 +250,13 @@ async def _answer(
     except ChainTooLargeError as error:
         problem = error.problem
     except SourceError as error:
-        return Gap(dataset=request.dataset, symbols=request.symbols, reason=error.reason, detail=str(error))
+        return _gap(request, error.reason, str(error))
     try:
         return question.split(request)
     except ValueError as error:
         detail = f"{problem}, and it cannot be asked for in smaller parts: {error}"
-        return Gap(dataset=request.dataset, symbols=request.symbols, reason=ChainTooLargeError.reason, detail=detail)
+        return _gap(request, ChainTooLargeError.reason, detail)
+
+
+def _gap(request: MarketDataRequest, reason: str, detail: str) -> Gap:
+    return Gap(dataset=request.dataset, symbols=request.symbols, reason=reason, detail=detail, request=request)

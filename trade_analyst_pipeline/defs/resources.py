@@ -8,6 +8,7 @@ apart.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,17 +24,20 @@ from trade_analyst_pipeline.capture.plan import (
     closing_due,
     end_of_day_snapshot,
     intraday_due,
+    is_capturable,
     latest_due,
+    not_begun,
 )
-from trade_analyst_pipeline.capture.take import Outcome, Source, archived, take_each
-from trade_analyst_pipeline.errors import SettingsError
+from trade_analyst_pipeline.capture.take import Outcome, Question, Source, held, take_each
+from trade_analyst_pipeline.errors import SessionNotCapturableError, SettingsError
 from trade_analyst_pipeline.market.clock import Clock, MachineClock, SimulatedClock
-from trade_analyst_pipeline.market.sessions import latest_complete_session
+from trade_analyst_pipeline.market.sessions import capturable_session, latest_complete_session
 from trade_analyst_pipeline.schwab.auth import StoredAccessTokens, TokenClient
 from trade_analyst_pipeline.schwab.budget import RequestBudget
 from trade_analyst_pipeline.schwab.client import SchwabClient, Transport, open_http
 from trade_analyst_pipeline.schwab.key_places import SystemKeyring
 from trade_analyst_pipeline.schwab.keys import ephemeral_folder, open_keys
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest
 from trade_analyst_pipeline.schwab.tokens import TokenStore, token_owner
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
@@ -41,6 +45,8 @@ from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.tables import TableStore
 
 SourceAt = Callable[[datetime], Source]
+
+_log = logging.getLogger("trade_analyst.capture")
 
 
 class SourceResource:
@@ -57,8 +63,12 @@ class SourceResource:
         """The snapshots of a dataset for these sessions; those of one schedule tick when it is given.
 
         Without a tick: bars after the close (or as they stand); quotes and chains at each product's last closing
-        snapshot that is due. The latest session asks for whole chains, earlier ones for bounded chains.
+        snapshot that is due. The latest session asks for whole chains, earlier ones for bounded chains. Raises
+        SessionNotCapturableError for a session that has not opened yet.
         """
+        for day in sessions:
+            if (problem := not_begun(day, self.now())) is not None:
+                raise SessionNotCapturableError(f"{problem}. Choose a session up to the one before.")
         if dataset == "ohlc":
             return [self._bars(day) for day in sessions]
         if tick is not None:
@@ -66,14 +76,16 @@ class SourceResource:
         return [snapshot for day in sessions for snapshot in self._latest_due(dataset, day)]
 
     def take(self, snapshots: Sequence[Snapshot], archive: Archive) -> Iterator[Outcome]:
-        """Take the snapshots that are not archived yet, yielding each outcome in the order planned."""
+        """Take what is not archived yet of the snapshots, yielding each outcome in the order planned.
+
+        First what processes that died left unsealed is sealed, so that it is not asked for again.
+        """
+        for name in dict.fromkeys(snapshot.dataset for snapshot in snapshots):
+            _recover(archive, name)
 
         async def outcomes() -> AsyncGenerator[Outcome, None]:
             async with open_source(self._settings) as source_at:
-                questions = {snapshot: ask(snapshot, self._settings.capture.bounded_chain) for snapshot in snapshots}
-                async for outcome in take_each(
-                    snapshots, source_at=source_at, ask=questions.__getitem__, archive=archive
-                ):
+                async for outcome in take_each(snapshots, source_at=source_at, ask=self._ask, archive=archive):
                     yield outcome
 
         with asyncio.Runner() as runner:
@@ -85,8 +97,42 @@ class SourceResource:
                 runner.run(stream.aclose())
 
     def has_to_ask(self, snapshots: Sequence[Snapshot], archive: Archive) -> bool:
-        """Whether any of the snapshots is not archived yet."""
-        return any(not archived(snapshot, archive) for snapshot in snapshots)
+        """Whether anything of the snapshots is neither archived nor over."""
+        return any(self.missing(snapshot, archive) for snapshot in snapshots)
+
+    def missing(self, snapshot: Snapshot, archive: Archive) -> list[MarketDataRequest]:
+        """The requests that taking the snapshot would make now; none where the source has its session no more."""
+        if not self._can_be_had(snapshot.dataset, snapshot.session_date):
+            return []
+        return self._ask(snapshot).missing(held(snapshot, archive).answered)
+
+    def shown_session(self) -> date | None:
+        """The session to run for when none is named.
+
+        The latest complete one where the source can go back to it; else the one it shows, None when it shows none.
+        """
+        now = self.now()
+        return latest_complete_session(now) if self._goes_back else capturable_session(now)
+
+    def is_available(self, dataset: str, session_date: date, archive: Archive) -> bool:
+        """Whether a session of the dataset can be had: from the source as it stands, or from the archive."""
+        if self._can_be_had(dataset, session_date):
+            return True
+        return any(capture.record_count for capture in archive.captures(dataset, session_date))
+
+    @property
+    def _goes_back(self) -> bool:
+        """Whether the source can be asked as it stood at a past instant."""
+        return self._settings.environment == "simulate"
+
+    def _can_be_had(self, dataset: str, session_date: date) -> bool:
+        now = self.now()
+        if self._goes_back:
+            return not_begun(session_date, now) is None
+        return is_capturable(dataset, session_date, now)
+
+    def _ask(self, snapshot: Snapshot) -> Question:
+        return ask(snapshot, self._settings.capture.bounded_chain)
 
     def _bars(self, day: date) -> Snapshot:
         symbols, now = self._settings.universe.symbols, self.now()
@@ -111,6 +157,17 @@ class SourceResource:
             minutes_before=self._settings.capture.closing_snapshot_minutes,
             now=now,
             scope=scope,
+        )
+
+
+def _recover(archive: Archive, dataset: str) -> None:
+    """Seal what dead processes left of a dataset, and say so; captures being written now are left alone."""
+    for capture in archive.recover(dataset):
+        _log.warning(
+            "%s: sealed %d responses of session %s that a process left behind when it died",
+            capture.path.name,
+            capture.record_count,
+            capture.session_date,
         )
 
 

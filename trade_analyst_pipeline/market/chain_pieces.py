@@ -43,6 +43,22 @@ class ChainPiece:
         )
         return tuple((name, str(value)) for name, value in bounds if value is not None)
 
+    def covers(self, other: ChainPiece) -> bool:
+        """Whether every contract that `other` asks for is among those asked for here."""
+        own, wanted = self.strike_count, other.strike_count
+        return (own is None or (wanted is not None and wanted <= own)) and self._spans(other)
+
+    def holds_part(self, other: ChainPiece) -> bool:
+        """Whether `other` can be one of the pieces this one was split into."""
+        return self.strike_count == other.strike_count and self._spans(other)
+
+    def _spans(self, other: ChainPiece) -> bool:
+        """Whether expirations, type and side of the money of `other` lie within these."""
+        starts = self.first is None or (other.first is not None and self.first <= other.first)
+        ends = self.last is None or (other.last is not None and other.last <= self.last)
+        sides = self.contract_type in {"ALL", other.contract_type} and self.moneyness in {"ALL", other.moneyness}
+        return starts and ends and sides
+
 
 def piece_of(params: Iterable[tuple[str, str]]) -> ChainPiece | None:
     """What a query asked for; None when it has no symbol (a recording without its request) or asks something else."""

@@ -159,6 +159,15 @@ def current_session(now: datetime) -> date | None:
     return day if is_session(day) else None
 
 
+def capturable_session(now: datetime) -> date | None:
+    """The session whose chains and quotes the source shows at `now`: from its open to midnight New York, else None.
+
+    Before the open the source still shows what the session before it left, with some fields reset already.
+    """
+    day = current_session(now)
+    return day if day is not None and session_open(day) <= now else None
+
+
 def latest_complete_session(now: datetime) -> date:
     """The newest session whose last product has closed by `now`."""
     day = now.astimezone(NEW_YORK).date()

@@ -8,7 +8,7 @@ changes or removes a sealed file. What is inside one file belongs to `captures.p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from trade_analyst_pipeline.errors import CaptureDamagedError, StorageError
 from trade_analyst_pipeline.schwab.messages import RawResponse
 from trade_analyst_pipeline.storage import captures, durable, frames
 from trade_analyst_pipeline.storage.captures import (
+    INTERRUPTED,
     SEALED_SUFFIX,
     UNSEALED_SUFFIX,
     Capture,
@@ -112,6 +113,23 @@ class Archive:
         """What each record answers, in archive order, from the footer alone; raises CaptureDamagedError."""
         with _damage_named(capture.path, "footer"), OpenFile(durable.open_file(capture.path)) as file:
             return self._footer(file)[0].index
+
+    def open_gaps(self, captures: Sequence[Capture]) -> list[Gap]:
+        """What is still missing of these captures (ascending by id), each request that failed once, as it did last.
+
+        A gap is closed when a record of the same scheduled time answers its request, and an interruption when that
+        time was captured once more. Raises CaptureDamagedError.
+        """
+        found: dict[tuple[object, ...], Gap] = {}
+        for moment in sorted({capture.scheduled_time for capture in captures if capture.gaps}):
+            together = [capture for capture in captures if capture.scheduled_time == moment]
+            answered = {entry.request for capture in together for entry in self.index(capture)}
+            for capture in together:
+                for gap in capture.gaps:
+                    is_closed = gap.request in answered or (gap.reason == INTERRUPTED and capture is not together[-1])
+                    if not is_closed:
+                        found[moment, gap.request or (gap.symbols, gap.reason)] = gap
+        return list(found.values())
 
     def verify(self, capture: Capture) -> None:
         """Read every byte back; raises CaptureDamagedError when any is not as it was written."""

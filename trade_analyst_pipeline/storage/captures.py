@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from trade_analyst_pipeline.storage.frames import DamagedFrameError, Frame, Fram
 
 SEALED_SUFFIX, UNSEALED_SUFFIX = ".raw", ".part"
 INTERRUPTED = "interrupted"
+LATE_AFTER = timedelta(minutes=2)
 _HEAD_LENGTH = struct.Struct("<I")
 _CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 T = TypeVar("T")
@@ -30,12 +31,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Gap:
-    """Something asked for that did not come: which symbols, a short stable `reason`, and a sentence of `detail`."""
+    """Something asked for that did not come: which symbols, a short stable `reason`, and a sentence of `detail`.
+
+    `request` is the one that failed; None where nothing was asked, or nobody knows any more what was.
+    """
 
     dataset: str
     symbols: tuple[str, ...]
     reason: str
     detail: str
+    request: MarketDataRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,11 @@ class Capture:
     stored_bytes: int
     gaps: tuple[Gap, ...]
     content_hash: str
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it was begun more than `LATE_AFTER` past its scheduled time: the tick itself was missed."""
+        return self.started_time - self.scheduled_time > LATE_AFTER
 
 
 @dataclass(frozen=True)

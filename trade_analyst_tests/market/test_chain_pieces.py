@@ -188,3 +188,23 @@ def test_piece_asked_again_belongs_to_another_snapshot() -> None:
         snapshots.add(symbol, (("symbol", symbol),), received_time=NOON + timedelta(seconds=seconds))
     assert [time - NOON for _, time in snapshots.each(SESSION)] == [timedelta(seconds=n) for n in (0, 5, 90)]
     assert {scope for scope, _ in snapshots.each(SESSION)} == {"full"}
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "covers", "holds_part"),
+    [
+        (ChainPiece(), ChainPiece(), True, True),
+        (ChainPiece(), ChainPiece(day(0), day(60), 15), True, False),
+        (ChainPiece(day(0), day(60), 15), ChainPiece(), False, False),
+        (ChainPiece(day(0), day(60), 15), ChainPiece(day(0), day(45), 10), True, False),
+        (ChainPiece(day(0), day(60), 10), ChainPiece(day(0), day(60), 15), False, False),
+        (ChainPiece(day(0), day(60), 15), ChainPiece(day(0), day(90), 15), False, False),
+        (ChainPiece(), ChainPiece(last=day(9), contract_type="CALL", moneyness="ITM"), True, True),
+        (ChainPiece(contract_type="PUT"), ChainPiece(contract_type="CALL"), False, False),
+        (ChainPiece(first=day(5)), ChainPiece(last=day(9)), False, False),
+    ],
+)
+def test_what_a_piece_covers(held: ChainPiece, wanted: ChainPiece, covers: bool, holds_part: bool) -> None:
+    """More strikes, expirations, types or sides cover fewer; parts of one split have the same strikes."""
+    assert held.covers(wanted) is covers
+    assert held.holds_part(wanted) is holds_part

@@ -125,6 +125,15 @@ def test_current_session_is_of_new_yorks_date() -> None:
     assert calendar.current_session(utc(2026, 1, 5, 3, 0)) is None
 
 
+def test_a_session_is_capturable_from_its_open_to_midnight() -> None:
+    """From 09:30 New York on and not a second before, until the New York date ends; never on a day without one."""
+    assert calendar.capturable_session(utc(2026, 1, 5, 14, 29, 59)) is None
+    assert calendar.capturable_session(utc(2026, 1, 5, 14, 30)) == date(2026, 1, 5)
+    assert calendar.capturable_session(utc(2026, 1, 6, 4, 59, 59)) == date(2026, 1, 5)
+    assert calendar.capturable_session(utc(2026, 1, 6, 5, 0)) is None
+    assert calendar.capturable_session(utc(2025, 1, 9, 15, 0)) is None
+
+
 def test_latest_complete_session_waits_for_the_late_close() -> None:
     """A session is complete at its late close, not a microsecond earlier."""
     assert calendar.latest_complete_session(utc(2026, 1, 5, 21, 14, 59)) == date(2026, 1, 2)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -240,6 +241,33 @@ def iter_into(got: list[RawResponse], archive: Archive, capture: Capture) -> lis
     for item in archive.responses(capture):
         got.append(item)  # noqa: PERF402  `extend` would lose what came before the error
     return []
+
+
+def test_a_gap_is_open_until_its_request_is_answered(archive: Archive, response: Make) -> None:
+    """A failed request that is answered for the same scheduled time leaves no gap; one that fails again leaves one."""
+    asked = response(b"1").request
+
+    def attempt(*answers: RawResponse, gap: Gap | None, scheduled: datetime = MOMENT) -> None:
+        with begin(archive, scheduled=scheduled) as writer:
+            for answer in answers:
+                writer.append(answer)
+            if gap is not None:
+                writer.note_gap(gap)
+            writer.seal(MOMENT)
+
+    def open_reasons() -> list[str]:
+        return [gap.reason for gap in archive.open_gaps(archive.captures("options"))]
+
+    failed = Gap("options", ("AAPL",), "unavailable", "no answer", asked)
+    attempt(gap=failed)
+    attempt(response(b"1"), gap=None, scheduled=MOMENT + timedelta(minutes=10))
+    assert open_reasons() == ["unavailable"]
+    attempt(gap=replace(failed, reason="deadline"))
+    assert open_reasons() == ["deadline"]
+    attempt(response(b"1"), gap=Gap("options", (), "interrupted", "cut"))
+    assert open_reasons() == ["interrupted"]
+    attempt(response(b"2", "SPY"), gap=GAP)
+    assert open_reasons() == [GAP.reason]
 
 
 def crashed(archive: Archive, responses: list[RawResponse], tail: int = 0) -> Path:

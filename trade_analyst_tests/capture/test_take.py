@@ -1,0 +1,270 @@
+"""A snapshot is asked for until all of it is there, once each; what cannot be had is a gap, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from trade_analyst_pipeline.capture.ask import ask
+from trade_analyst_pipeline.capture.plan import Snapshot
+from trade_analyst_pipeline.capture.take import Outcome, Source, take_each
+from trade_analyst_pipeline.errors import (
+    AuthError,
+    ChainTooLargeError,
+    DeadlineExceededError,
+    LoginRequiredError,
+    RequestSummary,
+    SourceError,
+    SourceUnavailableError,
+    SymbolNotFoundError,
+)
+from trade_analyst_pipeline.market.clock import SimulatedClock
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
+from trade_analyst_pipeline.settings import BoundedChainSettings
+from trade_analyst_pipeline.storage.archive import Archive, Gap
+
+DAY = date(2026, 11, 23)  # a Monday; regular hours 14:30 to 21:00 UTC
+DUE = datetime(2026, 11, 23, 20, 55, tzinfo=UTC)
+CHAINS = Snapshot("options", DAY, DUE, ("AAPL", "MSFT"))
+BARS = Snapshot("ohlc", DAY, datetime(2026, 11, 23, 22, 0, tzinfo=UTC), ("AAPL",))
+QUOTES = Snapshot("quotes", DAY, DUE, ("AAPL", "MSFT"))
+TakeAll = Callable[..., list[Outcome]]
+Answer = bytes | type[SourceError]
+
+
+@dataclass
+class ScriptedSource:
+    """A source at the instant `now` that answers with what `answer` makes of a request, and remembers all requests."""
+
+    now: datetime
+    answer: Callable[[MarketDataRequest], Answer] = lambda _: b"{}"
+    asked: list[MarketDataRequest] = field(default_factory=list)
+
+    async def fetch(self, request: MarketDataRequest) -> RawResponse:
+        """The scripted answer."""
+        self.asked.append(request)
+        found = self.answer(request)
+        if isinstance(found, bytes):
+            return RawResponse(request, 200, found, (), self.now, self.now)
+        raise found(RequestSummary(request.dataset, request.path, request.symbols), "scripted", "Nothing to do.")
+
+    def at(self, _: datetime) -> Source:
+        """The source, whatever instant is asked for."""
+        return Source(self, SimulatedClock(self.now))  # type: ignore[arg-type]  # all that is used of a client
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    """An empty archive."""
+    return Archive(tmp_path / "raw")
+
+
+@pytest.fixture
+def take_all(archive: Archive) -> Callable[..., list[Outcome]]:
+    """Takes snapshots from a scripted source and returns what became of them."""
+
+    def run(source: ScriptedSource, *snapshots: Snapshot) -> list[Outcome]:
+        async def outcomes() -> list[Outcome]:
+            taken = take_each(
+                snapshots, source_at=source.at, ask=lambda each: ask(each, BoundedChainSettings()), archive=archive
+            )
+            return [outcome async for outcome in taken]
+
+        source.asked.clear()
+        return asyncio.run(outcomes())
+
+    return run
+
+
+def symbols_asked(source: ScriptedSource) -> Sequence[str]:
+    """Whose data was asked for, in order."""
+    return [symbol for request in source.asked for symbol in request.symbols]
+
+
+@pytest.fixture
+def source() -> ScriptedSource:
+    """A source at the instant of the snapshots that answers everything."""
+    return ScriptedSource(DUE)
+
+
+def failing(error: Answer, where: Callable[[MarketDataRequest], bool]) -> Callable[[MarketDataRequest], Answer]:
+    """Fails where a request is such, and answers the others."""
+    return lambda request: error if where(request) else b"{}"
+
+
+def is_daily(request: MarketDataRequest) -> bool:
+    """Whether a request is for daily bars."""
+    return request.param("frequencyType") == "daily"
+
+
+# -- nothing is asked for twice, and nothing is left out -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("snapshot", "requests"), [(CHAINS, 2), (QUOTES, 1), (BARS, 2)])
+def test_a_whole_snapshot_is_not_asked_for_again(
+    source: ScriptedSource, take_all: TakeAll, snapshot: Snapshot, requests: int
+) -> None:
+    """The second time nothing is asked, and the capture of the first is the outcome."""
+    source.now = snapshot.scheduled_time
+    (first,) = take_all(source, snapshot)
+    assert (len(source.asked), first.was_archived, first.gaps) == (requests, False, ())
+    (second,) = take_all(source, snapshot)
+    assert (len(source.asked), second.was_archived, second.captures) == (0, True, first.captures)
+
+
+def test_only_the_request_that_failed_is_asked_for_again(source: ScriptedSource, take_all: TakeAll) -> None:
+    """Daily bars that did not come are asked for again while minute bars are kept; then there is no gap any more."""
+    source.now, source.answer = BARS.scheduled_time, failing(DeadlineExceededError, is_daily)
+    (first,) = take_all(source, BARS)
+    assert [(gap.reason, gap.request == source.asked[0]) for gap in first.gaps] == [("deadline", True)]
+    source.answer = lambda _: b"{}"
+    (second,) = take_all(source, BARS)
+    assert [is_daily(request) for request in source.asked] == [True]
+    assert (len(second.captures), second.gaps, second.was_archived) == (2, (), False)
+
+
+def test_a_missing_piece_of_a_chain_is_asked_for_again(source: ScriptedSource, take_all: TakeAll) -> None:
+    """A chain that comes in pieces: the piece that failed is asked for alone, and no other."""
+    snapshot = replace(CHAINS, symbols=("AAPL",))
+    windows: list[tuple[str | None, str | None]] = []
+
+    def answer(request: MarketDataRequest) -> Answer:
+        window = (request.param("fromDate"), request.param("toDate"))
+        if window == (None, None):
+            return ChainTooLargeError
+        windows.append(window)
+        return SourceUnavailableError if window[0] is None and len(windows) < 3 else b"{}"
+
+    source.answer = answer
+    (first,) = take_all(source, snapshot)
+    assert ([gap.reason for gap in first.gaps], len(windows)) == (["unavailable"], 2)
+    (second,) = take_all(source, snapshot)
+    assert [(request.param("fromDate"), request.param("toDate")) for request in source.asked] == [windows[0]]
+    assert second.gaps == ()
+
+
+def test_a_bounded_chain_is_no_answer_to_a_full_one(source: ScriptedSource, take_all: TakeAll) -> None:
+    """A full snapshot asks for whole chains although bounded ones are archived; a full one answers a bounded one."""
+    take_all(source, replace(CHAINS, scope="bounded"))
+    take_all(source, CHAINS)
+    assert [request.param("strikeCount") for request in source.asked] == [None, None]
+    take_all(source, replace(CHAINS, scope="bounded"))
+    assert source.asked == []
+
+
+@pytest.mark.parametrize("snapshot", [CHAINS, QUOTES])
+def test_a_symbol_added_later_is_asked_for_alone(source: ScriptedSource, take_all: TakeAll, snapshot: Snapshot) -> None:
+    """Of a snapshot that is archived for two symbols only the third is asked for."""
+    take_all(source, snapshot)
+    (outcome,) = take_all(source, replace(snapshot, symbols=("AAPL", "NVDA", "MSFT")))
+    assert symbols_asked(source) == ["NVDA"]
+    assert len(outcome.captures) == 2
+
+
+def test_an_unknown_symbol_is_asked_for_once(source: ScriptedSource, take_all: TakeAll) -> None:
+    """The source's word that it does not know a symbol is an answer: told each time, never asked for again."""
+    source.answer = failing(SymbolNotFoundError, lambda request: request.symbols == ("MSFT",))
+    take_all(source, CHAINS)
+    (outcome,) = take_all(source, CHAINS)
+    assert source.asked == []
+    assert [(gap.symbols, gap.reason) for gap in outcome.gaps] == [(("MSFT",), "unknown_symbol")]
+
+
+def test_a_failure_that_repeats_is_recorded_once(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
+    """A source that stays away leaves one capture with its gaps, however often it is asked; another reason is told."""
+    source.answer = failing(SourceUnavailableError, lambda _: True)
+    for _ in range(3):
+        (outcome,) = take_all(source, QUOTES)
+        assert len(source.asked) == 1
+        assert [gap.reason for gap in outcome.gaps] == ["unavailable"]
+    assert len(archive.captures("quotes")) == 1
+    source.answer = failing(DeadlineExceededError, lambda _: True)
+    (outcome,) = take_all(source, QUOTES)
+    assert [gap.reason for gap in outcome.gaps] == ["deadline"]
+
+
+def test_a_login_that_ends_leaves_nothing_half(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
+    """When only a person can help the capture is given up as a whole."""
+
+    def dead(_: MarketDataRequest) -> Answer:
+        message = "log in again"
+        raise LoginRequiredError(message)
+
+    source.answer = dead
+    with pytest.raises(AuthError):
+        take_all(source, QUOTES)
+    assert archive.captures("quotes") == []
+
+
+def test_what_an_interrupted_capture_holds_is_kept(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
+    """A recovered capture answers what it holds; the rest is asked for, and the interruption is no gap any more."""
+    take_all(source, CHAINS)
+    request = source.asked[0]
+    other = replace(CHAINS, session_date=date(2026, 11, 20), scheduled_time=DUE - timedelta(days=3))
+    writer = archive.begin(
+        dataset="options", session_date=other.session_date, scheduled_time=other.scheduled_time, started_time=DUE
+    )
+    writer.append(RawResponse(request, 200, b"{}", (), DUE, DUE))
+    writer.note_gap(Gap("options", (), "interrupted", "the capturing process ended before sealing"))
+    writer.seal(DUE)
+    source.now = other.scheduled_time
+    (outcome,) = take_all(source, other)
+    assert (symbols_asked(source), outcome.gaps) == (["MSFT"], ())
+
+
+# -- sessions that cannot be had -----------------------------------------------------------------------------------
+
+
+def test_a_session_that_is_over_is_a_gap_once(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
+    """The day after, chains are not asked for; one capture without records says so, however often it is tried."""
+    source.now = DUE + timedelta(days=1)
+    for was_archived in (False, True):
+        (outcome,) = take_all(source, CHAINS)
+        assert source.asked == []
+        assert [(gap.symbols, gap.reason) for gap in outcome.gaps] == [(("AAPL", "MSFT"), "session_over")]
+        assert outcome.was_archived is was_archived
+    assert len(archive.captures("options")) == 1
+
+
+def test_an_archived_session_that_is_over_needs_no_source(source: ScriptedSource, take_all: TakeAll) -> None:
+    """What is archived of a session counts after its end, incomplete as it may be, also from another instant."""
+    source.answer = failing(SourceUnavailableError, lambda request: request.symbols == ("MSFT",))
+    (taken,) = take_all(source, CHAINS)
+    source.now = DUE + timedelta(days=1)
+    for snapshot in (CHAINS, replace(CHAINS, scheduled_time=DUE - timedelta(minutes=10))):
+        (outcome,) = take_all(source, snapshot)
+        assert (source.asked, outcome.captures, outcome.was_archived) == ([], taken.captures, True)
+        assert [gap.reason for gap in outcome.gaps] == ["unavailable"]
+
+
+def test_bars_of_a_past_session_can_be_had(source: ScriptedSource, take_all: TakeAll) -> None:
+    """Price history is served for sessions long over."""
+    source.now = DUE + timedelta(days=30)
+    (outcome,) = take_all(source, BARS)
+    assert (len(source.asked), outcome.gaps, outcome.is_late) == (2, (), False)
+
+
+@pytest.mark.parametrize("snapshot", [CHAINS, QUOTES, BARS])
+def test_a_session_that_has_not_begun_leaves_no_trace(
+    source: ScriptedSource, take_all: TakeAll, archive: Archive, snapshot: Snapshot
+) -> None:
+    """Before the open nothing is asked and nothing recorded, so that the session can be captured later."""
+    source.now = datetime(2026, 11, 23, 14, 29, 59, tzinfo=UTC)
+    (outcome,) = take_all(source, snapshot)
+    assert (source.asked, archive.captures(snapshot.dataset)) == ([], [])
+    assert "opens at 09:30 New York" in outcome.gaps[0].detail
+
+
+@pytest.mark.parametrize(("minutes", "is_late"), [(0, False), (2, False), (3, True), (180, True)])
+def test_a_missed_tick_is_captured_late(source: ScriptedSource, take_all: TakeAll, minutes: int, is_late: bool) -> None:
+    """Begun more than two minutes after its time, in the same session, a capture is marked as late."""
+    source.now = DUE + timedelta(minutes=minutes)
+    (outcome,) = take_all(source, CHAINS)
+    (capture,) = outcome.captures
+    assert (outcome.is_late, capture.is_late, capture.scheduled_time) == (is_late, is_late, DUE)
+    assert capture.started_time == source.now
