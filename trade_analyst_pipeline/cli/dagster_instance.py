@@ -1,4 +1,4 @@
-"""Where the Dagster instance of an environment lives: the two variables that `dagster.yaml` stands on."""
+"""Where the Dagster instance of an environment lives: the variables that `dagster.yaml` and its storage stand on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.settings import Settings
 
 INSTANCE_FILE = "dagster.yaml"
+EVENTS_AT_ONCE = "500"  # see defs/event_log.py
 
 
 def choose_instance(settings: Settings) -> Path:
@@ -26,7 +27,7 @@ def choose_instance(settings: Settings) -> Path:
         raise SettingsError(message)
     folder = (settings.data_folder / ".dagster").absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ.update(DAGSTER_HOME=str(home), DAGSTER_INSTANCE_DIR=str(folder))
+    os.environ.update(DAGSTER_HOME=str(home), DAGSTER_INSTANCE_DIR=str(folder), DAGSTER_EVENT_BATCH_SIZE=EVENTS_AT_ONCE)
     _bring_up_to_date(folder)
     return folder
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_shared.serdes import deserialize_value, serialize_value
 
+from trade_analyst_pipeline.defs.event_log import BatchedEventLog
 from trade_analyst_pipeline.ops.redaction import redact
 
 
@@ -34,7 +34,7 @@ class MaskedSqliteStorage(DagsterSqliteStorage):
         return cls.from_local(inst_data=inst_data, **config_value)
 
 
-class _MaskedEventLog(SqliteEventLogStorage):
+class _MaskedEventLog(BatchedEventLog):
     def store_event(self, event: EventLogEntry) -> None:
         super().store_event(masked(event))
 

@@ -18,7 +18,7 @@ CANARY = "Bearer cAnArYtOkEn0123456789"
 @pytest.fixture(autouse=True)
 def _restored_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a test choose instances and forgets them afterwards."""
-    for name in ("DAGSTER_HOME", "DAGSTER_INSTANCE_DIR"):
+    for name in ("DAGSTER_HOME", "DAGSTER_INSTANCE_DIR", "DAGSTER_EVENT_BATCH_SIZE"):
         monkeypatch.setenv(name, "elsewhere")
 
 
@@ -29,11 +29,12 @@ def make_settings(**changes: str) -> Settings:
 
 @pytest.mark.parametrize("environment", ["simulate", "live"])
 def test_each_environment_has_its_own_instance(project: Path, environment: str) -> None:
-    """Choosing the instance sets both variables, to a folder under the environment's own data."""
+    """Choosing the instance sets its variables, to a folder under the environment's own data; events go in batches."""
     folder = project / "data" / environment / ".dagster"
     assert choose_instance(make_settings(environment=environment)) == folder
     assert os.environ["DAGSTER_HOME"] == str(project)
     assert os.environ["DAGSTER_INSTANCE_DIR"] == str(folder)
+    assert os.environ["DAGSTER_EVENT_BATCH_SIZE"] == "500"
     assert (folder / "history" / "runs.db").is_file()
     assert [path.name for path in (project / "data").iterdir()] == [environment]
 
