@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from trade_analyst_pipeline.schwab.keys import KeySet
+    from trade_analyst_pipeline.schwab.key_sets import KeySet
     from trade_analyst_pipeline.schwab.token_records import StoredTokens
     from trade_analyst_pipeline.schwab.tokens import TokenStore
     from trade_analyst_pipeline.settings import Settings

@@ -7,71 +7,40 @@ key lies, so every place is looked into before it is given up; only a first logi
 from __future__ import annotations
 
 import atexit
-import base64
-import binascii
 import functools
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from trade_analyst_pipeline.errors import AuthError, TokenStoreError
-from trade_analyst_pipeline.ops.redaction import register_secret
 from trade_analyst_pipeline.schwab.key_places import KeyFile, KeyPlace, SystemKeyring
+from trade_analyst_pipeline.schwab.key_sets import (
+    KeySet,
+    key_set,
+    key_texts,
+    make_key,
+    new_key,
+    parse_keys,
+    promote_next,
+    read_each,
+    read_keys,
+)
 from trade_analyst_pipeline.schwab.private_files import check_private_folder, hold_lock
 
 KeyChoice = Literal["auto", "keyring", "file", "ephemeral"]
-KeySource = Literal["environment", "keyring", "file", "ephemeral"]
 
-_KEY_BYTES = 32
 _LOCK_SECONDS = 10.0
 _VARIABLE = "TRADE_ANALYST_TOKEN_KEY"
 _FORGET = "or forget the login with `trade-analyst token revoke` and run `trade-analyst login`"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class KeySet:
-    """Keys as they were found in one place, newest first: the first encrypts, all of them open.
-
-    `place` is None where they cannot be changed from here.
-    """
-
-    source: KeySource
-    label: str
-    fernets: tuple[Fernet, ...]
-    place: KeyPlace | None = None
-
-    @property
-    def is_changing(self) -> bool:
-        """Whether there are several: keys are being changed, or that was cut off."""
-        return len(self.fernets) > 1
-
-    @property
-    def newest(self) -> KeySet:
-        """The same without all keys but the first."""
-        return KeySet(self.source, self.label, self.fernets[:1], self.place)
-
-    def seal(self, plain: bytes) -> bytes:
-        """`plain` encrypted with the first key."""
-        return self.fernets[0].encrypt(plain)
-
-    def opened(self, data: bytes) -> bytes | None:
-        """What `data` holds; None unless it is to the letter what was sealed with one of these keys."""
-        try:
-            plain = MultiFernet(self.fernets).decrypt(data)
-        except InvalidToken:
-            return None
-        # the lax base64 of Fernet overlooks some flipped bits
-        return plain if base64.urlsafe_b64encode(base64.urlsafe_b64decode(data)) == data else None
 
 
 class TokenKeys:
@@ -123,21 +92,34 @@ class TokenKeys:
         if self._fixed is not None:
             return self._fixed
         with self._locked():
-            found = next(_read_each(self._wanted, []), None)
-            self._in_force = found or self._made()
+            self._in_force = self._present() or self._made()
             return self._in_force
 
     def lookup(self) -> KeySet | None:
         """Keys that a first login would find; None when it would make one. Nothing is changed."""
-        return self._fixed or next(_read_each(self._wanted, []), None)
+        return self._fixed or next(read_each(self._wanted, []), None)
+
+    def _present(self) -> KeySet | None:
+        """Keys that lie in a wanted place already; a file or a text that cannot be trusted is never written over."""
+        for place in self._wanted:
+            try:
+                texts = key_texts(place)
+            except AuthError:
+                if place.source == "file":
+                    raise
+                continue  # a keyring that cannot be used: the next place, or the error when a key is made there
+            keys = parse_keys(place, texts)
+            if keys is not None:
+                return keys
+        return None
 
     def _made(self) -> KeySet:
         for place in self._wanted[:-1]:
             try:
-                return _make(place)
+                return make_key(place)
             except AuthError as error:
                 _log.info("the key to the login is not kept there: %s", error)
-        return _make(self._wanted[-1])
+        return make_key(self._wanted[-1])
 
     # -- changing keys: both to be called while the record is locked, and after it was opened ---------------------
 
@@ -155,7 +137,7 @@ class TokenKeys:
         with self._locked():
             if target.get("next") in (None, target.get("current")):  # equal: a change ended before it was tidied up
                 target.put("next", new_key().get_secret_value())
-            self._in_force = _read(target)
+            self._in_force = read_keys(target)
 
     def end_change(self, record: bytes) -> KeySet:
         """Retire the old keys, after seeing that the newest one opens the stored `record`; returns that one."""
@@ -165,7 +147,7 @@ class TokenKeys:
             raise TokenStoreError(message)
         if keys.place is not None:
             with self._locked():
-                _promote(keys.place)
+                promote_next(keys.place)
                 self._retire_elsewhere(keys.place)
         self._in_force = keys.newest
         return keys.newest
@@ -191,7 +173,7 @@ class TokenKeys:
         if self._in_force is not None:
             yield self._in_force
         if self._fixed is None:
-            yield from _read_each(self._places, problems)
+            yield from read_each(self._places, problems)
 
     def _locked(self) -> AbstractContextManager[bool]:
         check_private_folder(self._lock_file.parent, TokenStoreError)
@@ -223,7 +205,7 @@ def open_keys(
     32 bytes in URL-safe base64.
     """
     if given is not None:
-        fixed = _key_set("environment", _VARIABLE, given.get_secret_value(), None)
+        fixed = key_set("environment", _VARIABLE, given.get_secret_value(), None)
     elif choice == "ephemeral":
         fixed = _ephemeral_keys()
     else:
@@ -232,11 +214,6 @@ def open_keys(
     places: tuple[KeyPlace, ...] = (file,) if keyring is None else (file, keyring)
     wanted = {"auto": places[::-1], "keyring": places[1:], "file": places[:1], "ephemeral": ()}[choice]
     return TokenKeys(fixed=fixed, places=places, wanted=wanted, key_file=key_file, token_file=token_file)
-
-
-def new_key() -> SecretStr:
-    """A fresh random key as text."""
-    return SecretStr(Fernet.generate_key().decode())
 
 
 @functools.cache
@@ -252,63 +229,6 @@ def ephemeral_folder() -> Path:
     folder = tempfile.mkdtemp(prefix="trade-analyst-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
-
-
-def _make(place: KeyPlace) -> KeySet:
-    """A new key, kept in this place."""
-    place.put("current", new_key().get_secret_value())
-    keys = _read(place)
-    if keys is None:
-        message = f"the new key is not to be found in the {place.label}."
-        raise TokenStoreError(message)
-    return keys
-
-
-def _promote(place: KeyPlace) -> None:
-    """Make the next key of a place its only one."""
-    text = place.get("next")
-    if text is not None:
-        place.put("current", text)
-        place.drop("next")
-
-
-def _read_each(places: Sequence[KeyPlace], problems: list[str]) -> Iterator[KeySet]:
-    """The keys of each place that has any; what hinders is added to `problems`."""
-    for place in places:
-        try:
-            keys = _read(place)
-        except AuthError as error:
-            problems.append(str(error))
-        else:
-            if keys is not None:
-                yield keys
-
-
-def _read(place: KeyPlace) -> KeySet | None:
-    # next before current: a change that ends in between has by then put the one in the other's place
-    texts = [place.get("next"), place.get("current")]
-    found = ",".join(text for text in texts if text is not None)
-    return _key_set(place.source, place.label, found, place) if texts != [None, None] else None
-
-
-def _key_set(source: KeySource, label: str, texts: str, place: KeyPlace | None) -> KeySet:
-    parts = list(dict.fromkeys(part.strip() for part in texts.split(",")))
-    return KeySet(source, label, tuple(_fernet(part, number, label) for number, part in enumerate(parts, 1)), place)
-
-
-def _fernet(text: str, number: int, where: str) -> Fernet:
-    try:
-        raw = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
-    except (UnicodeEncodeError, binascii.Error):
-        raw = b""
-    if len(raw) != _KEY_BYTES:
-        message = (
-            f"key {number} in {where} is not 32 bytes in URL-safe base64 (44 characters). "
-            "Restore it, or make one as docs/operations.md says."
-        )
-        raise TokenStoreError(message)
-    register_secret(text)
-    return Fernet(text.encode("ascii"))
 
 
 def _check_environment_change(keys: KeySet) -> None:

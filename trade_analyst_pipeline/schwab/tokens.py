@@ -28,7 +28,8 @@ import msgspec
 from pydantic import SecretStr
 
 from trade_analyst_pipeline.errors import AuthError, AuthUnavailableError, LoginRequiredError, TokenStoreError
-from trade_analyst_pipeline.schwab.keys import KeySet, TokenKeys
+from trade_analyst_pipeline.schwab.key_sets import KeySet
+from trade_analyst_pipeline.schwab.keys import TokenKeys
 from trade_analyst_pipeline.schwab.private_files import (
     Draft,
     Signature,

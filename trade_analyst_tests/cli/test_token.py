@@ -19,7 +19,8 @@ from pydantic import SecretStr
 
 from trade_analyst_pipeline.defs.resources import token_store
 from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError
-from trade_analyst_pipeline.schwab.keys import new_key
+from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
+from trade_analyst_pipeline.schwab.key_sets import new_key
 from trade_analyst_pipeline.schwab.token_records import TokenGrant
 from trade_analyst_pipeline.schwab.tokens import TokenStore
 from trade_analyst_pipeline.schwab.uptime import NO_UPTIME
@@ -216,6 +217,20 @@ def test_an_empty_variable_is_not_a_key(run_command: RunCommand, store: TokenSto
     (project / ".env").write_text("TRADE_ANALYST_TOKEN_KEY=\nTRADE_ANALYST_APP_KEY=\n")
     assert report(run_command)["key"]["source"] == "file"
     assert store.load().generation == 1
+
+
+def test_callbacks_are_counted(run_command: RunCommand, store: TokenStore) -> None:
+    """Login callbacks are told with reasons and latency, from the ledger that all processes share."""
+    assert store.load().generation == 1
+    ledger = CallbackLedger(load_settings().callback_ledger_file)
+    ledger.expect(SecretStr("CANARY-state"), seconds=60)
+    ledger.accept(SecretStr("CANARY-state"))
+    ledger.refuse("unexpected")
+    callbacks = report(run_command)["callbacks"]
+    assert (callbacks["expected"], callbacks["accepted"], callbacks["refused"]) == (1, 1, {"unexpected": 1})
+    out = run_command("token", "status").out
+    assert "1 expected, 2 received, 1 accepted, 0 never came; refused: 1 unexpected; 0.0 s" in out
+    assert "CANARY" not in out
 
 
 # --- refresh

@@ -19,7 +19,8 @@ from token_scenes import grant, process_context, run_all
 
 from trade_analyst_pipeline.errors import LoginRequiredError, TokenStoreError
 from trade_analyst_pipeline.schwab.key_places import KeyFile, SystemKeyring
-from trade_analyst_pipeline.schwab.keys import KeyChoice, KeySet, new_key, open_keys
+from trade_analyst_pipeline.schwab.key_sets import KeySet, new_key
+from trade_analyst_pipeline.schwab.keys import KeyChoice, open_keys
 from trade_analyst_pipeline.schwab.tokens import TokenStore
 
 PACE_SECONDS = 0.05

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from trade_analyst_pipeline.errors import AuthUnavailableError, TokenStoreError
 from trade_analyst_pipeline.ops.redaction import redact
 from trade_analyst_pipeline.schwab import keys as keys_module
-from trade_analyst_pipeline.schwab.keys import KeyChoice, TokenKeys, new_key, open_keys
+from trade_analyst_pipeline.schwab.key_sets import new_key
+from trade_analyst_pipeline.schwab.keys import KeyChoice, TokenKeys, open_keys
 
 
 class MemoryKeyring:
@@ -123,6 +124,33 @@ def test_a_place_chosen_by_name_is_the_only_one(tmp_path: Path, keyring: MemoryK
     keyring.is_there = False
     with pytest.raises(TokenStoreError, match="did not answer"):
         opened(tmp_path, "keyring", keyring).prepare()
+
+
+@pytest.mark.parametrize("damage", ["open rights", "no key"])
+@pytest.mark.parametrize("choice", ["file", "auto"])
+def test_a_key_file_that_is_not_trusted_is_not_written_over(
+    tmp_path: Path, keyring: MemoryKeyring, damage: str, choice: KeyChoice
+) -> None:
+    """Another folder's login may need it: a first login stops there instead of making a new key."""
+    opened(tmp_path).prepare()
+    file = tmp_path / "config" / "key"
+    if damage == "open rights":
+        file.chmod(0o644)
+    else:
+        file.write_text("broken")
+    before = file.read_bytes()
+    keyring.is_there = False
+    with pytest.raises(TokenStoreError, match=r"chmod 600|not 32 bytes"):
+        opened(tmp_path, choice, keyring).prepare()
+    assert file.read_bytes() == before
+
+
+def test_an_entry_of_the_keyring_that_is_no_key_is_not_written_over(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """It is told instead, also where another place would do."""
+    keyring.slots["current"] = "broken"
+    with pytest.raises(TokenStoreError, match="key 1 in OS keyring is not 32 bytes"):
+        opened(tmp_path, "auto", keyring).prepare()
+    assert (keyring.slots, (tmp_path / "config" / "key").exists()) == ({"current": "broken"}, False)
 
 
 def test_lookup_makes_nothing(tmp_path: Path, keyring: MemoryKeyring) -> None:
@@ -332,7 +360,10 @@ def test_a_change_replaces_the_key_where_it_lies(tmp_path: Path, keyring: Memory
 def test_a_change_moves_the_key_to_the_place_named(tmp_path: Path, keyring: MemoryKeyring) -> None:
     """With `keyring` named the key file is gone afterwards, and the other way round."""
     sealed = opened(tmp_path, "file").seal(b"x")
+    (tmp_path / "config" / "key.next").write_text(text_of(tmp_path))
+    (tmp_path / "config" / "key.next").chmod(0o600)
     sealed = changed(opened(tmp_path, "keyring", keyring), sealed)
+    assert not (tmp_path / "config" / "key.next").exists()
     assert (list(keyring.slots), (tmp_path / "config" / "key").exists()) == (["current"], False)
     sealed = changed(opened(tmp_path, "file", keyring), sealed)
     assert (keyring.slots, (tmp_path / "config" / "key").exists()) == ({}, True)

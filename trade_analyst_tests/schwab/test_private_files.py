@@ -302,3 +302,36 @@ def test_what_is_removed_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(private_files, "sync_folder", failing(errno.EIO))
     with pytest.raises(AuthUnavailableError, match="cannot be changed"):
         remove_durably([tmp_path / "a"])
+
+
+def open_descriptors() -> int:
+    """How many this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by reads, locks and saves that work nor by those that are refused."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    (tmp_path / "open").touch(mode=0o666)
+    (tmp_path / "open").chmod(0o666)
+    before = open_descriptors()
+    for _ in range(3):
+        store.renew(is_good=stale, refresh=Source(grant("again")))
+        for refused in (
+            lambda: read_private(tmp_path / "open", TokenStoreError, largest=10),
+            lambda: hold_lock(tmp_path / "open", 1.0).__enter__(),
+        ):
+            with pytest.raises(TokenStoreError, match="chmod 600"):
+                refused()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", failing(errno.ENOSPC))
+            with pytest.raises(AuthUnavailableError):
+                Draft(tmp_path / "file")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "ftruncate", failing(errno.EIO))
+            with pytest.raises(AuthUnavailableError), Draft(tmp_path / "file") as draft:
+                draft.put(b"new")
+        finish_draft(tmp_path / "file", b"new")
+        assert not is_locked(tmp_path / "private" / "tokens.lock")
+    assert open_descriptors() == before

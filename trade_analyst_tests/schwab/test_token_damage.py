@@ -16,7 +16,7 @@ from token_scenes import KEY, FileSource, Source, fixed, grant, process_context,
 from token_workers import renew_under_a_size_limit
 
 from trade_analyst_pipeline.errors import TokenStoreError
-from trade_analyst_pipeline.schwab.keys import new_key
+from trade_analyst_pipeline.schwab.key_sets import new_key
 from trade_analyst_pipeline.schwab.login import login
 from trade_analyst_pipeline.schwab.token_records import TokenGrant
 

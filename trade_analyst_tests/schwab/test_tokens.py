@@ -26,7 +26,8 @@ from trade_analyst_pipeline.errors import (
     LoginRequiredError,
     TokenStoreError,
 )
-from trade_analyst_pipeline.schwab.keys import new_key
+from trade_analyst_pipeline.schwab.key_sets import new_key
+from trade_analyst_pipeline.schwab.keys import open_keys
 from trade_analyst_pipeline.schwab.token_records import StoredTokens, TokenGrant
 from trade_analyst_pipeline.schwab.tokens import token_owner
 
@@ -638,6 +639,67 @@ def test_a_reader_does_not_go_back(tmp_path: Path) -> None:
     file.write_bytes(old)
     file.chmod(0o600)
     assert store.load().generation == 1
+
+
+def reads_of(store: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with each time the store reads its file."""
+    reads: list[int] = []
+    read = store._content
+    monkeypatch.setattr(store, "_content", lambda: (reads.append(1), read())[1])
+    return reads
+
+
+def test_a_replacement_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one of the same generation, as after a change of keys, and an older one, as from a backup."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    file = tmp_path / "private" / "tokens"
+    old = file.read_bytes()
+    store.load()
+    reads = reads_of(store, monkeypatch)
+    again = store_at(tmp_path, keys=fixed(KEY, new_key().get_secret_value()))
+    again.change_key()
+    assert (store.load().generation, len(reads)) == (1, 1)
+    again.renew(is_good=stale, refresh=Source(grant("second")))
+    assert (store.load().generation, len(reads)) == (2, 2)
+    file.unlink()
+    file.write_bytes(old)
+    file.chmod(0o600)
+    assert (store.load().generation, len(reads)) == (1, 3)
+
+
+def test_a_file_replaced_under_another_key_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that does not open is read again when the file has been replaced meanwhile, and only then."""
+    store_at(tmp_path).save_login(grant())
+    stranger = store_at(tmp_path, keys=fixed(new_key().get_secret_value()))
+    reads = reads_of(stranger, monkeypatch)
+    with pytest.raises(TokenStoreError):
+        stranger.load()
+    assert len(reads) == 1
+    reader = store_at(tmp_path)
+    content = reader._content
+
+    def replaced() -> Any:
+        monkeypatch.setattr(reader, "_content", content)
+        store_at(tmp_path).save_login(grant("second"))
+        return b"sealed with a key that is gone", content()[1]
+
+    monkeypatch.setattr(reader, "_content", replaced)
+    assert reader.load().generation == 2
+
+
+def test_before_a_login_its_key_is_made_sure(tmp_path: Path) -> None:
+    """Checking makes the key that the login will need, so that a login does not fail at its last step."""
+    paths = {"key_file": tmp_path / "config" / "key", "token_file": tmp_path / "private" / "tokens"}
+    store = store_at(tmp_path, keys=open_keys(None, **paths))
+    store.check()
+    made = (tmp_path / "config" / "key").read_text()
+    store.save_login(grant())
+    assert (tmp_path / "config" / "key").read_text() == made
+    (tmp_path / "private" / "tokens").unlink()
+    (tmp_path / "config" / "key").write_text("broken")
+    with pytest.raises(TokenStoreError, match="not 32 bytes"):
+        store_at(tmp_path, keys=open_keys(None, **paths)).check()
 
 
 # --- the end of a login
