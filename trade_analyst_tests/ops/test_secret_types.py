@@ -14,7 +14,8 @@ from trade_analyst_pipeline.ops.redaction import register_secret
 from trade_analyst_pipeline.schwab.auth import TokenClient
 from trade_analyst_pipeline.schwab.callback import ExpectedCallback
 from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
-from trade_analyst_pipeline.schwab.keys import KeySet, open_keys
+from trade_analyst_pipeline.schwab.key_sets import KeySet
+from trade_analyst_pipeline.schwab.keys import open_keys
 from trade_analyst_pipeline.schwab.token_records import StoredTokens, TokenGrant
 from trade_analyst_pipeline.schwab.tokens import TokenStore
 from trade_analyst_pipeline.settings import Settings
