@@ -35,7 +35,8 @@ TradeAnalystError
 ├── ImportRefusedError            a file offered to `import` is not a recorded response of that dataset
 ├── QueryError                    an SQL text that cannot be answered
 ├── ExportError                   a table cannot be exported as asked
-└── RunFailedError                a Dagster run ended without success; the others' work stands
+├── RunFailedError                a Dagster run ended without success; the others' work stands
+└── AlreadyRunningError           another `run` works on the same data folder
 
 Each message says what, where and what to do next. None ever holds a token, key, code or account number.
 """
@@ -259,3 +260,7 @@ class ExportError(TradeAnalystError):
 
 class RunFailedError(TradeAnalystError):
     """A Dagster run ended without success; what succeeded in it stands."""
+
+
+class AlreadyRunningError(TradeAnalystError):
+    """Another `run` works on the same data folder; nothing was started."""
