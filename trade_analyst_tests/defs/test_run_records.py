@@ -82,6 +82,7 @@ def test_later_success_over_the_same_sessions_makes_good(run: Callable[..., str]
     run(FIRST, THIRD)
     failed = run(FIRST, SECOND, is_bad=True)
     run(SECOND, THIRD)
+    run(FIRST, FIRST)
     assert failures(tmp_path) == [failed]
     run(FIRST, THIRD)
     assert failures(tmp_path) == []

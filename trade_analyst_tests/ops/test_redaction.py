@@ -11,7 +11,7 @@ import pytest
 from trade_analyst_pipeline.errors import LoginRequiredError, RequestSummary, SourceUnavailableError
 from trade_analyst_pipeline.ops import redaction
 
-SECRET = 'sEc/ReT+"ca ary\\é=42'  # pragma: allowlist secret
+SECRET = 'sEc/ReT+"ca >>>~~~\\é=42'  # its base64 has both + and /  # pragma: allowlist secret
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +63,11 @@ def test_values_under_secret_names_are_masked_whole(key: str, is_secret: bool) -
 FORMS = {
     "raw": SECRET,
     "url": quote(SECRET, safe=""),
-    "url in small letters": "sEc%2fReT%2b%22ca%20ary%5c%c3%a9%3d42",
+    "url in small letters": "sEc%2fReT%2b%22ca%20%3e%3e%3e~~~%5c%c3%a9%3d42",
     "form": quote_plus(SECRET),
     "url twice": quote(quote(SECRET, safe=""), safe=""),
     "json": json.dumps(SECRET)[1:-1],
-    "json with escaped slashes": 'sEc\\/ReT+\\"ca ary\\\\\\u00e9=42',
+    "json with escaped slashes": 'sEc\\/ReT+\\"ca >>>~~~\\\\\\u00e9=42',
     "json in json": json.dumps(json.dumps(SECRET))[3:-3],
     "repr": repr(SECRET)[1:-1],
     "html": html.escape(SECRET),

@@ -17,7 +17,7 @@ from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.market.sessions import latest_complete_session, sessions
 from trade_analyst_pipeline.ops.health import access, machine, stores
 from trade_analyst_pipeline.ops.health.report import Finding, HealthReport, fail, ok, skipped
-from trade_analyst_pipeline.ops.health.running import LATE_OTHERWISE, Probe, Shared, run_probes
+from trade_analyst_pipeline.ops.health.running import Probe, Shared, busy, run_probes
 from trade_analyst_pipeline.ops.health.stores import FailedRun
 from trade_analyst_pipeline.ops.login_outlook import Login
 from trade_analyst_pipeline.schwab.budget import BudgetState
@@ -30,14 +30,6 @@ CHECK_SECONDS = 3.5
 PING_SECONDS = 2.0
 DAGSTER_FILE = Path("dagster.yaml")
 LOCK_FILE = Path("requirements") / "base.txt"
-_DISK = "Look at the disk and its mounts, or set data_root to a folder on a local disk."
-LATE = {
-    "source": fail(
-        "timed out: neither an answer nor a refusal came", "Check the network, name resolution and schwab.base_url."
-    ),
-    "clock": skipped("the source did not answer in time"),
-    **dict.fromkeys(("data folder", "free space", "local disk"), fail("timed out: the disk does not answer", _DISK)),
-}
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ def health_report(
     """Make every check, side by side, within `seconds`; without usable settings, what needs them is skipped."""
     started, checked = time.monotonic(), now()
     facts = machine.system_facts(checked)
-    environment, looks = None, dict.fromkeys(LOOKS, lambda: skipped("the settings are not usable"))
+    environment, needing = None, [Probe(name, lambda: skipped("the settings are not usable")) for name in LOOKS]
     try:
         settings = load()
     except SettingsError as error:
@@ -74,14 +66,14 @@ def health_report(
     else:
         found = ok(f"environment {settings.environment}, {len(settings.universe.symbols)} symbols")
         examination = _Examination(settings, Shared(partial(wire, settings)), checked, now)
-        environment, looks = settings.environment, {name: partial(look, examination) for name, look in LOOKS.items()}
+        environment, needing = settings.environment, examination.probes()
     probes = [
         Probe("settings", lambda: found),
         Probe("python", machine.check_python),
         Probe("system", partial(machine.check_system, facts)),
         Probe("versions", partial(machine.check_versions, LOCK_FILE)),
         Probe("calendar", partial(machine.check_calendar, checked)),
-        *(Probe(name, look, LATE.get(name, LATE_OTHERWISE)) for name, look in looks.items()),
+        *needing,
     ]
     checks = run_probes(probes, seconds=seconds)
     return HealthReport(checked, round(time.monotonic() - started, 3), environment, facts, checks)
@@ -98,14 +90,32 @@ class _Examination:
         self.checked = checked
         self.is_live = settings.environment == "live"
         self.archive = Archive(settings.data_folder / "raw")
+        self.is_asking = False
         self.ping = Shared(partial(self._ask_source, now))
         self.captured = Shared(lambda: stores.last_captured_session(self.archive, stores.FRESH_DATASET))
+
+    def probes(self) -> list[Probe]:
+        """The checks in the order of the report."""
+        late = {"source": self.late_source, "clock": self.late_clock} | dict.fromkeys(ON_DISK, late_disk)
+        return [Probe(name, partial(look, self), late.get(name, busy)) for name, look in LOOKS.items()]
+
+    def late_source(self) -> Finding:
+        """A source that was asked and says nothing is not reachable; one that was not asked yet may be."""
+        if not self.is_asking:
+            return busy()
+        remedy = "Check the network, name resolution and schwab.base_url."
+        return fail("timed out: neither an answer nor a refusal came", remedy)
+
+    def late_clock(self) -> Finding:
+        """Without an answer nothing is to be compared."""
+        return skipped("the source did not answer in time")
 
     def _ask_source(self, now: Callable[[], datetime]) -> Ping | None:
         """The source's answer; None where that is the simulator and none runs."""
         address, ca_file = self.wiring().source_address, self.wiring().ca_file
         if not self.is_live and not (ca_file and ca_file.exists() and is_listening(address, seconds=PING_SECONDS)):
             return None
+        self.is_asking = True
         return ping(address, ca_file=ca_file, seconds=PING_SECONDS, now=now)
 
     def token(self) -> Finding:
@@ -143,7 +153,15 @@ class _Examination:
         return stores.check_open_errors(self.wiring().failed_runs(), gaps, captured)
 
 
+def late_disk() -> Finding:
+    """A disk that takes seconds to say what is on it cannot be worked on."""
+    remedy = "Look at the disk and its mounts, or set data_root to a folder on a local disk."
+    return fail("timed out: the disk does not answer", remedy)
+
+
 Look = Callable[[_Examination], Finding]
+
+ON_DISK = ("data folder", "free space", "local disk")
 
 LOOKS: dict[str, Look] = {
     "redirect address": lambda of: access.check_redirect(of.settings),

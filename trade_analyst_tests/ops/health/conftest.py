@@ -106,3 +106,11 @@ def answering(server_context: ssl.SSLContext, serve: Callable[..., HangingServer
         return serve(treat)
 
     return start
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """An event that comes with the end of the test."""
+    event = threading.Event()
+    yield event
+    event.set()

@@ -26,10 +26,12 @@ from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.ops.health import examination, running
 from trade_analyst_pipeline.ops.health.examination import LOOKS, Wiring, health_report
 from trade_analyst_pipeline.ops.health.report import Check, HealthReport
-from trade_analyst_pipeline.ops.health.running import Probe
+from trade_analyst_pipeline.ops.health.running import Probe, Shared
 from trade_analyst_pipeline.ops.login_outlook import Login
 from trade_analyst_pipeline.schwab.budget import BudgetState
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.settings import Settings
+from trade_analyst_pipeline.storage.archive import Archive, Gap
 
 Treatment = Callable[[socket.socket, threading.Event], None]
 
@@ -134,6 +136,43 @@ def test_running_simulator_is_asked(ca: tuple[Any, Path], answering: Callable[[b
     assert checks["source"].detail.startswith(f"{server.base_url} answered 400 in 0 ms")
     assert checks["clock"].detail == "the source's clock stands 0.5 s ahead (read to 1 s)"
     assert checks["adapter"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("day", "status", "words"),
+    [(29, "ok", "session 2026-05-29 is archived"), (28, "warn", "1 complete since, the last 2026-05-29")],
+)
+def test_freshness_counts_from_the_archive(day: int, status: str, words: str) -> None:
+    """On Monday 1 June at 11:00 New York the last complete session is Friday 29 May; the gap captured is told."""
+    instant = datetime(2026, 5, day, 20, tzinfo=UTC)
+    writer = Archive(Path("data") / "simulate" / "raw").begin(
+        dataset="options", session_date=instant.date(), scheduled_time=instant, started_time=instant
+    )
+    request = MarketDataRequest("options", "/chains", (("symbol", "SPY"),), ("SPY",))
+    writer.append(RawResponse(request, 200, b"{}", (), instant, instant))
+    writer.note_gap(Gap("options", ("QQQ",), "rate_limited", "over the limit"))
+    writer.seal(instant)
+    checks = by_name(examine())
+    assert checks["freshness"].status == status
+    assert words in checks["freshness"].detail
+    assert checks["open errors"].detail.endswith(f"1 gaps in session 2026-05-{day}: options QQQ: rate_limited")
+
+
+def test_late_checks_say_what_they_waited_for(never: threading.Event) -> None:
+    """A source not asked yet is no outage but a busy machine; a disk that does not answer is a failure."""
+    examined = examination._Examination(make_settings(), Shared(lambda: WIRING), NOW, lambda: NOW)
+    late = {probe.name: probe.late() for probe in examined.probes()}
+    assert {name for name, finding in late.items() if finding.status == "fail"} == {
+        *("data folder", "free space", "local disk"),
+    }
+    assert (late["clock"].status, late["source"].status, late["token"].status) == ("skipped", "warn", "warn")
+
+    def wire(_: Settings) -> Wiring:
+        never.wait()
+        return WIRING
+
+    report = health_report(now=lambda: NOW, load=make_settings, wire=wire, seconds=0.3)
+    assert by_name(report)["source"].status == "warn"
 
 
 # -- the JSON form -------------------------------------------------------------------------------------------------
@@ -333,11 +372,11 @@ def live_project(repository: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("kind", ["a black hole", pytest.param("a stalled resolver", marks=pytest.mark.full_only)])
+@pytest.mark.parametrize("kind", ["a stalled resolver", pytest.param("a black hole", marks=pytest.mark.full_only)])
 def test_command_ends_within_five_seconds_when_the_network_hangs(
     live_project: Path, serve: Callable[[Treatment], HangingServer], is_full: bool, kind: str
 ) -> None:
-    """As a user starts it: the process ends, with exit 1 and a whole report; nothing waits for the hanging thread.
+    """As a user starts it: the process ends with a whole report, and nothing waits for the hanging thread.
 
     On a busy machine starting Python alone takes seconds, so the bound counts from a command that does not hang.
     """
@@ -346,7 +385,7 @@ def test_command_ends_within_five_seconds_when_the_network_hangs(
         code = "import socket, time\nsocket.getaddrinfo = lambda *a, **k: time.sleep(600)"
         address = "https://api.example"
     usual, without = run_command(live_project, "")
-    assert usual.returncode == 0, usual.stderr
+    assert usual.returncode == 0, usual.stdout + usual.stderr
     done, took = run_command(
         live_project,
         code,
@@ -357,11 +396,13 @@ def test_command_ends_within_five_seconds_when_the_network_hangs(
     )
     print(f"{kind}: {took:.2f} s, without hanging {without:.2f} s")
     report = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert next(check for check in report["checks"] if check["name"] == "source")["status"] == "fail"
+    source = next(check for check in report["checks"] if check["name"] == "source")
+    assert done.returncode == int(not report["is_well"])
+    assert source["status"] in ("warn", "fail")
     assert "key-of-the-app" not in done.stdout + done.stderr
     assert took <= without + examination.CHECK_SECONDS + SLACK
     if is_full:
+        assert (source["status"], done.returncode) == ("fail", 1)
         assert took < 5.0
 
 

@@ -137,7 +137,9 @@ def test_dagster_packages_of_two_releases_fail(installed: Callable[..., None], t
     installed(INSTALLED | {"dagster-duckdb": "0.29.28"}, needs)
     finding = machine.check_versions(tmp_path / "none.txt")
     assert finding.status == "fail"
-    assert "dagster-duckdb needs dagster==1.13.28, 1.13.27 is installed" in finding.detail
+    assert finding.detail == (
+        "Dagster packages do not fit: dagster-duckdb needs dagster==1.13.28, 1.13.27 is installed"
+    )
 
 
 def test_without_a_lock_file_the_rest_is_checked(installed: Callable[..., None], tmp_path: Path) -> None:
