@@ -46,11 +46,11 @@ def both_times(instant: datetime) -> str:
 
 
 def span(length: timedelta) -> str:
-    """A length of time in its two largest units: 6 days 3 h, 11 h 58 min, 4 min."""
+    """A length of time in its two largest units: 6 days 3 h, 1 day 0 h, 11 h 58 min, 4 min."""
     minutes = int(length.total_seconds() // 60)
     days, hours, minutes = minutes // 1440, minutes % 1440 // 60, minutes % 60
     if days:
-        return f"{days} days {hours} h"
+        return f"{days} day{'s' * (days > 1)} {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 

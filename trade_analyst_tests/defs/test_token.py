@@ -116,7 +116,7 @@ def test_new_login_is_warned_of_anew(sensor: Ticking) -> None:
     assert sensor.tick(StandingLogin(renewed, hours_left(9)))[0] == []
     assert sensor.tick(StandingLogin(LATER, hours_left(8)))[0] == []
     lines, _ = sensor.tick(StandingLogin(LATER, hours_left(-6 * 24 + 47)))
-    assert "1 days 23 h left" in lines[0]
+    assert "1 day 23 h left" in lines[0]
 
 
 def test_refused_login_is_an_error_once(sensor: Ticking) -> None:
@@ -185,7 +185,7 @@ def test_observation_has_days_left_as_a_number(instance: dg.DagsterInstance) -> 
     assert metadata["is_logged_in"] is True
     assert metadata["login_ends"] == ENDS.timestamp()
     assert metadata["key_source"] == "the key file"
-    assert "1 days 12 h left" in metadata["standing"]
+    assert "1 day 12 h left" in metadata["standing"]
 
 
 def test_check_runs_as_dagster_runs_it(instance: dg.DagsterInstance) -> None:

@@ -27,7 +27,7 @@ def test_instants_are_told_in_both_zones_across_a_clock_change() -> None:
 
 @pytest.mark.parametrize(
     ("minutes", "text"),
-    [(0, "0 min"), (59, "59 min"), (60, "1 h 0 min"), (719, "11 h 59 min"), (1440, "1 days 0 h"), (9000, "6 days 6 h")],
+    [(0, "0 min"), (59, "59 min"), (60, "1 h 0 min"), (719, "11 h 59 min"), (1440, "1 day 0 h"), (9000, "6 days 6 h")],
 )
 def test_lengths_are_told_in_two_units(minutes: int, text: str) -> None:
     """Minutes below an hour, hours and minutes below a day, then days and hours."""

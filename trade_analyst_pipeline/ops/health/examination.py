@@ -64,7 +64,7 @@ def health_report(
     except SettingsError as error:
         found = fail(str(error), "Correct the keys named above.")
     else:
-        found = ok(f"environment {settings.environment}, {len(settings.universe.symbols)} symbols")
+        found = ok(f"environment {settings.environment}, symbols watched: {len(settings.universe.symbols)}")
         examination = _Examination(settings, Shared(partial(wire, settings)), checked, now)
         environment, needing = settings.environment, examination.probes()
     probes = [

@@ -115,7 +115,7 @@ def check_freshness(captured: date | None, missed: Sequence[date], *, is_live: b
         return skipped("nothing has been captured yet")
     if not missed:
         return ok(f"session {captured} is archived")
-    detail = f"the last session archived is {captured}; {len(missed)} complete since, the last {missed[-1]}"
+    detail = f"the last session archived is {captured}; complete since: {len(missed)}, the last {missed[-1]}"
     return fail(detail, _RUN) if is_live and len(missed) > 1 else warn(detail, _RUN)
 
 
@@ -135,7 +135,7 @@ def check_open_errors(failed: Sequence[FailedRun], gaps: Sequence[Gap], session:
     if not found:
         return ok(f"no failed run is open; session {session} has no gap")
     shown = "; ".join(found[:_MOST_SHOWN]) + (f" and {len(found) - _MOST_SHOWN} more" if len(found) > 3 else "")
-    detail = f"{len(failed)} failed runs open, {len(gaps)} gaps in session {session}: {shown}"
+    detail = f"failed runs open: {len(failed)}, gaps in session {session}: {len(gaps)}: {shown}"
     return warn(
         detail, "Look at the run in `make ui`, then run its sessions again; docs/operations.md has the reasons."
     )

@@ -140,7 +140,7 @@ def test_running_simulator_is_asked(ca: tuple[Any, Path], answering: Callable[[b
 
 @pytest.mark.parametrize(
     ("day", "status", "words"),
-    [(29, "ok", "session 2026-05-29 is archived"), (28, "warn", "1 complete since, the last 2026-05-29")],
+    [(29, "ok", "session 2026-05-29 is archived"), (28, "warn", "complete since: 1, the last 2026-05-29")],
 )
 def test_freshness_counts_from_the_archive(day: int, status: str, words: str) -> None:
     """On Monday 1 June at 11:00 New York the last complete session is Friday 29 May; the gap captured is told."""
@@ -155,7 +155,7 @@ def test_freshness_counts_from_the_archive(day: int, status: str, words: str) ->
     checks = by_name(examine())
     assert checks["freshness"].status == status
     assert words in checks["freshness"].detail
-    assert checks["open errors"].detail.endswith(f"1 gaps in session 2026-05-{day}: options QQQ: rate_limited")
+    assert checks["open errors"].detail.endswith(f"gaps in session 2026-05-{day}: 1: options QQQ: rate_limited")
 
 
 def test_late_checks_say_what_they_waited_for(never: threading.Event) -> None:

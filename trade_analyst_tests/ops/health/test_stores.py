@@ -125,9 +125,9 @@ def test_gaps_of_a_session_are_those_of_every_dataset(archive: Archive) -> None:
     [
         (None, [], True, "skipped", "nothing has been captured yet"),
         (MONDAY, [], True, "ok", "session 2026-06-01 is archived"),
-        (FRIDAY, [MONDAY], True, "warn", "2026-05-29; 1 complete since, the last 2026-06-01"),
-        (THURSDAY, [FRIDAY, MONDAY], False, "warn", "2 complete since"),
-        (THURSDAY, [FRIDAY, MONDAY], True, "fail", "2 complete since"),
+        (FRIDAY, [MONDAY], True, "warn", "2026-05-29; complete since: 1, the last 2026-06-01"),
+        (THURSDAY, [FRIDAY, MONDAY], False, "warn", "complete since: 2"),
+        (THURSDAY, [FRIDAY, MONDAY], True, "fail", "complete since: 2"),
     ],
 )
 def test_missed_sessions_warn_and_two_on_a_live_source_fail(
@@ -149,7 +149,7 @@ def test_open_errors_name_runs_and_gaps(archive: Archive) -> None:
     finding = stores.check_open_errors(runs[:2], stores.latest_gaps(archive, THURSDAY), THURSDAY)
     assert finding.status == "warn"
     assert finding.detail == (
-        "2 failed runs open, 2 gaps in session 2026-05-28: "
+        "failed runs open: 2, gaps in session 2026-05-28: 2: "
         "run 12345678 of history of 2026-05-28 to 2026-05-29 failed 2026-05-29 20:30 UTC; "
         "run 87654321 of end_of_day of 2026-05-29 failed 2026-05-29 20:30 UTC; "
         "options QQQ, IWM, DIA: rate_limited and 1 more"
