@@ -6,6 +6,7 @@ It holds no secret and is advice only: a lost or damaged one costs one refused r
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Literal
@@ -60,17 +61,14 @@ class NoteFile:
             message = f"{self.path} cannot be written ({error.strerror}). Make room and see that it is writable."
             raise AuthUnavailableError(message) from error
 
-    def change(self, note: RefreshNote) -> bool:
-        """Note this over the note written before, which needs no room; false when the disk refuses even that."""
-        try:
+    def change(self, note: RefreshNote) -> None:
+        """Note this over the note written before, which needs no room; where not even that can be, the old one stays."""
+        with contextlib.suppress(OSError):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 os.pwrite(descriptor, _encoded(note), 0)
             finally:
                 os.close(descriptor)
-        except OSError:
-            return False
-        return True
 
     def clear(self) -> None:
         """Forget what was noted."""
