@@ -12,8 +12,7 @@ from typing import Any
 
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
-from dagster_shared.serdes import deserialize_value, serialize_value
+from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 
 from trade_analyst_pipeline.defs.event_log import BatchedEventLog
 from trade_analyst_pipeline.ops.redaction import redact

@@ -43,7 +43,7 @@ GIVEN = {
     "customer_id": "canary-customer-7d1f2e3a",
     "correl_id": "canary-correl-5c4b3a29-1807",
     "account_number": "776655443322",
-    "state": 'sTaTe CaNaRy "9f8e7d6c5b4a"',
+    "state": 'sTaTe CaNaRy "9f8e7d6c5b4a"',  # pragma: allowlist secret
 }
 # Made by the source or by the process itself, and known from what the source has seen.
 SEEN = ("access_token", "refresh_token", "id_token", "code", "login_state", "code_verifier", "basic_header")
