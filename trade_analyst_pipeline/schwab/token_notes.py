@@ -62,7 +62,7 @@ class NoteFile:
             raise AuthUnavailableError(message) from error
 
     def change(self, note: RefreshNote) -> None:
-        """Note this over the note written before, which needs no room; where not even that can be, the old one stays."""
+        """Note this over the note written before, which needs no room; where even that fails, the old one stays."""
         with contextlib.suppress(OSError):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
