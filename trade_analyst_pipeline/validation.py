@@ -17,11 +17,11 @@ from pandera.errors import SchemaErrors
 
 from trade_analyst_pipeline.errors import SchemaMismatchError, VerdictError
 from trade_analyst_pipeline.market.columns import Column, Rule, TableSchema
+from trade_analyst_pipeline.market.tolerance import Tolerance
 
 DUPLICATE_KEY: Final = "duplicate_key"
 NOT_FINITE: Final = "not_finite"
 BROKEN_RULES: Final = "broken_rules"
-MAX_BAD_SHARE: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,15 @@ def validate(frame: pl.DataFrame, schema: TableSchema) -> Validated:
     return Validated(frame.filter(held), bad, counts)
 
 
-def verdict(
-    validated: Validated, schema: TableSchema, *, rejected_rows: int = 0, max_bad_share: float = MAX_BAD_SHARE
-) -> None:
-    """Return when the rows may replace what is stored; raise VerdictError, saying why, when they may not.
+def verdict(validated: Validated, schema: TableSchema, *, tolerance: Tolerance, rejected_rows: int = 0) -> None:
+    """Return when the good rows may replace what is stored; raise VerdictError, saying why, when they may not.
 
-    `rejected_rows` are rows that could not even be typed. Refused: more than `max_bad_share` of all rows are bad, or
-    rows were offered and none is valid.
+    `rejected_rows` are rows that could not even be typed. Refused: more rows are bad than `tolerance` allows, or rows
+    were offered and none is valid.
     """
     bad = validated.quarantined.height + rejected_rows
     offered = validated.offered_rows + rejected_rows
-    if not bad or (bad <= max_bad_share * offered and validated.valid.height):
+    if tolerance.allows(bad, offered):
         return
     warnings = {rule.name for rule in schema.rules if rule.severity == "warning"}
     errors = [(name, count) for name, count in validated.rule_counts.items() if name not in warnings]
@@ -97,7 +95,8 @@ def verdict(
     rules = [f"{name} {count:,}" for name, count in most_broken if count]
     rules += [f"could not be typed {rejected_rows:,}"] if rejected_rows else []
     message = (
-        f"{schema.name}: {bad:,} of {offered:,} rows are bad, more than the {max_bad_share:.1%} allowed "
+        f"{schema.name}: {bad:,} of {offered:,} rows are bad, more than the {tolerance.rows:,} or "
+        f"{tolerance.share:.1%} allowed "
         f"({', '.join(rules)}). The last good data stays; see the quarantine of this session."
     )
     raise VerdictError(message)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import pandera.polars as pa
 import polars as pl
 import pytest
 
+from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import SchemaMismatchError, VerdictError
 from trade_analyst_pipeline.market.columns import Column, Rule, TableSchema
+from trade_analyst_pipeline.market.tolerance import Tolerance
 from trade_analyst_pipeline.validation import BROKEN_RULES, Validated, all_rules, validate, verdict
 
 SCHEMA = TableSchema(
@@ -180,6 +183,9 @@ def test_a_rule_that_cannot_be_evaluated_is_an_error_not_a_pass() -> None:
         validate(table(("a", 1, 1.0, 100)), broken)
 
 
+ONE_PERCENT = Tolerance(share=0.01, rows=0)
+
+
 def judged(good: int, bad: int) -> Validated:
     """A judgement with that many good rows, and bad ones with a negative size."""
     rows = [("a", turn, 1.0, 100) for turn in range(good)]
@@ -192,30 +198,46 @@ def judged(good: int, bad: int) -> Validated:
 )
 def test_up_to_one_in_a_hundred_may_be_bad(good: int, bad: int, rejected: int) -> None:
     """Rows may replace what is stored while at most 1 % of all offered, typed or not, are bad."""
-    verdict(judged(good, bad), SCHEMA, rejected_rows=rejected)
+    verdict(judged(good, bad), SCHEMA, tolerance=ONE_PERCENT, rejected_rows=rejected)
 
 
 @pytest.mark.parametrize(("good", "bad", "rejected"), [(98, 1, 0), (98, 0, 1), (0, 1, 0), (0, 0, 1), (197, 1, 1)])
 def test_more_than_one_in_a_hundred_is_refused(good: int, bad: int, rejected: int) -> None:
     """Beyond 1 %, or with nothing valid among rows offered, the verdict is no."""
     with pytest.raises(VerdictError, match="The last good data stays"):
-        verdict(judged(good, bad), SCHEMA, rejected_rows=rejected)
+        verdict(judged(good, bad), SCHEMA, tolerance=ONE_PERCENT, rejected_rows=rejected)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "is_allowed"), [(1, 10, True), (90, 10, True), (500, 11, False), (1, 11, False)]
+)
+def test_a_handful_of_bad_rows_never_costs_the_good_ones(good: int, bad: int, is_allowed: bool) -> None:
+    """Up to ten bad rows are left out whatever their share; from there on the share decides."""
+    with nullcontext() if is_allowed else pytest.raises(VerdictError):
+        verdict(judged(good, bad), SCHEMA, tolerance=Tolerance(share=0.01, rows=10))
+
+
+@pytest.mark.parametrize(("good", "bad", "is_allowed"), [(11, 1, True), (1, 1, True), (6, 6, True), (5, 7, False)])
+def test_quotes_are_used_while_half_of_them_are_good(good: int, bad: int, is_allowed: bool) -> None:
+    """One bad quote of a watch list of twelve leaves the other eleven; when most are bad, none is trusted."""
+    with nullcontext() if is_allowed else pytest.raises(VerdictError):
+        verdict(judged(good, bad), SCHEMA, tolerance=DATASETS["quotes"].tolerance)
 
 
 def test_nothing_valid_is_refused_at_any_share() -> None:
     """Even where every row may be bad, one has to be valid."""
-    verdict(judged(1, 9), SCHEMA, max_bad_share=1.0)
+    verdict(judged(1, 9), SCHEMA, tolerance=Tolerance(share=1.0))
     with pytest.raises(VerdictError):
-        verdict(judged(0, 9), SCHEMA, max_bad_share=1.0)
+        verdict(judged(0, 9), SCHEMA, tolerance=Tolerance(share=1.0, rows=10))
 
 
 def test_verdict_says_how_many_rows_and_which_rules() -> None:
     """The message counts rows and names errors only, the most broken first."""
     rows = [("b", turn, 1.0, -150) for turn in range(1500)] + [("c", 1, 2000.0, 150)]
     with pytest.raises(VerdictError) as refused:
-        verdict(validate(table(*rows), SCHEMA), SCHEMA, rejected_rows=7)
+        verdict(validate(table(*rows), SCHEMA), SCHEMA, tolerance=Tolerance(), rejected_rows=7)
     assert str(refused.value) == (
-        "trades: 1,508 of 1,508 rows are bad, more than the 1.0% allowed "
+        "trades: 1,508 of 1,508 rows are bad, more than the 10 or 1.0% allowed "
         "(negative_size 1,500, price_too_high 1, could not be typed 7). "
         "The last good data stays; see the quarantine of this session."
     )

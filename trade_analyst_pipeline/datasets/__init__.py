@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from typing import Final, Protocol
@@ -13,6 +13,7 @@ import polars as pl
 from trade_analyst_pipeline.datasets import ohlc, options, quotes
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.market.normalized import Normalized
+from trade_analyst_pipeline.market.tolerance import Tolerance
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 
 
@@ -30,7 +31,7 @@ class Dataset:
 
     `combine` makes one table of the valid rows of several captures, in capture order, each key once; its result does
     not depend on how the captures were grouped. `spans_sessions` is whether one capture describes other sessions than
-    its own.
+    its own. `tolerance` is how many bad rows leave a capture usable.
     """
 
     name: str
@@ -39,17 +40,28 @@ class Dataset:
     requests: Callable[..., list[MarketDataRequest]]
     combine: Callable[[pl.DataFrame], pl.DataFrame]
     spans_sessions: bool = False
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
 
 def _first_of_each_key(schema: TableSchema) -> Callable[[pl.DataFrame], pl.DataFrame]:
     return partial(pl.DataFrame.unique, subset=list(schema.key), keep="first", maintain_order=True)
 
 
+# Quotes of different symbols say nothing about each other, and a watch list may have only two.
+_OF_QUOTES: Final = Tolerance(share=0.5, rows=0)
+
 DATASETS: Final[dict[str, Dataset]] = {
     dataset.name: dataset
     for dataset in (
         Dataset(options.NAME, options.SCHEMA, options.normalize, options.requests, _first_of_each_key(options.SCHEMA)),
-        Dataset(quotes.NAME, quotes.SCHEMA, quotes.normalize, quotes.requests, _first_of_each_key(quotes.SCHEMA)),
+        Dataset(
+            quotes.NAME,
+            quotes.SCHEMA,
+            quotes.normalize,
+            quotes.requests,
+            _first_of_each_key(quotes.SCHEMA),
+            tolerance=_OF_QUOTES,
+        ),
         Dataset(ohlc.NAME, ohlc.SCHEMA, ohlc.normalize, ohlc.requests, ohlc.revisions, spans_sessions=True),
     )
 }

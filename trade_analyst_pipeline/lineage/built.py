@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from importlib.metadata import version
 from typing import Literal
 
@@ -23,9 +23,11 @@ def code_version() -> str:
 class Built:
     """What became of one table and session.
 
-    `built` and `unchanged` have data in the table; `empty` has no archived record; `failed` keeps its last good data,
-    for the reason in `detail`. `rule_counts` holds every rule with the rows that broke it, `seen` what the wire showed
-    besides (sentinels, unknown fields and the like), `problems` the responses that were unusable as a whole.
+    `built` and `unchanged` have rows of the session in the table, or are known to have none; `empty` has no archived
+    record, or none that holds a row of this session; `failed` keeps its last good data; both say why in `detail`.
+    `rule_counts` holds every rule with the rows that broke it, `seen` what the wire showed besides (sentinels, unknown
+    fields and the like), `problems` what of the captures could not be used: as many for `unchanged` as when it was
+    built. `first_time` and `last_time` are the range of the rows, UTC.
     """
 
     name: str
@@ -38,6 +40,31 @@ class Built:
     rule_counts: Mapping[str, int] = field(default_factory=dict)
     seen: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    size_bytes: int = 0
+    first_time: datetime | None = None
+    last_time: datetime | None = None
+
+
+def built_from(
+    manifest: Manifest | None, judgement: Manifest, *, name: str, session_date: date, status: Status, detail: str = ""
+) -> Built:
+    """What the manifests of a session's rows (None: it has none) and of the judgement of its captures say."""
+    findings = judgement.findings
+    return Built(
+        name,
+        session_date,
+        status,
+        rows=manifest.row_count if manifest else 0,
+        quarantined=judgement.row_count,
+        content_hash=manifest.content_hash if manifest else "",
+        detail=detail,
+        rule_counts=findings.rule_counts,
+        seen=findings.seen,
+        problems=(*findings.failures, *findings.problems),
+        size_bytes=manifest.size_bytes if manifest else 0,
+        first_time=manifest.first_time if manifest else None,
+        last_time=manifest.last_time if manifest else None,
+    )
 
 
 @dataclass(frozen=True)

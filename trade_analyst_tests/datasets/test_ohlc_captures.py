@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from wire_bodies import answered
 
 from trade_analyst_pipeline.datasets import DATASETS
-from trade_analyst_pipeline.lineage import tables
+from trade_analyst_pipeline.lineage import merging, tables
 from trade_analyst_pipeline.market.bars import CENTRAL
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
 from trade_analyst_pipeline.storage.archive import Archive
@@ -142,5 +142,5 @@ def test_value_that_returned_survives_a_capture_that_came_late() -> None:
 def test_control_without_merging_again_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A build that does not merge later captures once more loses the third value, and the comparison sees it."""
     expected = content([[FIRST, MIDDLE, LAST]])
-    monkeypatch.setattr(tables, "_merge_later", lambda *_: None)
+    monkeypatch.setattr(merging._Merging, "_merge_again", lambda *_: iter(()))
     assert content([[FIRST, LAST], [MIDDLE]]) != expected

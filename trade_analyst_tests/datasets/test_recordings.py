@@ -222,7 +222,7 @@ def test_recorded_invalid_symbols_are_problems(tmp_path: Path) -> None:
     """The recorded errors block gives no row: the session fails and says why; nothing is in quarantine."""
     found = imported_recording(tmp_path, UNKNOWN_SYMBOLS)
     assert (found.built.status, found.table.height, found.quarantine.height) == ("failed", 0, 0)
-    assert any(text.startswith("unknown_symbol: ") for text in found.built.problems)
+    assert any(text.startswith("unknown_symbol (") for text in found.built.problems)
 
 
 def test_recorded_unknown_symbols_beside_recorded_quotes() -> None:

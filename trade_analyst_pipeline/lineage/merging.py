@@ -1,0 +1,228 @@
+"""Captures to tables where one capture describes many sessions: rows of all captures of a session are one partition.
+
+New captures are merged into what is stored; with `again`, or when code or schema has another version, the table is
+computed from every archived capture, so that it is the same whatever was stored before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from trade_analyst_pipeline.datasets import DATASETS, Dataset
+from trade_analyst_pipeline.errors import CaptureDamagedError
+from trade_analyst_pipeline.lineage.built import Built, built_from, code_version
+from trade_analyst_pipeline.lineage.judging import (
+    NO_CAPTURE,
+    Judged,
+    current_judgement,
+    is_current,
+    judge,
+    keep_judgement,
+    recorded,
+)
+from trade_analyst_pipeline.storage.archive import Archive, Capture
+from trade_analyst_pipeline.storage.tables import Manifest, TableStore
+
+SYNCS_AT_ONCE = 8
+FOLDED_ROWS = 1_000_000
+NO_ROWS = "what is archived of this session holds no row of the session itself yet"
+
+
+def build_spanning(
+    data_folder: Path, name: str, sessions: Sequence[date], *, created_time: datetime, again: bool
+) -> Iterator[Built]:
+    """Bring `tables/<name>` up to date with the captures filed under each session, yielding results in order.
+
+    When everything is computed anew, sessions that were not asked for are part of it and not reported, damaged ones
+    apart.
+    """
+    merging = _Merging(TableStore(data_folder), Archive(data_folder / "raw"), DATASETS[name], created_time)
+    days = sorted(sessions)
+    yield from merging.anew(days) if again or merging.is_outdated() else merging.added(days)
+
+
+@dataclass
+class _Fed:
+    """The rows of many captures by the sessions they describe, and the captures that each of these was fed by."""
+
+    dataset: Dataset
+    rows: pl.DataFrame
+    pending: list[pl.DataFrame] = field(default_factory=list)
+    sources: dict[date, set[str]] = field(default_factory=dict)
+
+    def add(self, judged: Judged) -> None:
+        """Take the rows of a session's captures; sessions are to come in the order they were captured."""
+        if judged.valid is None:
+            return
+        self.pending.append(judged.valid)
+        for day in judged.valid["session_date"].unique():
+            self.sources.setdefault(day, set()).update(judged.sources)
+        if sum(frame.height for frame in self.pending) > max(FOLDED_ROWS, self.rows.height):
+            self.fold()
+
+    def fold(self) -> pl.DataFrame:
+        """All rows taken so far, those that say nothing new left out."""
+        self.rows = self.dataset.combine(pl.concat([self.rows, *self.pending]))
+        self.pending.clear()
+        return self.rows
+
+
+@dataclass(frozen=True)
+class _Merging:
+    """One bringing up to date of a table whose captures describe many sessions."""
+
+    store: TableStore
+    archive: Archive
+    dataset: Dataset
+    created_time: datetime
+
+    def is_outdated(self) -> bool:
+        """Whether anything stored was made by another code or schema version."""
+        stored = self.store.manifests("tables", self.dataset.name)
+        return not all(is_current(manifest, self.dataset.name, ()) for manifest in stored)
+
+    def added(self, days: Sequence[date]) -> Iterator[Built]:
+        """Merge what is new, then captures of later sessions once more.
+
+        A capture that came late may have brought a value back that a later one was taken to repeat.
+        """
+        merged = []
+        for day in days:
+            built = self._session(day)
+            if built.status == "built" or built.detail == NO_ROWS:
+                merged.append(day)
+            yield built
+        yield from self._merge_again(
+            [day for day in self._archived() if day not in set(days) and merged and day > merged[0]]
+        )
+
+    def _merge_again(self, days: Sequence[date]) -> Iterator[Built]:
+        """Merge captures of sessions that were not asked for once more, reporting only those that fail."""
+        for day in days:
+            try:
+                if captures := recorded(self.archive, self.dataset.name, day):
+                    self._merge_session(day, captures)
+            except CaptureDamagedError as error:
+                yield self._damaged(day, error)
+
+    def _archived(self) -> list[date]:
+        return self.archive.sessions(self.dataset.name)
+
+    def _session(self, day: date) -> Built:
+        name = self.dataset.name
+        try:
+            captures = recorded(self.archive, name, day)
+            if not captures:
+                return Built(name, day, "empty", detail=NO_CAPTURE)
+            kept = current_judgement(self.store, name, day, captures)
+            table = self.store.manifest("tables", name, day)
+            if kept is not None and table is not None and is_current(table, name, captures):
+                return self._reported(day, kept, "unchanged")
+            return self._merge_session(day, captures)
+        except CaptureDamagedError as error:
+            return self._damaged(day, error)
+
+    def _merge_session(self, day: date, captures: Sequence[Capture]) -> Built:
+        judged, kept = self._judge(day, captures)
+        if judged.valid is not None:
+            parts = {of: rows for (of,), rows in judged.valid.partition_by("session_date", as_dict=True).items()}
+            with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
+                list(pool.map(lambda of: self._merge(of, parts[of], judged.sources), sorted(parts)))
+        return self._reported(day, kept, "built")
+
+    def _judge(self, day: date, captures: Sequence[Capture]) -> tuple[Judged, Manifest]:
+        fence = self.store.take_fence("quarantine", self.dataset.name, day)
+        judged = judge(self.archive, self.dataset, day, captures)
+        kept = keep_judgement(self.store, self.dataset.name, judged, fence=fence, created_time=self.created_time)
+        return judged, kept
+
+    def _merge(self, day: date, rows: pl.DataFrame, sources: Sequence[str]) -> None:
+        """Add rows to a partition that other captures feed too."""
+        name = self.dataset.name
+        fence = self.store.take_fence("tables", name, day)
+        present = self.store.manifest("tables", name, day)
+        everything = {*sources, *(present.source_captures if present else ())}
+        self._write(self.dataset.combine(pl.concat([self._stored(day), rows])), day, fence, everything)
+
+    def _stored(self, day: date) -> pl.DataFrame:
+        schema = self.dataset.schema
+        return self.store.scan("tables", self.dataset.name, partitions=[day], schema=schema).collect()
+
+    def anew(self, days: Sequence[date]) -> Iterator[Built]:
+        """Compute the whole table from every archived capture.
+
+        A damaged capture feeds nothing; what it fed before keeps the rows it had.
+        """
+        fed, judgements, damaged = _Fed(self.dataset, self.dataset.schema.empty()), dict[date, Manifest](), []
+        fences = self._take_fences(self.store.partitions("tables", self.dataset.name))
+        for day in self._archived():
+            try:
+                if captures := recorded(self.archive, self.dataset.name, day):
+                    judged, judgements[day] = self._judge(day, captures)
+                    fed.add(judged)
+            except CaptureDamagedError as error:
+                damaged.append(self._damaged(day, error))
+        self._replace(fed, fences, keep_unknown=bool(damaged))
+        yield from damaged
+        for day in days:
+            if day in judgements:
+                yield self._reported(day, judgements[day], "built")
+            elif day not in {failed.session_date for failed in damaged}:
+                yield Built(self.dataset.name, day, "empty", detail=NO_CAPTURE)
+
+    def _take_fences(self, days: Sequence[object]) -> dict[date, int]:
+        dates = [day for day in days if isinstance(day, date)]
+        with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
+            taken = pool.map(lambda day: self.store.take_fence("tables", self.dataset.name, day), dates)
+            return dict(zip(dates, taken, strict=True))
+
+    def _replace(self, fed: _Fed, fences: dict[date, int], *, keep_unknown: bool) -> None:
+        """Make the rows the whole table; partitions that nothing feeds are left without rows."""
+        parts = {day: rows for (day,), rows in fed.fold().partition_by("session_date", as_dict=True).items()}
+        fences |= self._take_fences([day for day in parts if day not in fences])
+        known = set[str]().union(*fed.sources.values())
+
+        def replace(day: date) -> None:
+            rows, sources = parts.get(day, self.dataset.schema.empty()), fed.sources.get(day, set())
+            present = self.store.manifest("tables", self.dataset.name, day)
+            unknown = set(present.source_captures) - known if present else set()
+            if keep_unknown and unknown:
+                rows = self.dataset.combine(pl.concat([self._stored(day), rows]))
+                sources = sources | unknown
+            self._write(rows, day, fences[day], sources)
+
+        with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
+            list(pool.map(replace, sorted(fences)))
+
+    def _write(self, rows: pl.DataFrame, day: date, fence: int, sources: set[str]) -> None:
+        self.store.write(
+            "tables",
+            rows,
+            schema=self.dataset.schema,
+            partition=day,
+            fence=fence,
+            source_captures=sorted(sources),
+            code_version=code_version(),
+            created_time=self.created_time,
+        )
+
+    def _reported(self, day: date, kept: Manifest, status: Literal["built", "unchanged"]) -> Built:
+        """What the session's own partition holds, whatever else its captures fed."""
+        name, failures = self.dataset.name, kept.findings.failures
+        table = self.store.manifest("tables", name, day)
+        if len(failures) == len(kept.source_captures):
+            detail = "; ".join(failures)
+            return built_from(None, kept, name=name, session_date=day, status="failed", detail=detail)
+        if table is None or not table.row_count:
+            return built_from(None, kept, name=name, session_date=day, status="empty", detail=NO_ROWS)
+        return built_from(table, kept, name=name, session_date=day, status=status)
+
+    def _damaged(self, day: date, error: CaptureDamagedError) -> Built:
+        return Built(self.dataset.name, day, "failed", detail=str(error), problems=(str(error),))
