@@ -1,13 +1,15 @@
 """Tables to metrics: compute what has changed, commit.
 
 A metric is brought up to date when a table partition it was made from has another content hash, or the code another
-version. Per-snapshot metrics are kept by the session; series by the year, with `session_date` as a column.
+version. Per-snapshot metrics are kept by the session; series by the year, with `session_date` as a column. Fences are
+taken before anything is read that a metric is made from, and what it was made from is noted as of then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from typing import Literal
 
 import polars as pl
 
@@ -34,6 +36,7 @@ def build_put_call_ratio(store: TableStore, sessions: Sequence[date], *, created
         present = {day: store.manifest("metrics", "put_call_ratio", day) for day in chunk}
         stale = [day for day in chunk if (made := tables[day]) and not is_made_from(present[day], [reference(made)])]
         fences = {day: store.take_fence("metrics", "put_call_ratio", day) for day in stale}
+        tables |= {day: store.manifest("tables", "options", day) for day in stale}
         ratios = _put_call_ratios(store, stale)
         for day in chunk:
             made, held = tables[day], present[day]
@@ -42,7 +45,7 @@ def build_put_call_ratio(store: TableStore, sessions: Sequence[date], *, created
             elif day in ratios:
                 yield _write_ratios(store, day, fences[day], ratios[day], made, created_time)
             elif held is not None:
-                yield Built("put_call_ratio", day, "unchanged", held.row_count, content_hash=held.content_hash)
+                yield _built(held, day, "unchanged")
 
 
 def _put_call_ratios(store: TableStore, days: Sequence[date]) -> dict[date, pl.DataFrame]:
@@ -59,14 +62,26 @@ def _write_ratios(
 ) -> Built:
     schema = put_call_ratio.SCHEMA
     manifest = _write_metric(store, ratios, schema, day, fence, [reference(made)], created_time)
-    return Built(schema.name, day, "built", manifest.row_count, content_hash=manifest.content_hash)
+    return _built(manifest, day, "built")
+
+
+def _built(manifest: Manifest, day: date, status: Literal["built", "unchanged"]) -> Built:
+    return Built(
+        manifest.name,
+        day,
+        status,
+        manifest.row_count,
+        content_hash=manifest.content_hash,
+        size_bytes=manifest.size_bytes,
+        first_time=manifest.first_time,
+        last_time=manifest.last_time,
+    )
 
 
 def refresh_iv_history(store: TableStore, *, created_time: datetime) -> BuiltSeries:
     """Bring `metrics/iv_history` up to date with `tables/options`, computing only sessions that have changed."""
     schema = iv_history.SCHEMA
-    tables = store.manifests("tables", "options")
-    wanted = {made.partition: reference(made) for made in tables if isinstance(made.partition, date)}
+    wanted = _option_sources(store)
     held = {
         source
         for manifest in store.manifests("metrics", schema.name)
@@ -77,10 +92,16 @@ def refresh_iv_history(store: TableStore, *, created_time: datetime) -> BuiltSer
     if not stale:
         return _series(store, schema, ())
     fences = _take_fences(store, schema, _years(stale))
+    wanted = _option_sources(store)
     kept = store.scan("metrics", schema.name, schema=schema).filter(~pl.col("session_date").is_in(stale))
     computed = [_iv_history_of(store, chunk) for chunk in _batched(stale, CHUNK_SESSIONS)]
     sources = {year: [source for day, source in wanted.items() if day.year == year] for year in fences}
     return _write_years(store, pl.concat([kept.collect(), *computed]), schema, fences, sources, created_time)
+
+
+def _option_sources(store: TableStore) -> dict[date, str]:
+    tables = store.manifests("tables", "options")
+    return {made.partition: reference(made) for made in tables if isinstance(made.partition, date)}
 
 
 def _iv_history_of(store: TableStore, days: Sequence[date]) -> pl.DataFrame:
@@ -90,57 +111,53 @@ def _iv_history_of(store: TableStore, days: Sequence[date]) -> pl.DataFrame:
 
 def refresh_iv_rank(store: TableStore, *, created_time: datetime) -> BuiltSeries:
     """Bring `metrics/iv_rank` up to date with `metrics/iv_history`."""
-    history = store.manifests("metrics", iv_history.SCHEMA.name)
-    return _refresh_whole(
-        store,
-        iv_rank.SCHEMA,
-        history,
-        lambda: iv_rank.iv_rank(store.scan("metrics", "iv_history", schema=iv_history.SCHEMA).collect()),
-        created_time,
-    )
+
+    def compute() -> pl.DataFrame:
+        return iv_rank.iv_rank(store.scan("metrics", "iv_history", schema=iv_history.SCHEMA).collect())
+
+    return _refresh_whole(store, iv_rank.SCHEMA, ("metrics", "iv_history"), compute, created_time)
 
 
 def refresh_put_call_ratio_daily(store: TableStore, *, created_time: datetime) -> BuiltSeries:
     """Bring `metrics/put_call_ratio_daily` up to date with `metrics/put_call_ratio`."""
-    schema = put_call_ratio.SCHEMA
-    wanted = pl.col("scope").is_in(["underlying", put_call_ratio.UNIVERSE])
-    return _refresh_whole(
-        store,
-        put_call_ratio.DAILY_SCHEMA,
-        store.manifests("metrics", schema.name),
-        lambda: put_call_ratio.put_call_ratio_daily(
-            store.scan("metrics", schema.name, schema=schema).filter(wanted).collect()
-        ),
-        created_time,
-    )
+
+    def compute() -> pl.DataFrame:
+        ratios = store.scan("metrics", "put_call_ratio", schema=put_call_ratio.SCHEMA)
+        wanted = pl.col("scope").is_in(["underlying", put_call_ratio.UNIVERSE])
+        return put_call_ratio.put_call_ratio_daily(ratios.filter(wanted).collect())
+
+    return _refresh_whole(store, put_call_ratio.DAILY_SCHEMA, ("metrics", "put_call_ratio"), compute, created_time)
 
 
 def refresh_realized_volatility(store: TableStore, *, created_time: datetime) -> BuiltSeries:
     """Bring `metrics/realized_volatility` up to date with the daily bars of `tables/ohlc`."""
-    scan = store.scan("tables", "ohlc", schema=DATASETS["ohlc"].schema)
-    return _refresh_whole(
-        store,
-        realized_volatility.SCHEMA,
-        store.manifests("tables", "ohlc"),
-        lambda: realized_volatility.realized_volatility(scan.filter(pl.col("frequency") == "daily").collect()),
-        created_time,
-    )
+
+    def compute() -> pl.DataFrame:
+        bars = store.scan("tables", "ohlc", schema=DATASETS["ohlc"].schema)
+        return realized_volatility.realized_volatility(bars.filter(pl.col("frequency") == "daily").collect())
+
+    return _refresh_whole(store, realized_volatility.SCHEMA, ("tables", "ohlc"), compute, created_time)
 
 
 def _refresh_whole(
     store: TableStore,
     schema: TableSchema,
-    made_from: Sequence[Manifest],
+    source: tuple[str, str],
     compute: Callable[[], pl.DataFrame],
     created_time: datetime,
 ) -> BuiltSeries:
-    """Compute a series metric from all of its source, unless every year was made from the source as it stands."""
-    source = [combined_reference(made_from)]
+    """Compute a series metric from all of `source` (stage and table), unless every year was made from it as it stands.
+
+    `compute` is called once the fences are held, and looks for files only then.
+    """
+    made_from = store.manifests(*source)
     present = store.manifests("metrics", schema.name)
-    if not made_from or (present and all(is_made_from(manifest, source) for manifest in present)):
+    names = [combined_reference(made_from)]
+    if not made_from or (present and all(is_made_from(manifest, names) for manifest in present)):
         return _series(store, schema, ())
     fences = _take_fences(store, schema, _years(manifest.partition for manifest in made_from))
-    return _write_years(store, compute(), schema, fences, dict.fromkeys(fences, source), created_time)
+    names = [combined_reference(store.manifests(*source))]
+    return _write_years(store, compute(), schema, fences, dict.fromkeys(fences, names), created_time)
 
 
 def _take_fences(store: TableStore, schema: TableSchema, years: Iterable[int]) -> dict[int, int]:
