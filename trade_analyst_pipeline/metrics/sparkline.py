@@ -7,53 +7,69 @@ written and nothing is looked up: the same numbers give the same text.
 from __future__ import annotations
 
 import base64
+import html
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 CHARACTER_LIMIT = 1000
-WIDTH, HEIGHT, MARGIN = 240, 48, 4
+WIDTH, HEIGHT = 240, 64
+LEFT, RIGHT, TOP, BOTTOM = 4, 180, 18, 60
 MOST_POINTS = 120
-MOST_TITLE_CHARACTERS = 80
-_HEAD = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">'
-_EMPTY = f'{_HEAD}<text y="28">no values</text></svg>'
-_STROKE = '<path fill="none" stroke="#36c" d="'
+MOST_TITLE_CHARACTERS = 44
+_RED, _GREEN, _BLUE = "#c33", "#393", "#36c"
+# An image without a width has none in a table cell of Dagster's page.
+_HEAD = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+    'font-family="sans-serif" font-size="10">'
+)
+_STROKE = f'<path fill="none" stroke="{_BLUE}" d="'
 
 Point = tuple[int, int] | None
 
 
-def sparkline(values: Sequence[float | None], *, title: str = "") -> str:
+def sparkline(values: Sequence[float | None], *, title: str = "", form: str = ".3g") -> str:
     """Markdown of an inline SVG line through `values`, evenly spaced, below 1,000 characters.
 
     Null and non-finite values leave a gap. The lowest value has a red mark, the highest a green one (the first of
-    each). Long series are thinned to what fits: each point is then the mean of its neighbours, and only a stretch
-    without any value leaves a gap; the marks stay at the true extremes. `title` becomes the alternative text,
-    shortened.
+    each); both and the last one, in blue, stand beside the line, written as the format specification `form` says. Long
+    series are thinned to what fits: each point is then the mean of its neighbours, and only a stretch without any
+    value leaves a gap; the marks stay at the true extremes. `title`, shortened, stands above and is the alternative
+    text.
     """
     numbers = [float(value) if value is not None and math.isfinite(value) else None for value in values]
+    words = "".join(letter for letter in title if letter.isprintable() and letter not in "[]\\")[:MOST_TITLE_CHARACTERS]
     for points in range(min(len(numbers), MOST_POINTS), 0, -1):
-        text = _markdown(_picture(numbers, points), title)
+        text = _markdown(_picture(numbers, points, words, form), words)
         if len(text) < CHARACTER_LIMIT:
             return text
-    return _markdown(_EMPTY, title)
+    return _markdown(f"{_HEAD}{_text(LEFT, 10, words)}{_text(LEFT, 40, 'no values')}</svg>", words)
 
 
-def _markdown(svg: str, title: str) -> str:
-    words = "".join(letter for letter in title if letter.isprintable() and letter not in "[]\\")
-    return f"![{words[:MOST_TITLE_CHARACTERS]}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+def _markdown(svg: str, words: str) -> str:
+    return f"![{words}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
-def _picture(numbers: Sequence[float | None], points: int) -> str:
+def _picture(numbers: Sequence[float | None], points: int, words: str, form: str) -> str:
     known = [number for number in numbers if number is not None]
     if not known:
-        return _EMPTY
+        return f"{_HEAD}{_text(LEFT, 10, words)}{_text(LEFT, 40, 'no values')}</svg>"
     lowest, highest = min(known), max(known)
     placed = [_place(i, points, value, lowest, highest) for i, value in enumerate(_thinned(numbers, points))]
     marks = "".join(
         _mark(_place(numbers.index(value), len(numbers), value, lowest, highest), colour)
-        for value, colour in ((lowest, "#c33"), (highest, "#393"))
+        for value, colour in ((lowest, _RED), (highest, _GREEN))
     )
-    return f'{_HEAD}{_STROKE}{_path(placed)}"/>{marks}</svg>'
+    labels = "".join(
+        _text(RIGHT + 8, height, format(value, form), colour)
+        for value, height, colour in ((highest, 22, _GREEN), (known[-1], 41, _BLUE), (lowest, 60, _RED))
+    )
+    return f'{_HEAD}{_text(LEFT, 10, words)}{_STROKE}{_path(placed)}"/>{marks}{labels}</svg>'
+
+
+def _text(across: int, down: int, words: str, colour: str = "") -> str:
+    fill = f' fill="{colour}"' if colour else ""
+    return f'<text x="{across}" y="{down}"{fill}>{html.escape(words)}</text>' if words else ""
 
 
 def _thinned(numbers: Sequence[float | None], points: int) -> list[float | None]:
@@ -69,8 +85,8 @@ def _place(index: int, count: int, value: float | None, lowest: float, highest: 
     across = index / (count - 1) if count > 1 else 0.5
     up = (value - lowest) / (highest - lowest) if highest > lowest else 0.5
     return (
-        round(MARGIN + across * (WIDTH - 2 * MARGIN)),
-        round(HEIGHT - MARGIN - up * (HEIGHT - 2 * MARGIN)),
+        round(LEFT + across * (RIGHT - LEFT)),
+        round(BOTTOM - up * (BOTTOM - TOP)),
     )
 
 

@@ -45,11 +45,29 @@ def marks(text: str) -> dict[str, tuple[int, int]]:
     }
 
 
+def texts(text: str) -> list[str]:
+    """What is written in the picture."""
+    return [found.text or "" for found in picture(text).findall(f"{SVG}text")]
+
+
+def test_the_picture_has_a_size_of_its_own() -> None:
+    """A page that gives an image no width shows it all the same: width and height stand in it."""
+    drawn = picture(sparkline([1.0, 2.0])).attrib
+    assert (drawn["width"], drawn["height"], drawn["viewBox"]) == ("240", "64", "0 0 240 64")
+
+
+def test_the_numbers_stand_beside_the_line() -> None:
+    """Title, highest, last and lowest value are written, in the form asked for; without a form in three digits."""
+    values = [0.25, 0.1234, 0.375, 0.2, None]
+    assert texts(sparkline(values, title="a < b", form=".1%")) == ["a < b", "37.5%", "20.0%", "12.3%"]
+    assert texts(sparkline(values)) == ["0.375", "0.2", "0.123"]
+
+
 def test_a_short_series_is_drawn_point_by_point() -> None:
     """Values 1, 3, 2 span the picture from left to right and from bottom to top."""
     text = sparkline([1.0, 3.0, 2.0])
-    assert points(text) == [[(4, 44), (120, 4), (236, 24)]]
-    assert marks(text) == {"#c33": (4, 44), "#393": (120, 4)}
+    assert points(text) == [[(4, 60), (92, 18), (180, 39)]]
+    assert marks(text) == {"#c33": (4, 60), "#393": (92, 18)}
 
 
 def test_null_and_nan_leave_gaps() -> None:
@@ -70,7 +88,7 @@ def test_extremes_of_a_thinned_series_are_marked_where_they_are() -> None:
     """A single spike in 1,000 values is averaged in the line and still marked at its own place and height."""
     values = [1.0] * 1000
     values[250], values[750] = 9.0, 0.0
-    assert marks(sparkline(values)) == {"#c33": (178, 44), "#393": (62, 4)}
+    assert marks(sparkline(values)) == {"#c33": (136, 60), "#393": (48, 18)}
 
 
 def test_long_gap_of_a_thinned_series_stays_a_gap() -> None:
@@ -78,20 +96,18 @@ def test_long_gap_of_a_thinned_series_stays_a_gap() -> None:
     values: list[float | None] = [float(i) for i in range(1000)]
     values[400:600] = [None] * 200
     first, second = points(sparkline(values))
-    assert second[0][0] - first[-1][0] > 40
+    assert second[0][0] - first[-1][0] > 30
 
 
 def test_constant_series_is_a_level_line() -> None:
     """A series without range is drawn at half height."""
-    assert points(sparkline([5.0, 5.0])) == [[(4, 24), (236, 24)]]
+    assert points(sparkline([5.0, 5.0])) == [[(4, 39), (180, 39)]]
 
 
 @pytest.mark.parametrize("values", [[], [None], [math.nan, None]])
 def test_nothing_to_draw_is_said(values: list[float | None]) -> None:
     """Without any value the picture says so."""
-    text = picture(sparkline(values)).find(f"{SVG}text")
-    assert text is not None
-    assert text.text == "no values"
+    assert texts(sparkline(values, title="ratio")) == ["ratio", "no values"]
 
 
 def test_title_cannot_break_the_markdown() -> None:
