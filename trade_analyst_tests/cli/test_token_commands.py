@@ -321,13 +321,10 @@ def test_revoke_removes_what_cannot_be_opened(run_command: RunCommand, project: 
 
 def live(monkeypatch: pytest.MonkeyPatch, home: Path, **variables: str) -> None:
     """Switch to the live environment with an app of one's own; the key file lies in `home`."""
-    settings = {
-        "ENVIRONMENT": "live",
-        "APP_KEY": "CANARY-app-key",
-        "APP_SECRET": "CANARY-app-secret",
-        **variables,
-    }  # pragma: allowlist secret
-    for name, value in settings.items():
+    monkeypatch.setenv("TRADE_ANALYST_ENVIRONMENT", "live")
+    for name in ("APP_KEY", "APP_SECRET"):
+        monkeypatch.setenv(f"TRADE_ANALYST_{name}", f"CANARY-{name}")
+    for name, value in variables.items():
         monkeypatch.setenv(f"TRADE_ANALYST_{name}", value)
     monkeypatch.setenv("HOME", str(home))
 
