@@ -48,6 +48,7 @@ def test_the_graph_is_the_one_written_here(settings: Settings) -> None:
     assert {schedule.name for schedule in repository.schedule_defs} == {
         *("closing_snapshots", "intraday_snapshots", "end_of_day", "prune_run_records"),
     }
+    assert all(schedule.description for schedule in repository.schedule_defs)
     assert {sensor.name for sensor in repository.sensor_defs} == {"failed_runs", "login_ending"}
     checks = {
         key.name for key in definitions.resolve_asset_graph().asset_check_keys if key.asset_key == dg.AssetKey("token")

@@ -37,7 +37,7 @@ from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.storage.catalogue import build_catalogue, create_views
-from trade_analyst_pipeline.storage.tables import TableStore
+from trade_analyst_pipeline.storage.tables import Manifest, TableStore
 
 SINGLE_RUN = dg.BackfillPolicy.single_run()
 TICK_TAG = "trade_analyst/tick"
@@ -146,7 +146,10 @@ def table_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Ass
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
         check_specs=rule_checks(key, dataset.schema),
-        description=f"Typed and validated rows of {dataset.name}; bad rows stand in quarantine/{dataset.name}.",
+        description=(
+            f"Typed and validated rows of {dataset.name}; bad rows stand in quarantine/{dataset.name}. "
+            f"{_USES[dataset.name]}"
+        ),
         metadata=column_metadata(dataset.schema),
         code_version=dataset.schema.version,
         kinds={"polars", "parquet"},
@@ -156,11 +159,18 @@ def table_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Ass
         sessions = sessions_of(context, now)
         results = build_tables(storage.data_folder, dataset.name, sessions, workers=storage.workers, created_time=now)
         built = _collect(context, results, len(sessions))
-        yield from report_sessions(
-            context, key, [_built_result(b) for b in built], rule_results(key, dataset.schema, built)
-        )
+        manifests = storage.tables.manifests("tables", dataset.name)
+        reported = [_built_result(result, manifests) for result in built]
+        yield from report_sessions(context, key, reported, rule_results(key, dataset.schema, built))
 
     return table
+
+
+_USES = {
+    "options": "Put/call ratios and implied volatilities are made from them.",
+    "quotes": "No metric needs them: they are for SQL and export, and closes_agree checks tables/ohlc against them.",
+    "ohlc": "Realised volatility is made from the daily bars.",
+}
 
 
 def _collect(context: dg.AssetExecutionContext, results: Iterator[Built], total: int) -> list[Built]:
@@ -171,15 +181,21 @@ def _collect(context: dg.AssetExecutionContext, results: Iterator[Built], total:
     return built
 
 
-def _built_result(built: Built) -> SessionResult:
+def _built_result(built: Built, manifests: Sequence[Manifest]) -> SessionResult:
+    """What is reported of a session, with its place among the partitions of the table."""
     if built.status in {"empty", "failed"}:
         return SessionResult(built.session_date, failure=built.detail)
     metadata: dict[str, Any] = {
         "dagster/row_count": built.rows,
         "quarantined": built.quarantined,
         "status": built.status,
+        "bytes": built.size_bytes,
         "content_hash": built.content_hash,
+        "picture": dg.MetadataValue.md(pictures.rows_picture(manifests, built.session_date)),
     }
+    if built.first_time is not None and built.last_time is not None:
+        metadata["from_time"] = dg.MetadataValue.timestamp(built.first_time)
+        metadata["to_time"] = dg.MetadataValue.timestamp(built.last_time)
     if built.problems:
         metadata["unusable_responses"] = dg.MetadataValue.md(
             "\n".join(f"- {problem}" for problem in built.problems[:20])
@@ -205,7 +221,8 @@ def put_call_ratio_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefini
         now = source.now()
         sessions = sessions_of(context, now)
         built = _collect(context, build_put_call_ratio(storage.tables, sessions, created_time=now), len(sessions))
-        yield from report_sessions(context, key, [_built_result(result) for result in built])
+        manifests = storage.tables.manifests("metrics", put_call_ratio.SCHEMA.name)
+        yield from report_sessions(context, key, [_built_result(result, manifests) for result in built])
 
     return ratios
 

@@ -63,8 +63,8 @@ def _asset_job(name: str, keys: Sequence[str], description: str) -> dg.Unresolve
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Closing snapshots, intraday snapshots, end of day, pruning."""
     return [
-        _snapshot_schedule("closing_snapshots", closing_crons(settings), settings, _closing),
-        _snapshot_schedule("intraday_snapshots", intraday_cron(settings), settings, _intraday),
+        _snapshot_schedule("closing_snapshots", closing_crons(settings), settings, _closing, _CLOSING_WORDS),
+        _snapshot_schedule("intraday_snapshots", intraday_cron(settings), settings, _intraday, _INTRADAY_WORDS),
         _end_of_day_schedule(settings),
         dg.ScheduleDefinition(
             name="prune_run_records",
@@ -72,6 +72,7 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             cron_schedule="30 4 * * *",
             execution_timezone=_ZONE,
             default_status=_default_status(settings),
+            description="Deletes run records older than 30 days; each partition's latest materialisation stays.",
         ),
     ]
 
@@ -113,13 +114,23 @@ def _intraday(tick: datetime, settings: Settings) -> list[Snapshot]:
     )
 
 
-def _snapshot_schedule(name: str, crons: list[str], settings: Settings, due: Due) -> dg.ScheduleDefinition:
+_CLOSING_WORDS = (
+    "Quotes and chains shortly before each product's close, then tables and metrics; the best valid snapshot becomes "
+    "the session's value. Ticks at which no product of the watch list closes are skipped, half days followed."
+)
+_INTRADAY_WORDS = "Quotes and chains through the session, added to the session's partition, then tables and metrics."
+
+
+def _snapshot_schedule(
+    name: str, crons: list[str], settings: Settings, due: Due, description: str
+) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=name,
         job_name="snapshots",
         cron_schedule=crons,
         execution_timezone=_ZONE,
         default_status=_default_status(settings),
+        description=description,
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time
@@ -139,6 +150,7 @@ def _end_of_day_schedule(settings: Settings) -> dg.ScheduleDefinition:
         cron_schedule="0 17 * * 1-5",
         execution_timezone=_ZONE,
         default_status=_default_status(settings),
+        description="Final bars of the session, realised volatility and exports; skipped on days without a session.",
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         session = current_session(context.scheduled_execution_time)

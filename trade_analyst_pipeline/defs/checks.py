@@ -3,9 +3,11 @@
 The rules themselves stand in the schemas; a check reports how many rows broke one, in clean runs too. Rows that break
 an error rule are in quarantine and the verdict has kept bad partitions out already, so these checks warn. What fails
 a run is `every_session`: a session asked for whose data is not there or not current.
+
+Dagster lists an asset's checks by name, so a rule's check is named `error_<rule>` or `warning_<rule>`: by what a row
+that breaks it meets with.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -18,35 +20,60 @@ from trade_analyst_pipeline.defs.reporting import fail_when_sessions_are_missing
 from trade_analyst_pipeline.defs.resources import StorageResource
 from trade_analyst_pipeline.lineage.built import Built
 from trade_analyst_pipeline.lineage.tables import missing_sessions
-from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.market.columns import Rule, TableSchema
+from trade_analyst_pipeline.storage.tables import TableStore
 from trade_analyst_pipeline.validation import all_rules
 
 Storage = dg.ResourceParam[StorageResource]
+LARGEST_CLOSE_DIFFERENCE = 0.01
+COMPARED_SESSIONS = 10
 
 
 def rule_checks(key: dg.AssetKey, schema: TableSchema) -> list[dg.AssetCheckSpec]:
-    """A check for each rule of the schema, with the rule's own words."""
-    return [dg.AssetCheckSpec(rule.name, asset=key, description=rule.meaning) for rule in all_rules(schema)]
+    """A check for each rule of the schema, with the rule's own words and what becomes of a row that breaks it."""
+    return [
+        dg.AssetCheckSpec(
+            _check_name(rule),
+            asset=key,
+            description=f"{rule.meaning} {_CONSEQUENCES[rule.severity]}",
+            metadata={"rule": rule.name, "severity": rule.severity},
+        )
+        for rule in all_rules(schema)
+    ]
+
+
+_CONSEQUENCES = {
+    "error": "A row that breaks this goes to quarantine.",
+    "warning": "A row that breaks this is kept and counted.",
+}
+
+
+def _check_name(rule: Rule) -> str:
+    return f"{rule.severity}_{rule.name}"
 
 
 def rule_results(key: dg.AssetKey, schema: TableSchema, built: Sequence[Built]) -> list[dg.AssetCheckResult]:
-    """One result for each rule over all sessions of the step: how many rows broke it, and in which sessions."""
-    counts: Counter[str] = Counter()
-    sessions: dict[str, list[date]] = {}
-    for result in built:
-        counts.update(result.rule_counts)
-        for name, count in result.rule_counts.items():
-            if count:
-                sessions.setdefault(name, []).append(result.session_date)
-    return [_rule_result(key, rule.name, counts[rule.name], sessions.get(rule.name, [])) for rule in all_rules(schema)]
+    """One result for each rule over all sessions of the step: how many rows broke it, and in which sessions.
+
+    Nothing passes where nothing was judged.
+    """
+    judged = [result for result in built if result.rule_counts]
+    return [_rule_result(key, rule, judged) for rule in all_rules(schema)]
 
 
-def _rule_result(key: dg.AssetKey, name: str, count: int, sessions: Sequence[date]) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"rows": count}
+def _rule_result(key: dg.AssetKey, rule: Rule, judged: Sequence[Built]) -> dg.AssetCheckResult:
+    sessions = [result.session_date for result in judged if result.rule_counts.get(rule.name)]
+    count = sum(result.rule_counts.get(rule.name, 0) for result in judged)
+    metadata: dict[str, Any] = {"rows": count, "judged_sessions": len(judged)}
     if sessions:
         metadata |= {"sessions": len(sessions), "first_session": str(min(sessions)), "last_session": str(max(sessions))}
     return dg.AssetCheckResult(
-        asset_key=key, check_name=name, passed=not count, severity=dg.AssetCheckSeverity.WARN, metadata=metadata
+        asset_key=key,
+        check_name=_check_name(rule),
+        passed=bool(judged) and not count,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None if judged else "no capture of these sessions could be judged",
+        metadata=metadata,
     )
 
 
@@ -87,26 +114,47 @@ def table_checks() -> list[dg.AssetChecksDefinition]:
 @dg.asset_check(
     asset=dg.AssetKey(["tables", "ohlc"]),
     additional_deps=[dg.AssetKey(["tables", "quotes"])],
-    description="The close of the latest daily bar is the regular session's last price of the quotes, to 1 %.",
+    description=(
+        "The close of the latest daily bar that has quotes is, to 1 %, the last price of regular trading in the "
+        "session's last quotes. Nothing to compare does not pass."
+    ),
 )
 def closes_agree(storage: Storage) -> dg.AssetCheckResult:
-    """Compare the latest daily close of each symbol with the quotes of that session's closing snapshot."""
-    closes = _latest_closes(storage)
-    differing = closes.filter((pl.col("close") / pl.col("last") - 1).abs() > 0.01)
+    """Compare each symbol's latest daily close that has quotes of its session with the last of these."""
+    closes = _latest_closes(storage.tables)
+    apart = (pl.col("close") / pl.col("regular_last") - 1).abs()
+    differing = closes.filter(apart > LARGEST_CLOSE_DIFFERENCE)
+    sessions = closes["session_date"].unique().sort()
     return dg.AssetCheckResult(
-        passed=differing.is_empty(),
+        passed=bool(closes.height) and differing.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"compared": closes.height, "differing": ", ".join(differing["symbol"])},
+        description=None if closes.height else "nothing to compare: no session has both a daily bar and quotes",
+        metadata={
+            "compared": closes.height,
+            "sessions": ", ".join(map(str, sessions)),
+            "differing": ", ".join(sorted(differing["symbol"])),
+        },
     )
 
 
-def _latest_closes(storage: StorageResource) -> pl.DataFrame:
-    quotes = storage.tables.scan("tables", "quotes", schema=DATASETS["quotes"].schema)
-    bars = storage.tables.scan("tables", "ohlc", schema=DATASETS["ohlc"].schema)
-    latest = quotes.sort("snapshot_time").group_by("symbol").last().select("symbol", "session_date", "last")
+def _latest_closes(store: TableStore) -> pl.DataFrame:
+    """Symbol, session, close and last regular price, of the latest session of each symbol that has both."""
+    schema = DATASETS["quotes"].schema
+    days = store.partitions("tables", "quotes")[-COMPARED_SESSIONS:]
+    quotes = store.scan("tables", "quotes", partitions=days, schema=schema).filter(_regular_last().is_not_null())
+    bars = store.scan("tables", "ohlc", partitions=days, schema=DATASETS["ohlc"].schema)
+    last = quotes.sort("snapshot_time").group_by("symbol", "session_date").last()
     daily = (
         bars.filter(pl.col("frequency") == "daily")
         .sort("known_time")
-        .unique(("symbol", "session_date"), keep="last", maintain_order=True)
+        .group_by("symbol", "session_date")
+        .agg(pl.col("close").last())
     )
-    return latest.join(daily.select("symbol", "session_date", "close"), on=["symbol", "session_date"]).collect()
+    both = last.select("symbol", "session_date", _regular_last()).join(daily, on=["symbol", "session_date"])
+    return both.sort("session_date").group_by("symbol").last().collect()
+
+
+def _regular_last() -> pl.Expr:
+    """The last price of regular trading; an index, which has no other, states it as its last."""
+    is_index = pl.col("asset_type") == "INDEX"
+    return pl.when(is_index).then(pl.coalesce("regular_last", "last")).otherwise("regular_last").alias("regular_last")
