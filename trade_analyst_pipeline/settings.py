@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     app_key: SecretStr | None = None
     app_secret: SecretStr | None = None
     token_key: SecretStr | None = None
-    token_key_source: Literal["auto", "keyring", "file", "ephemeral"] = "auto"
+    token_key_source: Literal["auto", "keyring", "file", "ephemeral"] = "auto"  # noqa: S105  where the key lies, no secret
     universe: UniverseSettings
     capture: CaptureSettings = CaptureSettings()
     schwab: SchwabSettings = SchwabSettings()
