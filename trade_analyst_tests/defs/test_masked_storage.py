@@ -1,13 +1,19 @@
-"""Nothing secret is written to Dagster's databases, whoever put it into an event, and events stay what they are."""
+"""Nothing secret is written to Dagster's databases, in an event, a run or a tick, and they stay what they are."""
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.scheduler.instigation import TickData, TickStatus
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._daemon.types import DaemonHeartbeat
+from dagster._utils.error import SerializableErrorInfo
 
 from trade_analyst_pipeline.defs.masked_storage import masked
 from trade_analyst_pipeline.ops.redaction import register_secret
@@ -55,15 +61,50 @@ def crashing() -> None:
 
 
 def stored_text(folder: Path) -> str:
-    """Every text in every table of every database below a folder."""
+    """Every text in every table of a database, or of every one below a folder; packed ones are unpacked."""
     texts = []
-    for file in folder.rglob("*.db"):
+    for file in [folder] if folder.is_file() else folder.rglob("*.db"):
         with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
             tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             for table in tables:
-                texts += [str(row) for row in connection.execute(f'SELECT * FROM "{table}"')]  # noqa: S608  our tables
+                rows = connection.execute(f'SELECT * FROM "{table}"')  # noqa: S608  our tables
+                texts += [str(zlib.decompress(v) if isinstance(v, bytes) else v) for row in rows for v in row]
     assert texts
     return "\n".join(texts)
+
+
+@dg.op(tags={"note": SECRET})
+def tagged() -> None:
+    """Has a secret in its own tags."""
+
+
+@dg.job(tags={"owner": SECRET})
+def tagged_job() -> None:
+    """Has a secret in its tags, as each of its runs then has."""
+    tagged()
+
+
+def leave_records(instance: dg.DagsterInstance) -> str:
+    """Put the secret wherever a daemon or a run may put text beside events; returns the id of the run."""
+    error = SerializableErrorInfo(f"RuntimeError: {SECRET}", [f"  frame {SECRET}"], "RuntimeError")
+    kind = InstigatorType.SENSOR
+    instance.create_tick(TickData("one", "failing", kind, TickStatus.FAILURE, 1.0, error=error))
+    tick = instance.create_tick(TickData("two", "skipping", kind, TickStatus.STARTED, 2.0))
+    instance.update_tick(tick.with_status(TickStatus.SKIPPED, skip_reason=f"because {SECRET}"))
+    instance.add_daemon_heartbeat(DaemonHeartbeat(3.0, "SENSOR", "some daemon", [error]))
+    backfill = PartitionBackfill(
+        "wide",
+        BulkActionStatus.REQUESTED,
+        from_failure=False,
+        tags={},
+        backfill_timestamp=4.0,
+        description=f"of {SECRET}",
+    )
+    instance.add_backfill(backfill)
+    instance.update_backfill(backfill.with_error(error))
+    run = tagged_job.execute_in_process(instance=instance).dagster_run
+    instance.add_run_tags(run.run_id, {"later": SECRET, "plain": "as it is"})
+    return run.run_id
 
 
 def test_no_secret_is_stored_and_everything_else_is(instance: dg.DagsterInstance, folder: Path) -> None:
@@ -96,8 +137,29 @@ def test_no_secret_is_stored_and_everything_else_is(instance: dg.DagsterInstance
     assert "[secret]" in error.cause.cause.message
 
 
+def test_no_secret_is_stored_of_runs_and_ticks(instance: dg.DagsterInstance, folder: Path) -> None:
+    """Ticks, tags, snapshots of code, backfills and heartbeats are masked; what else they say can be read back."""
+    register_secret(SECRET)
+    run_id = leave_records(instance)
+    assert "of-the" not in stored_text(folder)
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert (run.tags["owner"], run.tags["later"], run.tags["plain"]) == ("[secret]", "[secret]", "as it is")
+    assert [found.run_id for found in instance.get_runs(dg.RunsFilter(tags={"plain": "as it is"}))] == [run_id]
+    snapshot = instance.get_job_snapshot(run.job_snapshot_id)
+    assert snapshot.tags["owner"] == "[secret]"
+    (failing,), (skipping,) = instance.get_ticks("one", "one"), instance.get_ticks("two", "two")
+    assert failing.error is not None
+    assert failing.error.message == "RuntimeError: [secret]"
+    assert (skipping.status, skipping.skip_reason) == (TickStatus.SKIPPED, "because [secret]")
+    (backfill,) = instance.get_backfills()
+    assert (backfill.description, backfill.error.message) == ("of [secret]", "RuntimeError: [secret]")
+    (heartbeat,) = instance.get_daemon_heartbeats().values()
+    assert heartbeat.errors[0].stack == ["  frame [secret]"]
+
+
 def test_control_dagsters_own_storage_stores_it(tmp_path: Path) -> None:
-    """Without the mask the same run leaves the secret in the database: the scan can see it."""
+    """Without the mask the same records leave the secret in each database: the scan can see it."""
     folder = tmp_path / "plain"
     overrides = {
         "storage": {
@@ -112,7 +174,9 @@ def test_control_dagsters_own_storage_stores_it(tmp_path: Path) -> None:
     register_secret(SECRET)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         dg.materialize([leaky, crashing], instance=instance, raise_on_error=False)
-    assert "of-the" in stored_text(folder)
+        leave_records(instance)
+    for database in ("history/runs.db", "history/runs/index.db", "schedules/schedules.db"):
+        assert "of-the" in stored_text(folder / database), database
 
 
 def test_event_without_a_secret_is_the_same_object(instance: dg.DagsterInstance) -> None:
@@ -125,6 +189,8 @@ def test_event_without_a_secret_is_the_same_object(instance: dg.DagsterInstance)
 def test_instance_is_the_masked_one(instance: dg.DagsterInstance, folder: Path) -> None:
     """dagster.yaml names the masked storage, and it keeps runs, events and schedules where Dagster's own does."""
     assert type(instance.event_log_storage).__name__ == "_MaskedEventLog"
+    assert type(instance.run_storage).__name__ == "_MaskedRuns"
+    assert type(instance.schedule_storage).__name__ == "_MaskedSchedules"
     assert (folder / "history" / "runs" / "index.db").is_file()
     assert (folder / "history" / "runs.db").is_file()
     assert (folder / "schedules" / "schedules.db").is_file()
