@@ -10,14 +10,14 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
 from trade_analyst_pipeline.errors import RequestSummary
+from trade_analyst_pipeline.schwab.date_header import told_time
 from trade_analyst_pipeline.schwab.refusals import connection_failure
 
 PING_PATH = "/marketdata/v1/markets"
@@ -66,16 +66,12 @@ def ping(base_url: str, *, ca_file: Path | None, seconds: float, now: Callable[[
                     answer.status_code,
                     "html" in answer.headers.get("content-type", "").lower(),
                     (received - sent).total_seconds(),
-                    _clock_offset(answer.headers.get("date", ""), sent + (received - sent) / 2),
+                    _clock_offset(answer.headers.get("date"), sent + (received - sent) / 2),
                 )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise connection_failure(summary, error) from error
 
 
-def _clock_offset(date: str, ours: datetime) -> timedelta | None:
-    try:
-        theirs = parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
-    return theirs + _HALF_SECOND - ours
+def _clock_offset(date: str | None, ours: datetime) -> timedelta | None:
+    theirs = told_time(date)
+    return None if theirs is None else theirs + _HALF_SECOND - ours

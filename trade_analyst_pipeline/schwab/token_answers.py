@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 
 from pydantic import SecretStr
@@ -22,6 +21,7 @@ from trade_analyst_pipeline.errors import (
 )
 from trade_analyst_pipeline.ops.redaction import register_secret
 from trade_analyst_pipeline.schwab.callback import LOGIN_AGAIN
+from trade_analyst_pipeline.schwab.date_header import told_time
 from trade_analyst_pipeline.schwab.source_pages import REFUSED_APP_ADVICE, page_advice
 from trade_analyst_pipeline.schwab.token_records import TokenGrant
 
@@ -67,11 +67,8 @@ def _refusal(status: int, fields: dict[str, Any], *, is_refresh: bool) -> AuthEr
 
 def clock_problem(date: str | None, *, now: float) -> str | None:
     """What to say when this machine's clock (`now`, epoch seconds) is over a minute off the answer's Date header."""
-    try:
-        theirs = parsedate_to_datetime(date or "")
-    except (TypeError, ValueError, OverflowError):  # as email.utils raises them for junk
-        return None
-    return _clock_words(now - theirs.timestamp()) if theirs.tzinfo is not None else None
+    theirs = told_time(date)
+    return None if theirs is None else _clock_words(now - theirs.timestamp())
 
 
 def _clock_words(ahead: float) -> str | None:

@@ -48,7 +48,7 @@ def test_nothing_secret_is_sent(wire: Any) -> None:
     assert server.header(0, "Cookie") is None
 
 
-@pytest.mark.parametrize("date", [None, "yesterday", ""])
+@pytest.mark.parametrize("date", [None, "yesterday", "", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
 def test_answer_without_a_time_has_no_offset(wire: Any, date: str | None) -> None:
     """A missing or unreadable Date header is unknown, not zero; a page is told as one."""
     headers = {} if date is None else {"Date": date}
