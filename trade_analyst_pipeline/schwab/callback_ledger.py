@@ -5,7 +5,7 @@ callback (`callback.py`). Times are seconds since the epoch on the machine's clo
 
 The file holds no secret: a state is kept as a digest, an address not at all. It only counts: what a login accepts is
 decided in memory, so a ledger that is damaged, full or locked never blocks one. A damaged file is set aside under
-another name, and the statistics say so from then on.
+another name, and the statistics say so until the next login is accepted.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class CallbackStatistics:
     `received` is `accepted` plus all of `refused`, which has a count for each reason met. `expired` counts expected
     callbacks that did not come in time, `open` those still waited for. Latencies run from the expectation to the
     accepted callback: the last, and the median and longest of the last 100. `recent` holds the last 20 arrivals,
-    oldest first. `problem` says why the counts may not be whole, None when they are.
+    oldest first. `problem` says that counting does not work or began anew; None once a login was accepted since.
     """
 
     expected: int = 0
@@ -115,6 +115,7 @@ class CallbackLedger:
         def change(record: _Record, now: float) -> None:
             record.accepted += 1
             record.last_accepted_time = now
+            record.problem = None  # of an earlier ledger: counting works, as has just been seen
             expectation = record.close(_digest(state), "answered")
             if expectation is not None:
                 record.latencies.append(max(0.0, now - expectation.since))

@@ -177,7 +177,10 @@ DAMAGED: dict[str, bytes] = {
 def test_a_damaged_ledger_is_set_aside_and_said_so(
     ledger: CallbackLedger, path: Path, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Reading says what is wrong and changes nothing; the next record begins anew beside the damaged file."""
+    """Reading says what is wrong and changes nothing; the next record begins anew beside the damaged file.
+
+    The statistics say so until a login is accepted, not for ever.
+    """
     path.parent.mkdir()
     path.write_bytes(DAMAGED[case])
     found = ledger.statistics()
@@ -189,8 +192,10 @@ def test_a_damaged_ledger_is_set_aside_and_said_so(
     assert "set aside as" in (found.problem or "")
     assert path.with_name("ledger.damaged").read_bytes() == DAMAGED[case]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    ledger.accept(STATE)
+    ledger.refuse("unexpected")
     assert "set aside as" in (ledger.statistics().problem or "")
+    ledger.accept(STATE)
+    assert (ledger.statistics().problem, ledger.statistics().accepted) == (None, 1)
     assert len(caplog.records) == 1
 
 
