@@ -180,7 +180,7 @@ def failed_runs(context: dg.RunFailureSensorContext) -> None:
     name="login_ending",
     minimum_interval_seconds=600,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Warns 48 and 12 hours before the login at the source ends, and when it is over: once each.",
+    description="Warns 48 and 12 hours before the login at the source ends, and when it is over or cannot be read.",
 )
 def login_ending(context: dg.SensorEvaluationContext, token: Token) -> dg.SensorResult | dg.SkipReason:
     """Look at the stored login: warn in the log, observe `token` and evaluate its check when there is news."""

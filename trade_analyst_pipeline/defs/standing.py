@@ -24,6 +24,8 @@ from trade_analyst_pipeline.schwab.client import open_http
 from trade_analyst_pipeline.schwab.tokens import TokenStore
 from trade_analyst_pipeline.settings import Settings
 
+_NO_KEY = "nowhere: it cannot be read"
+
 
 class TokenResource:
     """The login at the source, as it is stored; looking at it asks nothing of the source."""
@@ -42,7 +44,10 @@ class TokenResource:
 
 def stored_login(settings: Settings) -> Login:
     """The login as it is stored; raises SettingsError where the app's credentials are missing."""
-    store = token_store(settings)
+    try:
+        store = token_store(settings)
+    except TokenStoreError as error:  # what was given as its key is none
+        return Login(None, None, problem=str(error), key_source=_NO_KEY)
     try:
         tokens = store.load()
     except LoginRequiredError:
@@ -64,7 +69,7 @@ def _key_source(store: TokenStore) -> str:
     try:
         key = store.key
     except TokenStoreError:
-        return "nowhere: it cannot be read"
+        return _NO_KEY
     return "nowhere yet" if key is None else key.label
 
 

@@ -6,7 +6,7 @@ is told of the login is `login_foresight.py`.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import dagster as dg
 import msgspec
@@ -23,7 +23,7 @@ from trade_analyst_pipeline.ops.login_outlook import (
 
 TOKEN_KEY = dg.AssetKey("token")
 CHECK_NAME = "login_lasts"
-OBSERVE_AGAIN = timedelta(hours=6)
+AGAIN = timedelta(hours=6)
 _OVER = 0  # the threshold behind the last: the login has ended or was refused
 
 Token = dg.ResourceParam[TokenResource]
@@ -79,15 +79,21 @@ def login_metadata(login: Login, now: datetime) -> dict[str, Any]:
     }
 
 
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
 class Memory(msgspec.Struct, frozen=True):
     """What the sensor has told so far, kept as its cursor: of which login, down to which hours, and when it observed.
 
-    `login_time` and `observed_time` are ISO instants, empty before the first; `warned_hours` None: not warned yet.
+    `login_time` is that of the last login that could be read; None before the first. `warned_hours` None: not warned
+    yet. `told_unreadable_time`: when it was last said that a login cannot be read; `is_readable`: how it was last seen.
     """
 
-    login_time: str = ""
+    login_time: Instant | None = None
     warned_hours: int | None = None
-    observed_time: str = ""
+    observed_time: Instant | None = None
+    is_readable: bool = True
+    told_unreadable_time: Instant | None = None
 
 
 def remembered(cursor: str | None) -> Memory:
@@ -109,20 +115,48 @@ class Foresight:
 
 
 def foresee(login: Login, now: datetime, memory: Memory) -> Foresight:
-    """What is to be told now: each threshold once per login, the smallest passed; a login that is over, once too."""
-    made = login.login_time.isoformat() if login.login_time else ""
-    told = memory.warned_hours if memory.login_time == made else None
+    """What is to be told now: each threshold once per login, the smallest passed; a login that is over, once too.
+
+    One that cannot be read is told of every `AGAIN` while that lasts, and not more often when it comes and goes.
+    """
+    if login.login_time is None and login.problem is not None:
+        return _unreadable(login.problem, now, memory)
+    told = memory.warned_hours if memory.login_time == login.login_time else None
     is_over = login.login_time is not None and not login.is_usable(now)
     passed = _OVER if is_over else passed_threshold(login, now)
     is_new = passed is not None and (told is None or passed < told)
-    is_due = not memory.observed_time or now - datetime.fromisoformat(memory.observed_time) >= OBSERVE_AGAIN
-    observe = is_new or is_due or memory.login_time != made
+    is_news = is_new or not memory.is_readable or memory.login_time != login.login_time
+    observe = is_news or _is_due(memory.observed_time, now)
     return Foresight(
-        Memory(made, passed if is_new else told, now.isoformat() if observe else memory.observed_time),
+        Memory(
+            login_time=login.login_time,
+            warned_hours=passed if is_new else told,
+            observed_time=now if observe else memory.observed_time,
+            told_unreadable_time=memory.told_unreadable_time,
+        ),
         _warning(login, now, is_over=is_over) if is_new else None,
         is_over,
         observe,
     )
+
+
+def _unreadable(problem: str, now: datetime, memory: Memory) -> Foresight:
+    """What is to be told of a login that is there and cannot be read; what is known of it is kept."""
+    is_new = _is_due(memory.told_unreadable_time, now)
+    observe = is_new or memory.is_readable or _is_due(memory.observed_time, now)
+    kept = msgspec.structs.replace(
+        memory,
+        is_readable=False,
+        observed_time=now if observe else memory.observed_time,
+        told_unreadable_time=now if is_new else memory.told_unreadable_time,
+    )
+    warning = f"the login at the source cannot be used: {problem}" if is_new else None
+    return Foresight(kept, warning, is_over=True, observe=observe)
+
+
+def _is_due(last_time: datetime | None, now: datetime) -> bool:
+    """Whether something is to be done again; also where the clock was set back to before the last time."""
+    return last_time is None or not timedelta() <= now - last_time < AGAIN
 
 
 def _warning(login: Login, now: datetime, *, is_over: bool) -> str:

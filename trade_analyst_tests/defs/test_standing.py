@@ -94,6 +94,16 @@ def test_file_that_cannot_be_opened_is_a_problem(monkeypatch: pytest.MonkeyPatch
     assert "cannot be opened" in found.problem
 
 
+def test_text_that_is_no_key_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was cut when it was copied is told like a file that cannot be opened, without the text itself."""
+    monkeypatch.setenv("TRADE_ANALYST_TOKEN_KEY", "cut-when-copied")
+    found = stored_login(load_settings(**LIVE))
+    assert found.problem is not None
+    assert "is not 32 bytes" in found.problem
+    assert "cut-when-copied" not in found.problem
+    assert found.key_source == "nowhere: it cannot be read"
+
+
 def test_live_without_credentials_says_which_to_set() -> None:
     """Neither the login nor a client can be looked at without the app's key and secret."""
     settings = load_settings(environment="live")

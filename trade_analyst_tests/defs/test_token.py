@@ -20,6 +20,7 @@ pytestmark = [
 ENDS = datetime(2026, 3, 13, 12, 30, tzinfo=UTC)
 LOGIN = Login(ENDS - timedelta(days=7), ENDS, generation=4, key_source="the key file")
 LATER = Login(ENDS - timedelta(days=1), ENDS + timedelta(days=6), generation=5)
+LOCKED = Login(None, None, problem="tokens.bin cannot be opened: the OS keyring did not answer. Unlock it.")
 REFUSED = Login(LOGIN.login_time, ENDS, generation=4, problem="the source refused the stored login")
 
 
@@ -128,6 +129,35 @@ def test_refused_login_is_an_error_once(sensor: Ticking) -> None:
     assert sensor.tick(StandingLogin(REFUSED, hours_left(98)))[0] == []
 
 
+def test_login_that_cannot_be_read_is_an_error(sensor: Ticking) -> None:
+    """Known or never seen before, it is told with its reason, observed, and told again after six hours."""
+    lines, said = sensor.tick(StandingLogin(LOCKED, hours_left(100)))
+    assert lines == [f"ERROR the login at the source cannot be used: {LOCKED.problem}"]
+    assert said == f"the login at the source cannot be used: {LOCKED.problem}"
+    assert sensor.events == 2
+    told = [len(sensor.tick(StandingLogin(LOCKED, hours_left(left)))[0]) for left in (99.8, 94.1, 94, 93)]
+    assert told == [0, 0, 1, 0]
+
+
+def test_login_that_comes_and_goes_is_told_of_once(sensor: Ticking) -> None:
+    """A keyring that answers every other time: one warning of the end, one error, and each change is observed."""
+    looks = [LOGIN, LOGIN, LOCKED, LOGIN, LOCKED, LOCKED, LOGIN]
+    told, observed = [], []
+    for number, login in enumerate(looks):
+        told.append([line.split()[0] for line in sensor.tick(StandingLogin(login, hours_left(40 - number / 6)))[0]])
+        observed.append(sensor.events > 0)
+    assert told == [["WARNING"], [], ["ERROR"], [], [], [], []]
+    assert observed == [True, False, True, True, True, False, True]
+    assert sensor.tick(StandingLogin(LOGIN, hours_left(12)))[0][0].startswith("WARNING")
+
+
+def test_clock_set_back_does_not_silence_the_sensor(sensor: Ticking) -> None:
+    """What was done last at an instant that is still to come is done again."""
+    sensor.tick(StandingLogin(LOCKED, hours_left(40)))
+    assert len(sensor.tick(StandingLogin(LOCKED, hours_left(90)))[0]) == 1
+    assert sensor.events == 2
+
+
 def test_sensor_without_login_or_credentials_says_so_quietly(sensor: Ticking) -> None:
     """Before the first login, and live without credentials, each tick says why; nobody is warned of what is not."""
     assert sensor.tick(StandingLogin(Login(None, None))) == ([], "nobody has logged in")
@@ -145,17 +175,29 @@ def test_sensor_observes_on_news_and_every_six_hours(sensor: Ticking) -> None:
     assert sensor.events == 2
 
 
-@pytest.mark.parametrize("cursor", [None, "", "{}", "junk", "[]", '{"login_time": 7}'])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *(None, "", "{}", "junk", "[]", '{"login_time": 7}'),
+        *('{"observed_time": "x"}', '{"login_time": "", "observed_time": ""}', '{"observed_time": "2026-03-01T00:00"}'),
+    ],
+)
 def test_unreadable_cursor_is_a_new_memory(cursor: str | None) -> None:
-    """What another release wrote costs a repeated warning, never the sensor."""
+    """What another release wrote, or an instant that is none or has no zone, costs a repeated warning, no tick."""
     assert remembered(cursor) == Memory()
+
+
+def test_cursor_of_the_release_before_is_read() -> None:
+    """Instants stood in it as ISO texts with a zone: a warning already given is not given again."""
+    cursor = '{"login_time":"2026-03-06T12:30:00+00:00","warned_hours":48,"observed_time":"2026-03-11T13:00:00+00:00"}'
+    assert remembered(cursor) == Memory(LOGIN.login_time, 48, datetime(2026, 3, 11, 13, tzinfo=UTC))
+    assert foresee(LOGIN, hours_left(47), remembered(cursor)).warning is None
 
 
 def test_each_decision_is_remembered() -> None:
     """The memory holds the login, the smallest threshold told and the time of the last observation."""
     first = foresee(LOGIN, hours_left(40), Memory())
-    made = (ENDS - timedelta(days=7)).isoformat()
-    assert first.memory == Memory(made, 48, hours_left(40).isoformat())
+    assert first.memory == Memory(ENDS - timedelta(days=7), 48, hours_left(40))
     second = foresee(LOGIN, hours_left(39), first.memory)
     assert (second.memory, second.warning, second.observe) == (first.memory, None, False)
 
