@@ -31,7 +31,7 @@ from trade_analyst_pipeline.lineage.metrics import (
     refresh_put_call_ratio_daily,
     refresh_realized_volatility,
 )
-from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
+from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, table_schemas
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
@@ -307,9 +307,9 @@ def exports_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     ) -> Iterator[Event]:
         now = source.now()
         results = [_publish(storage.tables, day, now) for day in sessions_of(context, now)]
-        build_catalogue(storage.data_folder)
+        build_catalogue(storage.data_folder, declared=table_schemas())
         with duckdb.get_connection() as connection:
-            views = create_views(connection, storage.data_folder)
+            views = create_views(connection, storage.data_folder, declared=table_schemas())
         context.log.info(f"{key.to_user_string()}: {len(results)} sessions published, {len(views)} SQL views")
         yield from report_sessions(context, key, results)
 

@@ -1,25 +1,33 @@
-"""SQL over the tables: one view per stored table, each over the files that its manifests list at that moment.
+"""SQL over the tables: one view per table, over the files that its manifests list at that moment.
 
 `tables.options`, `metrics.iv_rank`, `quarantine.options` …, also found without the stage in front, in that order.
-Views hold no data. Here belongs what DuckDB is told; which files count is decided by `tables.py`.
+Views hold no data. Tables that are declared and not stored yet are views without rows. Here belongs what DuckDB is
+told; which files count is decided by `tables.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 
 from trade_analyst_pipeline.errors import DiskFullError, QueryError
+from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.storage import durable
+from trade_analyst_pipeline.storage.content_hash import column_types
 from trade_analyst_pipeline.storage.manifest import Manifest
 from trade_analyst_pipeline.storage.tables import TableStore
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+# Schemas by the name they have in SQL, `<stage>.<table>`.
+Declared: TypeAlias = Mapping[str, TableSchema]
+_NONE: Declared = MappingProxyType({})
 
 CATALOGUE_NAME = "catalogue.duckdb"
 VIEW_STAGES = ("tables", "metrics", "quarantine")
@@ -53,8 +61,10 @@ class QueryResult:
     is_cut: bool
 
 
-def create_views(connection: DuckDBPyConnection, root: Path) -> list[str]:
+def create_views(connection: DuckDBPyConnection, root: Path, *, declared: Declared = _NONE) -> list[str]:
     """Make the views of all tables below `root` (`data/<env>`) in an open DuckDB connection; returns their names.
+
+    Those that are `declared` and hold nothing yet are typed views without rows.
 
     Works on any connection that may write to its own catalogue, such as one on `:memory:`. Replaces views made
     before. A view keeps the file list of this moment, which stays readable for the grace time of the store.
@@ -63,10 +73,10 @@ def create_views(connection: DuckDBPyConnection, root: Path) -> list[str]:
     made = []
     for stage in VIEW_STAGES:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {stage}").fetchall()
-        for name in store.names(stage):
-            if manifests := store.manifests(stage, name):
-                paths = [str(path) for path in store.paths(manifests)]
-                select = _select(manifests, paths)
+        known = {name.partition(".")[2] for name in declared if name.startswith(f"{stage}.")}
+        for name in sorted(known.union(store.names(stage))):
+            select = _select_of(store, stage, name, declared.get(f"{stage}.{name}"))
+            if select is not None:
                 connection.execute(f"CREATE OR REPLACE VIEW {stage}.{_identifier(name)} AS {select}").fetchall()
                 made.append(f"{stage}.{name}")
     connection.execute(f"SET search_path = 'main,{','.join(VIEW_STAGES)}'").fetchall()
@@ -74,7 +84,7 @@ def create_views(connection: DuckDBPyConnection, root: Path) -> list[str]:
     return made
 
 
-def build_catalogue(root: Path) -> Path:
+def build_catalogue(root: Path, *, declared: Declared = _NONE) -> Path:
     """Write `catalogue.duckdb` anew with the views of this moment, beside the old one and renamed over it.
 
     For other programs: open it read-only. Raises DiskFullError; the old catalogue stands then.
@@ -87,7 +97,7 @@ def build_catalogue(root: Path) -> Path:
         try:
             connection = duckdb.connect(str(temporary))
             try:
-                create_views(connection, root)
+                create_views(connection, root, declared=declared)
             finally:
                 connection.close()
         except duckdb.Error as error:
@@ -120,8 +130,10 @@ def catalogue_views(root: Path) -> list[str]:
     return sorted(f"{stage}.{name}" for stage, name in rows)
 
 
-def query(root: Path, sql: str, *, limit: int = DEFAULT_ROWS) -> QueryResult:
+def query(root: Path, sql: str, *, limit: int = DEFAULT_ROWS, declared: Declared = _NONE) -> QueryResult:
     """The first `limit` rows that one reading SQL statement gives over the present tables below `root`.
+
+    Tables that are `declared` and hold nothing yet are there without rows.
 
     The statement can read the tables' own folders and nothing else: no other file, no network, no extension, no
     setting. Raises QueryError for several statements, for one that writes, and for one that DuckDB cannot answer.
@@ -133,7 +145,7 @@ def query(root: Path, sql: str, *, limit: int = DEFAULT_ROWS) -> QueryResult:
     connection = duckdb.connect(":memory:")
     try:
         statement = _one_select(connection, sql)
-        views = create_views(connection, root)
+        views = create_views(connection, root, declared=declared)
         _lock_down(connection, root)
         # DuckDB lets WITH hold a COPY or INSERT, but nowhere below the top of a statement.
         frame = connection.sql(f"SELECT * FROM (\n{statement}\n) LIMIT {limit + 1:d}").pl()  # noqa: S608  one SELECT
@@ -192,12 +204,23 @@ def _lock_down(connection: DuckDBPyConnection, root: Path) -> None:
         connection.execute(setting).fetchall()
 
 
+def _select_of(store: TableStore, stage: str, name: str, schema: TableSchema | None) -> str | None:
+    """The query behind the view of a table; None when it is neither stored nor declared."""
+    manifests = store.manifests(stage, name)
+    if paths := [str(path) for path in store.paths(manifests)]:
+        return _select(manifests, paths)
+    if schema is not None:
+        return _select_nothing(column_types(schema))
+    return _select_nothing(manifests[-1].columns) if manifests else None
+
+
+def _select_nothing(columns: Mapping[str, str]) -> str:
+    nulls = ", ".join(f"CAST(NULL AS {_SQL_TYPES[kind]}) AS {_identifier(name)}" for name, kind in columns.items())
+    return f"SELECT {nulls} WHERE false"
+
+
 def _select(manifests: Sequence[Manifest], paths: Sequence[str]) -> str:
-    """The query behind a view. Files of several schema versions are joined by column name, missing ones null."""
-    if not paths:
-        columns = manifests[-1].columns.items()
-        nulls = ", ".join(f"CAST(NULL AS {_SQL_TYPES[kind]}) AS {_identifier(name)}" for name, kind in columns)
-        return f"SELECT {nulls} WHERE false"
+    """The query over files; those of several schema versions are joined by column name, missing ones null."""
     by_name = len({tuple(manifest.columns) for manifest in manifests if manifest.files}) > 1
     files = ", ".join(_text(path) for path in paths)
     options = f"hive_partitioning = false, union_by_name = {str(by_name).lower()}"

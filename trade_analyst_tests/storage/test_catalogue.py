@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from trade_analyst_pipeline.errors import PartitionDamagedError, QueryError
+from trade_analyst_pipeline.lineage.schemas import table_schemas
 from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.storage import catalogue
 from trade_analyst_pipeline.storage.catalogue import build_catalogue, catalogue_views, create_views, query
@@ -58,6 +59,25 @@ def test_a_table_without_rows_is_a_typed_view(store: TableStore, frame: pl.DataF
     described = "SELECT column_name, column_type FROM (DESCRIBE {})"
     empty = query(store.root, described.format("quarantine.samples")).frame
     assert empty.equals(query(store.root, described.format("tables.samples")).frame)
+
+
+def test_a_declared_table_is_there_before_it_holds_anything(
+    store: TableStore, schema: TableSchema, frame: pl.DataFrame, put: Put
+) -> None:
+    """Nothing stored at all, every declared table answers with no rows of its types; once stored, with its rows."""
+    declared = {"quarantine.samples": schema, "tables.samples": schema}
+    assert query(store.root, "FROM quarantine.samples", declared=declared).frame.equals(frame.clear())
+    put(frame)
+    assert query(store.root, "FROM samples", declared=declared).frame.height == 3
+    assert query(store.root, "FROM quarantine.samples", declared=declared).frame.height == 0
+    assert catalogue_views(build_catalogue(store.root, declared=declared).parent) == sorted(declared)
+
+
+def test_every_table_of_ours_can_be_queried_from_the_start(store: TableStore) -> None:
+    """Each of the declared tables, metrics and quarantines has only types that SQL knows."""
+    for name, declared in table_schemas().items():
+        answer = query(store.root, f"FROM {name}", declared=table_schemas())
+        assert answer.frame.columns == declared.names
 
 
 def test_columns_added_later_are_null_before(
