@@ -3,6 +3,7 @@
 Also the two forms of the fault harnesses: quick in `make test`, full in `make reliability` (`--full`).
 """
 
+import copy
 import logging
 import os
 import random
@@ -68,9 +69,9 @@ def _own_logging() -> Iterator[None]:
     factory = logging.getLogRecordFactory()
     levels = {name: logging.getLogger(name).level for name in TALKATIVE_LOGGERS}
     hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning)
-    known = (redaction._values, redaction._forms)
+    known = copy.deepcopy(redaction._known)
     yield
-    redaction._values, redaction._forms = known
+    redaction._known = known
     sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
     logging.setLogRecordFactory(factory)
     for name, level in levels.items():

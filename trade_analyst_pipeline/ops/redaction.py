@@ -17,6 +17,7 @@ from urllib.parse import quote, quote_plus
 
 MASK = "[secret]"
 SHORTEST_SECRET = 8
+MOST_PASSING = 64  # a renewal brings three at most: ten hours of them
 
 _SECRET_KEYS = re.compile(
     r"(secret|password|passphrase|token|authorization|cookie|verifier|credential|client_?id|correl_?id|customer_?id"
@@ -38,19 +39,52 @@ _SECRET_PATTERNS = (
     re.compile(r"()\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]*"),
 )
 
+
+class _Known:
+    """What is registered, each value with its forms: lasting values for good, passing ones the newest last."""
+
+    def __init__(self) -> None:
+        self.lasting: dict[str, set[str]] = {}
+        self.passing: dict[str, set[str]] = {}
+        self.forms: tuple[str, ...] = ()  # longest first; replaced, never changed
+
+    def add_lasting(self, value: str) -> None:
+        if value not in self.lasting:
+            self.passing.pop(value, set())
+            self.lasting[value] = forms_of(value)
+            self._list_forms()
+
+    def add_passing(self, value: str) -> None:
+        if value in self.lasting:
+            return
+        known = self.passing.pop(value, None)
+        self.passing[value] = known or forms_of(value)
+        if known is None:
+            for oldest in list(self.passing)[:-MOST_PASSING]:
+                del self.passing[oldest]
+            self._list_forms()
+
+    def _list_forms(self) -> None:
+        forms = set().union(*self.lasting.values(), *self.passing.values())
+        self.forms = tuple(sorted(forms, key=len, reverse=True))
+
+
 _lock = threading.Lock()
-_values: frozenset[str] = frozenset()
-_forms: tuple[str, ...] = ()  # longest first; replaced, never changed
+_known = _Known()
 
 
-def register_secret(value: str) -> None:
-    """Mask this value from now on, in every form that a text may give it; very short ones are left."""
-    global _values, _forms  # noqa: PLW0603  one process has one set of secrets
-    if value in _values:
-        return
+def register_secret(value: str, *, is_passing: bool = False) -> None:
+    """Mask this value from now on, in every form that a text may give it; very short ones are left.
+
+    Of passing secrets, which are replaced within minutes or days (tokens, codes, states), the last `MOST_PASSING` are
+    known: a process that runs for weeks would be slowed down by all it has seen. What has a token's shape is masked
+    beyond that too.
+    """
     with _lock:
-        _values |= {value}
-        _forms = tuple(sorted({*_forms, *forms_of(value)}, key=len, reverse=True))
+        if is_passing:
+            _known.add_passing(value)
+        else:
+            _known.add_lasting(value)
 
 
 def forms_of(value: str) -> set[str]:
@@ -84,7 +118,7 @@ def _base64_forms(raw: bytes) -> set[str]:
 
 def redact(text: str) -> str:
     """The text with registered secrets, and whatever looks like a token or a code, masked."""
-    for form in _forms:
+    for form in _known.forms:
         text = text.replace(form, MASK)
     for pattern in _SECRET_PATTERNS:
         text = pattern.sub(rf"\g<1>{MASK}", text)

@@ -50,7 +50,7 @@ class ExpectedCallback:
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        register_secret(state.get_secret_value())
+        register_secret(state.get_secret_value(), is_passing=True)
         self.redirect_uri = redirect_uri
         self.state = state
         self._issuer = issuer
@@ -160,7 +160,7 @@ def _code(fields: dict[str, str]) -> SecretStr:
     if not _CODE.fullmatch(code):
         hint = "it was percent-encoded twice" if "%" in code else "it is missing or holds strange characters"
         raise _Refusal("no_code", f"the code in the redirect cannot be used: {hint}. {LOGIN_AGAIN}")
-    register_secret(code)
+    register_secret(code, is_passing=True)
     return SecretStr(code)
 
 

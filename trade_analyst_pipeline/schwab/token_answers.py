@@ -98,7 +98,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _grant(fields: dict[str, Any]) -> TokenGrant:
     for name in ("access_token", "refresh_token", "id_token"):
         if isinstance(fields.get(name), str):
-            register_secret(fields[name])
+            register_secret(fields[name], is_passing=True)
     access, refresh = fields.get("access_token"), fields.get("refresh_token")
     lifetime, kind = fields.get("expires_in"), fields.get("token_type")
     if (

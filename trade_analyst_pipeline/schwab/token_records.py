@@ -99,7 +99,7 @@ class StoredTokens:
 def _mask(*tokens: SecretStr | None) -> None:
     for token in tokens:
         if token is not None:
-            register_secret(token.get_secret_value())
+            register_secret(token.get_secret_value(), is_passing=True)
 
 
 def logged_in(grant: TokenGrant, generation: int, now: float, uptime: Uptime) -> StoredTokens:

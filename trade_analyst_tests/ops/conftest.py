@@ -12,8 +12,7 @@ from trade_analyst_pipeline.ops import logs, redaction
 @pytest.fixture
 def log_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """The text that JSON logging at DEBUG has written so far; nothing is registered as secret at the start."""
-    monkeypatch.setattr(redaction, "_values", frozenset())
-    monkeypatch.setattr(redaction, "_forms", ())
+    monkeypatch.setattr(redaction, "_known", redaction._Known())
     root, factory = logging.getLogger(), logging.getLogRecordFactory()
     before = (root.level, root.handlers[:])
     levels = {name: logging.getLogger(name).level for name in logs.TALKATIVE_LOGGERS}

@@ -7,9 +7,12 @@ import time
 from urllib.parse import quote, quote_plus
 
 import pytest
+from pydantic import SecretStr
 
 from trade_analyst_pipeline.errors import LoginRequiredError, RequestSummary, SourceUnavailableError
 from trade_analyst_pipeline.ops import redaction
+from trade_analyst_pipeline.schwab.auth import TokenClient
+from trade_analyst_pipeline.schwab.token_answers import read_grant
 
 SECRET = 'sEc/ReT+"ca >>>~~~\\é=42'  # its base64 has both + and /  # pragma: allowlist secret
 
@@ -17,8 +20,7 @@ SECRET = 'sEc/ReT+"ca >>>~~~\\é=42'  # its base64 has both + and /  # pragma: a
 @pytest.fixture(autouse=True)
 def _nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start without secrets, and forget what a test registers."""
-    monkeypatch.setattr(redaction, "_values", frozenset())
-    monkeypatch.setattr(redaction, "_forms", ())
+    monkeypatch.setattr(redaction, "_known", redaction._Known())
 
 
 @pytest.mark.parametrize(
@@ -96,9 +98,72 @@ def test_registered_value_is_masked_in_each_form(form: str) -> None:
 def test_value_registered_twice_is_one() -> None:
     """Registering again changes nothing, so that whoever reads a secret often may say so each time."""
     redaction.register_secret(SECRET)
-    before = redaction._forms
+    before = redaction._known.forms
     redaction.register_secret(SECRET)
-    assert redaction._forms is before
+    assert redaction._known.forms is before
+
+
+def token(number: int) -> str:
+    """A secret without the shape of one, as an encrypted or a made-up token may be."""
+    return f"passing secret {number:06d}"
+
+
+def test_passing_secrets_are_forgotten_in_their_order() -> None:
+    """After three weeks of half-hourly tokens the last 64 are known, and what lasts was not pushed out."""
+    redaction.register_secret(SECRET)
+    for number in range(1000):
+        redaction.register_secret(token(number), is_passing=True)
+    masked = [number for number in range(1000) if redaction.redact(token(number)) == "[secret]"]
+    assert masked == list(range(936, 1000))
+    assert redaction.redact(SECRET) == "[secret]"
+    per_secret = len(redaction.forms_of(SECRET)) + 64 * len(redaction.forms_of(token(0)))
+    assert len(redaction._known.forms) <= per_secret
+
+
+def test_passing_secret_in_use_is_not_forgotten() -> None:
+    """A refresh token that stays the same is registered with each access token, and so stays known."""
+    for number in range(1000):
+        redaction.register_secret("the same refresh token", is_passing=True)
+        redaction.register_secret(token(number), is_passing=True)
+    assert redaction.redact("the same refresh token") == "[secret]"
+
+
+def test_what_lasts_once_lasts() -> None:
+    """A value known as both passing and lasting is never forgotten, whichever came first."""
+    redaction.register_secret(SECRET, is_passing=True)
+    redaction.register_secret(SECRET)
+    redaction.register_secret("another that lasts")
+    redaction.register_secret("another that lasts", is_passing=True)
+    for number in range(100):
+        redaction.register_secret(token(number), is_passing=True)
+    assert redaction.redact(f"{SECRET} {'another that lasts'}") == "[secret] [secret]"
+
+
+def test_what_the_token_endpoint_brings_is_passing() -> None:
+    """Hundreds of renewals leave no more behind than their last tokens, while the app's credentials stay known."""
+    TokenClient(
+        base_url="https://api.example",
+        app_key=SecretStr("key of the app"),
+        app_secret=SecretStr("secret of the app"),
+        redirect_uri="https://127.0.0.1/",
+        redirect_allowlist=["https://127.0.0.1/"],
+        ca_file=None,
+    )
+    for number in range(300):
+        answer = {"access_token": f"access-{number:04d}", "refresh_token": "the-refresh-token", "id_token": "x" * 20}
+        read_grant(200, json.dumps(answer | {"expires_in": 1800, "token_type": "Bearer"}).encode(), is_refresh=True)
+    told = redaction.redact("key of the app, secret of the app, the-refresh-token, access-0299, access-0000")
+    assert told == "[secret], [secret], [secret], [secret], access-0000"
+
+
+def test_masking_and_registering_do_not_slow_down_with_time() -> None:
+    """Counted in processor time: a line of a log after three weeks of renewals takes well under a millisecond."""
+    for number in range(3000):
+        redaction.register_secret(token(number), is_passing=True)
+    started = time.process_time()
+    for _ in range(100):
+        redaction.redact("a log line of some length " * 40)
+    assert time.process_time() - started < 0.5
 
 
 def test_short_values_are_not_registered() -> None:
