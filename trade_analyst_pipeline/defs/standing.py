@@ -18,10 +18,10 @@ from trade_analyst_pipeline.defs.resources import (
 )
 from trade_analyst_pipeline.errors import LoginRequiredError, TokenStoreError
 from trade_analyst_pipeline.market.clock import MachineClock
-from trade_analyst_pipeline.ops.login_outlook import Login, both_times
+from trade_analyst_pipeline.ops.login_outlook import Login
 from trade_analyst_pipeline.schwab.budget import BudgetState
 from trade_analyst_pipeline.schwab.client import open_http
-from trade_analyst_pipeline.schwab.tokens import TokenStore
+from trade_analyst_pipeline.schwab.tokens import TokenStore, both_times
 from trade_analyst_pipeline.settings import Settings
 
 _NO_KEY = "nowhere: it cannot be read"
@@ -60,7 +60,7 @@ def stored_login(settings: Settings) -> Login:
         login_time=_instant(tokens.login_time),
         ends_time=_instant(tokens.login_ends_time),
         generation=tokens.generation,
-        problem=f"the source refused the stored login at {both_times(_instant(refused.since))}" if refused else None,
+        problem=f"the source refused the stored login at {both_times(refused.since)}" if refused else None,
         key_source=_key_source(store),
     )
 

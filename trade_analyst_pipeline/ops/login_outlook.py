@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
-from trade_analyst_pipeline.market.sessions import NEW_YORK, session_close
+from trade_analyst_pipeline.market.sessions import session_close
+from trade_analyst_pipeline.schwab.tokens import both_times
 
 WARN_HOURS = (48, 12)
 ADVICE = "Run `trade-analyst login`: a new login lasts seven days from then."
@@ -40,9 +41,8 @@ class Login:
         return self.left(now) > timedelta()
 
 
-def both_times(instant: datetime) -> str:
-    """An instant in UTC and in New York, to the minute."""
-    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({instant.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York)"
+def _told(instant: datetime) -> str:
+    return both_times(instant.timestamp())
 
 
 def span(length: timedelta) -> str:
@@ -61,8 +61,8 @@ def standing(login: Login, now: datetime) -> str:
     if login.problem is not None:
         return login.problem
     if not login.is_usable(now):
-        return f"the login ended at {both_times(login.ends_time)}, seven days after it was made"
-    return f"{span(login.left(now))} left, until {both_times(login.ends_time)}"
+        return f"the login ended at {_told(login.ends_time)}, seven days after it was made"
+    return f"{span(login.left(now))} left, until {_told(login.ends_time)}"
 
 
 def passed_threshold(login: Login, now: datetime) -> int | None:
@@ -84,16 +84,16 @@ def shortfall(login: Login, *, now: datetime, takes: timedelta, sessions: Sequen
     """
     if login.ends_time is None:
         return None
-    ends = both_times(login.ends_time)
+    ends = _told(login.ends_time)
     if now + takes > login.ends_time:
         return (
-            f"this run is estimated to take {span(takes)}, until {both_times(now + takes)}, but the login ends before "
+            f"this run is estimated to take {span(takes)}, until {_told(now + takes)}, but the login ends before "
             f"that, at {ends}. What is captured until then stands. {ADVICE}"
         )
     closes = max((session_close(day, "late") for day in sessions), default=now)
     if closes > login.ends_time:
         return (
-            f"session {max(sessions)} closes at {both_times(closes)}, after the end of the login at {ends}: its "
+            f"session {max(sessions)} closes at {_told(closes)}, after the end of the login at {ends}: its "
             f"closing snapshots need a new one. {ADVICE}"
         )
     return None

@@ -143,14 +143,14 @@ def test_run_that_fits_is_told_nothing() -> None:
 def test_run_that_outlives_the_login_is_warned() -> None:
     """An estimate beyond the end, and a session that closes after it, each say so with the exact times."""
     assert "estimated to take 3 h 0 min" in (told(LOGIN, takes=3 * HOUR) or "")
-    assert "session 2026-03-13 closes at 2026-03-13 20:15 UTC" in (told(LOGIN, days=(THURSDAY, FRIDAY)) or "")
+    assert "session 2026-03-13 closes at 2026-03-13 20:15:00 UTC" in (told(LOGIN, days=(THURSDAY, FRIDAY)) or "")
 
 
 @pytest.mark.parametrize(
     ("login", "words"),
     [
         (Login(None, None), "nothing was captured: nobody has logged in. Run `trade-analyst login`"),
-        (Login(ENDS - timedelta(days=8), ENDS - timedelta(days=1)), "the login ended at 2026-03-12 12:30 UTC"),
+        (Login(ENDS - timedelta(days=8), ENDS - timedelta(days=1)), "the login ended at 2026-03-12 12:30:00 UTC"),
         (REFUSED, "the source refused the stored login"),
     ],
 )

@@ -98,9 +98,9 @@ def test_sensor_warns_at_48_and_12_hours_once_each(sensor: Ticking) -> None:
     assert told[1][0].startswith("WARNING the login at the source ends soon: 2 days 0 h left")
     assert told[4][0].startswith("WARNING the login at the source ends soon: 12 h 0 min left")
     for lines in (told[1], told[4]):
-        assert "until 2026-03-13 12:30 UTC (2026-03-13 08:30 New York)" in lines[0]
+        assert "until 2026-03-13 12:30:00 UTC (2026-03-13 08:30 New York)" in lines[0]
         assert "Run `trade-analyst login`" in lines[0]
-    assert told[7][0].startswith("ERROR the login at the source is over: the login ended at 2026-03-13 12:30 UTC")
+    assert told[7][0].startswith("ERROR the login at the source is over: the login ended at 2026-03-13 12:30:00 UTC")
 
 
 def test_sensor_that_slept_warns_with_what_is_left(sensor: Ticking) -> None:

@@ -1,4 +1,4 @@
-"""How long the login lasts is told to the minute in both zones, and what does not fit into it is named."""
+"""How long the login lasts is told in both zones, and what does not fit into it is named."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -6,7 +6,6 @@ import pytest
 
 from trade_analyst_pipeline.ops.login_outlook import (
     Login,
-    both_times,
     ending_notice,
     passed_threshold,
     shortfall,
@@ -21,8 +20,9 @@ HOUR = timedelta(hours=1)
 
 def test_instants_are_told_in_both_zones_across_a_clock_change() -> None:
     """Before the change New York is five hours behind, after it four."""
-    assert both_times(ENDS) == "2026-03-08 12:30 UTC (2026-03-08 08:30 New York)"
-    assert both_times(ENDS - timedelta(days=1)) == "2026-03-07 12:30 UTC (2026-03-07 07:30 New York)"
+    assert "until 2026-03-08 12:30:00 UTC (2026-03-08 08:30 New York)" in standing(LOGIN, ENDS - HOUR)
+    before = Login(LOGIN.login_time, ENDS - timedelta(days=1))
+    assert "until 2026-03-07 12:30:00 UTC (2026-03-07 07:30 New York)" in standing(before, ENDS - timedelta(days=2))
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_login_that_is_over_refused_or_absent_is_not_usable() -> None:
     refused = Login(LOGIN.login_time, ENDS, problem="the source refused it")
     assert refused.left(ENDS - HOUR) == timedelta()
     assert not Login(None, None).is_usable(ENDS)
-    assert standing(LOGIN, ENDS - HOUR) == "1 h 0 min left, until 2026-03-08 12:30 UTC (2026-03-08 08:30 New York)"
-    assert standing(LOGIN, ENDS).startswith("the login ended at 2026-03-08 12:30 UTC")
+    assert standing(LOGIN, ENDS - HOUR) == "1 h 0 min left, until 2026-03-08 12:30:00 UTC (2026-03-08 08:30 New York)"
+    assert standing(LOGIN, ENDS).startswith("the login ended at 2026-03-08 12:30:00 UTC")
     assert standing(refused, ENDS - HOUR) == "the source refused it"
     assert standing(Login(None, None), ENDS) == "nobody has logged in"
     assert standing(Login(None, None, problem="no key"), ENDS) == "no key"
@@ -60,7 +60,7 @@ def test_login_that_is_over_refused_or_absent_is_not_usable() -> None:
 def test_notice_says_when_and_what_to_do() -> None:
     """Both zones, and the command."""
     notice = ending_notice(LOGIN, ENDS - 12 * HOUR)
-    assert "12 h 0 min left, until 2026-03-08 12:30 UTC (2026-03-08 08:30 New York)" in notice
+    assert "12 h 0 min left, until 2026-03-08 12:30:00 UTC (2026-03-08 08:30 New York)" in notice
     assert "trade-analyst login" in notice
 
 
@@ -72,12 +72,12 @@ FRIDAY, MONDAY = date(2026, 3, 6), date(2026, 3, 9)
     [
         (2 * HOUR, HOUR, [FRIDAY], None),
         (2 * HOUR, 2 * HOUR, [FRIDAY], None),
-        (HOUR, timedelta(hours=1, minutes=1), [FRIDAY], "estimated to take 1 h 1 min, until 2026-03-08 12:31 UTC"),
+        (HOUR, timedelta(hours=1, minutes=1), [FRIDAY], "estimated to take 1 h 1 min, until 2026-03-08 12:31:00 UTC"),
         (
             9 * HOUR,
             HOUR,
             [FRIDAY, MONDAY],
-            "session 2026-03-09 closes at 2026-03-09 20:15 UTC (2026-03-09 16:15 New York)",
+            "session 2026-03-09 closes at 2026-03-09 20:15:00 UTC (2026-03-09 16:15 New York)",
         ),
         (9 * HOUR, HOUR, [], None),
     ],
@@ -92,7 +92,7 @@ def test_run_that_outlives_the_login_is_told_so(
     else:
         assert told is not None
         assert words in told
-        assert "2026-03-08 12:30 UTC (2026-03-08 08:30 New York)" in told
+        assert "2026-03-08 12:30:00 UTC (2026-03-08 08:30 New York)" in told
         assert "trade-analyst login" in told
 
 

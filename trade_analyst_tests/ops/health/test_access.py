@@ -66,12 +66,12 @@ def login(hours: float, **changes: Any) -> Login:
 @pytest.mark.parametrize(
     ("found", "is_live", "status", "words"),
     [
-        (login(100), True, "ok", "4 days 4 h left, until 2026-06-05 19:00 UTC (2026-06-05 15:00 New York)"),
+        (login(100), True, "ok", "4 days 4 h left, until 2026-06-05 19:00:00 UTC (2026-06-05 15:00 New York)"),
         (login(48.1), True, "ok", "2 days 0 h left"),
         (login(48), True, "warn", "2 days 0 h left"),
         (login(11.5), True, "warn", "11 h 30 min left"),
         (login(0.05), True, "warn", "3 min left"),
-        (login(0), True, "fail", "the login ended at 2026-06-01 15:00 UTC (2026-06-01 11:00 New York)"),
+        (login(0), True, "fail", "the login ended at 2026-06-01 15:00:00 UTC (2026-06-01 11:00 New York)"),
         (login(0), False, "warn", "the login ended"),
         (login(100, problem="the source refused it"), True, "fail", "the source refused it"),
         (Login(None, None), True, "fail", "nobody has logged in"),
