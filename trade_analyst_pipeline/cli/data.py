@@ -66,6 +66,7 @@ def rebuild(
     """
     from trade_analyst_pipeline.datasets import DATASETS
     from trade_analyst_pipeline.lineage import rebuild as rebuilding
+    from trade_analyst_pipeline.lineage.schemas import table_schemas
     from trade_analyst_pipeline.settings import load_settings
     from trade_analyst_pipeline.storage.catalogue import build_catalogue
 
@@ -84,7 +85,7 @@ def rebuild(
         created_time=datetime.now(UTC),
     )
     failed = sum(_show_result(result) for result in results)
-    build_catalogue(settings.data_folder)
+    build_catalogue(settings.data_folder, declared=table_schemas())
     if failed:
         raise typer.Exit(1)
 
@@ -108,10 +109,11 @@ def query(
     as_json: Annotated[bool, typer.Option("--json", help="Rows as a JSON array.")] = False,
 ) -> None:
     """Answer one reading SQL statement (DuckDB) over tables, metrics and quarantine."""
+    from trade_analyst_pipeline.lineage.schemas import table_schemas
     from trade_analyst_pipeline.settings import load_settings
     from trade_analyst_pipeline.storage import catalogue
 
-    result = catalogue.query(load_settings().data_folder, sql, limit=limit)
+    result = catalogue.query(load_settings().data_folder, sql, limit=limit, declared=table_schemas())
     if as_json:
         typer.echo(json.dumps(result.frame.to_dicts(), default=str))
     else:
