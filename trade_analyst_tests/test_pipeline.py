@@ -77,9 +77,9 @@ def test_rebuild_gives_the_same_content(project: Path) -> None:
 def test_recordings_are_imported_once(project: Path) -> None:
     """A body imported twice for the same time is one capture, filed under the session of that time."""
     body = project / "quotes.json"
-    body.write_text('{"errors": {"invalidSymbols": ["NOSUCH"]}}')
-    arguments = ("import", str(body), "--dataset", "quotes", "--captured-at", "2025-05-09T20:59:00Z")
-    assert "session 2025-05-09" in _command(project, *arguments)
+    body.write_bytes((Path(__file__).parent / "payloads" / "quotes" / "several.json").read_bytes())
+    arguments = ("import", str(body), "--dataset", "quotes", "--captured-at", "2026-01-05T20:55:00Z")
+    assert "session 2026-01-05" in _command(project, *arguments)
     _command(project, *arguments)
-    folder = project / "data" / "simulate" / "raw" / "quotes" / "session_date=2025-05-09"
+    folder = project / "data" / "simulate" / "raw" / "quotes" / "session_date=2026-01-05"
     assert len(list(folder.glob("*.raw"))) == 1

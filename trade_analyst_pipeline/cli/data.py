@@ -15,6 +15,7 @@ from trade_analyst_pipeline.errors import ExportError
 if TYPE_CHECKING:
     from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
 
+SHOWN_PROBLEMS = 5
 ExportFormat = Literal["parquet", "csv", "json", "xlsx"]
 
 
@@ -91,7 +92,7 @@ def rebuild(
 
 
 def _show_result(result: Built | BuiltSeries) -> int:
-    """Print one line; 1 when the session could not be built, else 0."""
+    """Print one line, and one for each of the first problems; 1 when the session could not be built, else 0."""
     from trade_analyst_pipeline.lineage.built import BuiltSeries
 
     if isinstance(result, BuiltSeries):
@@ -100,6 +101,11 @@ def _show_result(result: Built | BuiltSeries) -> int:
     counts = f"{result.rows:,} rows, {result.quarantined:,} quarantined"
     line = f"{result.name} {result.session_date}: {result.status}, {counts}"
     typer.echo(f"{line}. {result.detail}" if result.detail else line)
+    problems = [problem for problem in result.problems if problem not in result.detail]
+    for problem in problems[:SHOWN_PROBLEMS]:
+        typer.echo(f"  {problem}")
+    if len(problems) > SHOWN_PROBLEMS:
+        typer.echo(f"  and {len(problems) - SHOWN_PROBLEMS:,} more problems")
     return 1 if result.status == "failed" else 0
 
 

@@ -29,6 +29,7 @@ from wire_bodies import RECORDINGS, answered
 
 from trade_analyst_pipeline.capture.recordings import import_recordings
 from trade_analyst_pipeline.datasets import DATASETS, options, quotes
+from trade_analyst_pipeline.errors import ImportRefusedError
 from trade_analyst_pipeline.lineage.built import Built
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.quarantine import quarantine_schema
@@ -156,13 +157,18 @@ PREDECESSOR = RECORDINGS / "market" / "schwab_predecessor_chain_aapl_20230308.js
 PREDECESSOR_ARRIVED = datetime(2023, 3, 8, 21, 0, tzinfo=UTC)
 
 
-def test_predecessor_rows_without_an_option_symbol_are_in_quarantine_with_that_reason(tmp_path: Path) -> None:
-    """The predecessor's ten contracts carry no option symbol, so none can be told apart: all are in quarantine."""
-    found = imported(tmp_path, "options", PREDECESSOR, arrived=PREDECESSOR_ARRIVED, symbols=("AAPL",))
-    assert (found.built.status, found.table.height) == ("failed", 0)
-    assert found.quarantine["broken_rules"].to_list() == ["missing_option_symbol"] * 10
-    kept = [json.loads(text) for text in found.quarantine["row_json"]]
-    sent = contracts(recorded(PREDECESSOR.name, PREDECESSOR.parent))
+def test_predecessor_rows_without_an_option_symbol_are_rejected_with_that_reason(tmp_path: Path) -> None:
+    """The predecessor's ten contracts carry no option symbol, so none can be told apart; an import is refused."""
+    with pytest.raises(ImportRefusedError, match=r"missing_option_symbol \(10 times\)"):
+        imported(tmp_path, "options", PREDECESSOR, arrived=PREDECESSOR_ARRIVED, symbols=("AAPL",))
+    chain = recorded(PREDECESSOR.name, PREDECESSOR.parent)
+    request = MarketDataRequest("options", "/chains", (), ("AAPL",))
+    response = answered(request, chain, received=PREDECESSOR_ARRIVED)
+    found = options.normalize([response], session_date=date(2023, 3, 8))
+    assert found.frame.is_empty()
+    assert found.rejected["rule"].to_list() == ["missing_option_symbol"] * 10
+    kept = [json.loads(text) for text in found.rejected["source"]]
+    sent = contracts(chain)
     assert sorted(kept, key=json.dumps) == sorted(sent, key=json.dumps)
 
 
@@ -219,10 +225,9 @@ def test_recorded_quotes_are_in_the_table_field_by_field(name: str, rows: int, t
 
 
 def test_recorded_invalid_symbols_are_problems(tmp_path: Path) -> None:
-    """The recorded errors block gives no row: the session fails and says why; nothing is in quarantine."""
-    found = imported_recording(tmp_path, UNKNOWN_SYMBOLS)
-    assert (found.built.status, found.table.height, found.quarantine.height) == ("failed", 0, 0)
-    assert any(text.startswith("unknown_symbol (") for text in found.built.problems)
+    """The recorded errors block gives no row: it is not archived, and the import says why."""
+    with pytest.raises(ImportRefusedError, match="unknown_symbol, the source does not know it"):
+        imported_recording(tmp_path, UNKNOWN_SYMBOLS)
 
 
 def test_recorded_unknown_symbols_beside_recorded_quotes() -> None:
