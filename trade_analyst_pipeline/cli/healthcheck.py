@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from trade_analyst_pipeline.ops.health.report import HealthReport
     from trade_analyst_pipeline.settings import Settings
 
+KEYRING_SECONDS = 1.5  # less than checks may take in all, so that a keyring that hangs is told as such
+
 
 def healthcheck(
     json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Check system, settings, log-in, source, data and open errors; ends within 5 s, with exit 1 if a check fails."""
+    from trade_analyst_pipeline.defs import resources, standing  # noqa: F401  before the time for checks begins
     from trade_analyst_pipeline.market.clock import MachineClock
     from trade_analyst_pipeline.ops.health.examination import health_report
     from trade_analyst_pipeline.settings import load_settings
@@ -39,7 +42,7 @@ def _wiring(settings: Settings) -> Wiring:
         source_address=resources.source_address(settings),
         ca_file=resources.certificate_authority(settings),
         build_client=lambda: standing.check_client(settings),
-        login=lambda: standing.stored_login(settings),
+        login=lambda: standing.stored_login(settings, keyring_seconds=KEYRING_SECONDS),
         budget=lambda: standing.budget_state(settings),
         failed_runs=lambda: open_failures(settings.data_folder / ".dagster", now=MachineClock().now()),
     )
@@ -48,9 +51,13 @@ def _wiring(settings: Settings) -> Wiring:
 def _show(report: HealthReport) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    console = Console()
     table = Table("check", "status", "found", title="trade-analyst healthcheck", title_justify="left")
     for check in report.checks:
         found = check.detail if check.remedy is None else f"{check.detail}\n-> {check.remedy}"
-        table.add_row(check.name, check.status, found)
-    Console().print(table)
+        # as it stands: what looks like markup is none, and what the terminal has no letters for is told all the same
+        shown = found.encode(console.encoding, "backslashreplace").decode(console.encoding)
+        table.add_row(check.name, check.status, Text(shown))
+    console.print(table)

@@ -35,7 +35,7 @@ from trade_analyst_pipeline.market.sessions import capturable_session, latest_co
 from trade_analyst_pipeline.schwab.auth import StoredAccessTokens, TokenClient
 from trade_analyst_pipeline.schwab.budget import RequestBudget
 from trade_analyst_pipeline.schwab.client import SchwabClient, Transport, open_http
-from trade_analyst_pipeline.schwab.key_places import SystemKeyring
+from trade_analyst_pipeline.schwab.key_places import KEYRING_SECONDS, SystemKeyring
 from trade_analyst_pipeline.schwab.keys import ephemeral_folder, open_keys
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
 from trade_analyst_pipeline.schwab.tokens import TokenStore, token_owner
@@ -228,14 +228,14 @@ def token_client(settings: Settings) -> TokenClient:
     )
 
 
-def token_store(settings: Settings) -> TokenStore:
-    """The encrypted login of this environment."""
+def token_store(settings: Settings, *, keyring_seconds: float = KEYRING_SECONDS) -> TokenStore:
+    """The encrypted login of this environment; `keyring_seconds` bounds each wait for the OS keyring."""
     choice = settings.token_key_source
     is_ephemeral = choice == "ephemeral" and settings.token_key is None
     token_file = ephemeral_folder() / settings.token_file.name if is_ephemeral else settings.token_file
     if choice == "auto" and settings.environment == "simulate":
         choice = "file"  # what the simulator's tokens open is no secret: no keyring asks anybody for it
-    keyring = SystemKeyring(settings.environment)
+    keyring = SystemKeyring(settings.environment, seconds=keyring_seconds)
     keys = open_keys(
         settings.token_key, key_file=settings.key_file, token_file=token_file, choice=choice, keyring=keyring
     )

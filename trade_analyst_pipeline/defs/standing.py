@@ -21,6 +21,7 @@ from trade_analyst_pipeline.market.clock import MachineClock
 from trade_analyst_pipeline.ops.login_outlook import Login
 from trade_analyst_pipeline.schwab.budget import BudgetState
 from trade_analyst_pipeline.schwab.client import open_http
+from trade_analyst_pipeline.schwab.key_places import KEYRING_SECONDS
 from trade_analyst_pipeline.schwab.tokens import TokenStore, both_times
 from trade_analyst_pipeline.settings import Settings
 
@@ -42,10 +43,13 @@ class TokenResource:
         return stored_login(self._settings)
 
 
-def stored_login(settings: Settings) -> Login:
-    """The login as it is stored; raises SettingsError where the app's credentials are missing."""
+def stored_login(settings: Settings, *, keyring_seconds: float = KEYRING_SECONDS) -> Login:
+    """The login as it is stored; raises SettingsError where the app's credentials are missing.
+
+    `keyring_seconds` bounds each wait for the OS keyring.
+    """
     try:
-        store = token_store(settings)
+        store = token_store(settings, keyring_seconds=keyring_seconds)
     except TokenStoreError as error:  # what was given as its key is none
         return Login(None, None, problem=str(error), key_source=_NO_KEY)
     try:
@@ -90,5 +94,12 @@ def check_client(settings: Settings) -> None:
 
 
 def budget_state(settings: Settings) -> BudgetState | None:
-    """How the request limit stands that all processes share; None on the simulator, where each run has its own."""
-    return None if settings.environment == "simulate" else request_budget(settings).state()
+    """How the request limit stands that all processes share; None on the simulator, where each run has its own.
+
+    Raises StorageError where this process cannot take part in it.
+    """
+    if settings.environment == "simulate":
+        return None
+    budget = request_budget(settings)
+    budget.check_access()
+    return budget.state()

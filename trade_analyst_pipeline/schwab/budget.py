@@ -95,6 +95,13 @@ class RequestBudget:
         next_time = _EPOCH + timedelta(microseconds=start) if start > now else None
         return BudgetState(self.per_minute, min(self._burst, free), next_time, is_known=found is not None)
 
+    def check_access(self) -> None:
+        """See that this process can take part in the limit: StorageError where the file cannot be written.
+
+        Nothing is changed; a file that is not there yet is left so.
+        """
+        self._slots.check_access()
+
     @property
     def _credit(self) -> int:
         return (self._burst - 1) * self._interval
@@ -121,6 +128,10 @@ class _Slots(Protocol):
         """The theoretical arrival time as it stands; None when it is damaged."""
         ...
 
+    def check_access(self) -> None:
+        """See that `update` would not be refused by the system."""
+        ...
+
 
 class _MemorySlots:
     def __init__(self) -> None:
@@ -134,6 +145,9 @@ class _MemorySlots:
 
     def look(self) -> int | None:
         return self._arrival
+
+    def check_access(self) -> None:
+        """Memory is always there."""
 
 
 class _FileSlots:
@@ -164,6 +178,15 @@ class _FileSlots:
             return _NO_HISTORY
         except OSError as error:
             message = f"request budget file {self._path}: {error.strerror}. Make the file and its folder readable."
+            raise StorageError(message) from error
+
+    def check_access(self) -> None:
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            message = f"request budget file {self._path}: {error.strerror}. Make the file and its folder writable."
             raise StorageError(message) from error
 
     def _decode(self, data: bytes) -> int | None:

@@ -319,3 +319,24 @@ def test_state_in_memory_is_that_of_the_object() -> None:
     assert budget.state() == BudgetState(120, 8, None, is_known=True)
     asyncio.run(budget.acquire())
     assert budget.state().free_now == 7
+
+
+def test_access_is_checked_without_taking_part(tmp_path: Path) -> None:
+    """A file that cannot be written, or not as the budget opens it, is refused; a missing one is left so."""
+    file = tmp_path / "budget"
+    budget = RequestBudget(per_minute=60, clock=HandClock(), state_file=file)
+    budget.check_access()
+    assert not file.exists()
+    asyncio.run(budget.acquire())
+    before = file.read_bytes()
+    budget.check_access()
+    assert file.read_bytes() == before
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="Make the file and its folder writable"):
+        budget.check_access()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(StorageError, match="Is a directory"):
+        budget.check_access()
+    RequestBudget(per_minute=60, clock=HandClock(), state_file=None).check_access()

@@ -15,7 +15,12 @@ from trade_analyst_pipeline.schwab.ping import Ping
 from trade_analyst_pipeline.settings import Settings
 
 LONGEST_WAIT_SECONDS = 60.0
+NO_SIMULATOR = (
+    "What listens there is not the simulator that wrote the certificate: end it, or set simulator.port to another. "
+    "`trade-analyst run` needs neither."
+)
 _LOG_IN = "Run `trade-analyst login`."
+_AS_SAID = "Do what the message says: a new login would not be stored over one that cannot be opened."
 
 
 def check_redirect(settings: Settings) -> Finding:
@@ -51,7 +56,8 @@ def check_token(login: Login, now: datetime, *, is_live: bool) -> Finding:
         return skipped("each run logs in to its own simulator")
     detail = f"{standing(login, now)}; key from {login.key_source}"
     if not login.is_usable(now):
-        return fail(detail, _LOG_IN) if is_live else warn(detail, _LOG_IN)
+        remedy = _AS_SAID if login.login_time is None and login.problem is not None else _LOG_IN
+        return fail(detail, remedy) if is_live else warn(detail, remedy)
     if passed_threshold(login, now) is not None:
         return warn(detail, ADVICE)
     return ok(detail)
@@ -71,14 +77,16 @@ def check_callbacks(statistics: CallbackStatistics) -> Finding:
     return ok(detail)
 
 
-def check_source(ask: Callable[[], Ping | None], address: str) -> Finding:
-    """The source answers one request over TLS, without credentials: a refusal is an answer. None: no simulator runs."""
+def check_source(ask: Callable[[], Ping | None], address: str, *, is_live: bool) -> Finding:
+    """The source answers one request over TLS, without credentials: a refusal is an answer. None: no simulator runs.
+
+    Where the simulator would be, another program is no failure: runs start a simulator of their own elsewhere.
+    """
     try:
         answer = ask()
-    except UntrustedServerError as error:
-        return fail(f"{address}: {error.problem}", "Check schwab.base_url and what stands between here and the source.")
     except SourceError as error:
-        return fail(f"{address}: {error.problem}", "Check the network, name resolution and schwab.base_url.")
+        detail = f"{address}: {error.problem}"
+        return fail(detail, _remedy(error)) if is_live else warn(detail, NO_SIMULATOR)
     if answer is None:
         return skipped("no simulator runs here now; `trade-analyst run` starts its own")
     detail = f"{address} answered {answer.status} in {answer.seconds * 1000:.0f} ms, certificate trusted"
@@ -87,6 +95,12 @@ def check_source(ask: Callable[[], Ping | None], address: str) -> Finding:
     if answer.status == 403 and answer.is_html:
         return warn(detail, "The edge blocks this address for now: wait some minutes, leave VPNs and proxies.")
     return ok(detail)
+
+
+def _remedy(error: SourceError) -> str:
+    if isinstance(error, UntrustedServerError):
+        return "Check schwab.base_url and what stands between here and the source."
+    return "Check the network, name resolution and schwab.base_url."
 
 
 def check_adapter(build: Callable[[], None]) -> Finding:

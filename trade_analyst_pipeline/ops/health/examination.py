@@ -15,8 +15,8 @@ from pathlib import Path
 
 from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.market.sessions import latest_complete_session, sessions
-from trade_analyst_pipeline.ops.health import access, machine, stores
-from trade_analyst_pipeline.ops.health.report import Finding, HealthReport, fail, ok, skipped
+from trade_analyst_pipeline.ops.health import access, folders, machine, stores
+from trade_analyst_pipeline.ops.health.report import Finding, HealthReport, fail, ok, skipped, warn
 from trade_analyst_pipeline.ops.health.running import Probe, Shared, busy, run_probes
 from trade_analyst_pipeline.ops.health.stores import FailedRun
 from trade_analyst_pipeline.ops.login_outlook import Login
@@ -26,7 +26,8 @@ from trade_analyst_pipeline.schwab.ping import Ping, is_listening, ping
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.storage.archive import Archive
 
-CHECK_SECONDS = 3.5
+CHECK_SECONDS = 3.0  # for all checks; what starts the command comes before, and 5 s are promised
+SETTINGS_SECONDS = 1.5
 PING_SECONDS = 2.0
 DAGSTER_FILE = Path("dagster.yaml")
 LOCK_FILE = Path("requirements") / "base.txt"
@@ -55,28 +56,50 @@ def health_report(
     wire: Callable[[Settings], Wiring],
     seconds: float = CHECK_SECONDS,
 ) -> HealthReport:
-    """Make every check, side by side, within `seconds`; without usable settings, what needs them is skipped."""
+    """Make every check within `seconds`: the settings first, then all others side by side.
+
+    Without usable settings, what needs them is skipped. Nothing that may hang is done on the caller's thread.
+    """
     started, checked = time.monotonic(), now()
-    facts = machine.system_facts(checked)
-    environment, needing = None, [Probe(name, lambda: skipped("the settings are not usable")) for name in LOOKS]
-    try:
-        settings = load()
-    except SettingsError as error:
-        found = fail(str(error), "Correct the keys named above.")
-    else:
-        found = ok(f"environment {settings.environment}, symbols watched: {len(settings.universe.symbols)}")
-        examination = _Examination(settings, Shared(partial(wire, settings)), checked, now)
-        environment, needing = settings.environment, examination.probes()
+    read, facts = Shared(load), Shared(partial(machine.system_facts, checked))
+    first = run_probes([Probe("settings", partial(_check_settings, read), late_settings)], seconds=_at_first(seconds))
+    settings = read.made if first[0].status == "ok" else None
     probes = [
-        Probe("settings", lambda: found),
         Probe("python", machine.check_python),
-        Probe("system", partial(machine.check_system, facts)),
+        Probe("system", lambda: machine.check_system(facts())),
         Probe("versions", partial(machine.check_versions, LOCK_FILE)),
         Probe("calendar", partial(machine.check_calendar, checked)),
-        *needing,
     ]
-    checks = run_probes(probes, seconds=seconds)
-    return HealthReport(checked, round(time.monotonic() - started, 3), environment, facts, checks)
+    if settings is None:
+        probes += [Probe(name, lambda: skipped("the settings are not usable")) for name in LOOKS]
+    else:
+        probes += _Examination(settings, Shared(partial(wire, settings)), checked, now).probes()
+    others = run_probes(probes, seconds=max(0.0, seconds - (time.monotonic() - started)))
+    environment = None if settings is None else settings.environment
+    took = round(time.monotonic() - started, 3)
+    return HealthReport(checked, took, environment, facts.made, (*first, *others))
+
+
+def _at_first(seconds: float) -> float:
+    """How much of the whole time the settings may take: they are read in milliseconds, or something hangs."""
+    return min(SETTINGS_SECONDS, seconds / 2)
+
+
+def _check_settings(read: Callable[[], Settings]) -> Finding:
+    """The settings can be read and are valid."""
+    try:
+        settings = read()
+    except SettingsError as error:
+        return fail(str(error), "Correct the keys named above.")
+    except (OSError, ValueError) as error:  # ValueError: also what the libraries of texts and settings raise
+        detail = f"the settings cannot be read: {type(error).__name__}: {error}"
+        return fail(detail, "See that config.toml and .env are readable UTF-8 files and variables are well-formed.")
+    return ok(f"environment {settings.environment}, symbols watched: {len(settings.universe.symbols)}")
+
+
+def late_settings() -> Finding:
+    """Settings lie in two small files: what keeps them waiting is no load."""
+    return fail("timed out: config.toml or .env does not answer", "See that both are plain files on a local disk.")
 
 
 class _Examination:
@@ -96,15 +119,18 @@ class _Examination:
 
     def probes(self) -> list[Probe]:
         """The checks in the order of the report."""
-        late = {"source": self.late_source, "clock": self.late_clock} | dict.fromkeys(ON_DISK, late_disk)
+        late = {"source": self.late_source, "clock": self.late_clock, "token": late_token, "adapter": late_adapter}
+        late |= dict.fromkeys(ON_DISK, late_disk)
         return [Probe(name, partial(look, self), late.get(name, busy)) for name, look in LOOKS.items()]
 
     def late_source(self) -> Finding:
         """A source that was asked and says nothing is not reachable; one that was not asked yet may be."""
         if not self.is_asking:
             return busy()
-        remedy = "Check the network, name resolution and schwab.base_url."
-        return fail("timed out: neither an answer nor a refusal came", remedy)
+        detail = "timed out: neither an answer nor a refusal came"
+        if not self.is_live:
+            return warn(detail, access.NO_SIMULATOR)
+        return fail(detail, "Check the network, name resolution and schwab.base_url.")
 
     def late_clock(self) -> Finding:
         """Without an answer nothing is to be compared."""
@@ -125,7 +151,7 @@ class _Examination:
         return access.check_callbacks(CallbackLedger(self.settings.callback_ledger_file).statistics())
 
     def source(self) -> Finding:
-        return access.check_source(self.ping, self.wiring().source_address)
+        return access.check_source(self.ping, self.wiring().source_address, is_live=self.is_live)
 
     def clock(self) -> Finding:
         return machine.check_clock(self.ping)
@@ -153,15 +179,27 @@ class _Examination:
         return stores.check_open_errors(self.wiring().failed_runs(), gaps, captured)
 
 
+def late_token() -> Finding:
+    """A login that does not open in time does not open for a run either."""
+    remedy = "Look at the OS keyring and the disk of cache_root; token_key_source chooses another place for the key."
+    return fail("timed out: the stored login or its key does not answer", remedy)
+
+
+def late_adapter() -> Finding:
+    """Without a client there are no requests."""
+    remedy = "Run it again; if it stays so, look at the disk of cache_root and of this installation."
+    return fail("timed out: no client could be set up", remedy)
+
+
 def late_disk() -> Finding:
     """A disk that takes seconds to say what is on it cannot be worked on."""
-    remedy = "Look at the disk and its mounts, or set data_root to a folder on a local disk."
+    remedy = "Look at the disk and its mounts, or set data_root and cache_root to folders on a local disk."
     return fail("timed out: the disk does not answer", remedy)
 
 
 Look = Callable[[_Examination], Finding]
 
-ON_DISK = ("data folder", "free space", "local disk")
+ON_DISK = ("cache folder", "data folder", "free space", "local disk")
 
 LOOKS: dict[str, Look] = {
     "redirect address": lambda of: access.check_redirect(of.settings),
@@ -172,9 +210,12 @@ LOOKS: dict[str, Look] = {
     "clock": _Examination.clock,
     "adapter": _Examination.adapter,
     "request budget": _Examination.budget,
-    "data folder": lambda of: stores.check_data_folder(of.settings.data_folder),
-    "free space": lambda of: stores.check_free_space(of.settings.data_folder),
-    "local disk": lambda of: stores.check_file_system(of.settings.data_folder, mounts_file=stores.MOUNTS_FILE),
+    "cache folder": lambda of: folders.check_cache_folder(of.settings),
+    "data folder": lambda of: folders.check_data_folder(of.settings.data_folder),
+    "free space": lambda of: folders.check_free_space(of.settings.data_folder),
+    "local disk": lambda of: folders.check_file_systems(
+        folders.folders_to_trust(of.settings), mounts_file=folders.MOUNTS_FILE
+    ),
     "catalogue": lambda of: stores.check_catalogue(of.settings.data_folder),
     "freshness": _Examination.freshness,
     "open errors": _Examination.open_errors,

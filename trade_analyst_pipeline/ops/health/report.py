@@ -70,12 +70,15 @@ class SystemFacts:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """All checks in a fixed order; `environment` is None where the settings cannot be read."""
+    """All checks in a fixed order; `environment` is None where the settings cannot be read.
+
+    `system` is None where the machine did not tell in time; the check `system` then says so.
+    """
 
     checked_time: datetime
     duration_seconds: float
     environment: str | None
-    system: SystemFacts
+    system: SystemFacts | None
     checks: tuple[Check, ...]
 
     @property

@@ -43,6 +43,11 @@ class Shared(Generic[Value]):
         self._made: list[Value] = []
         self._error: Exception | None = None
 
+    @property
+    def made(self) -> Value | None:
+        """The value if it is there by now, without waiting for it."""
+        return self._made[0] if self._made else None
+
     def __call__(self) -> Value:
         """The value, waited for where another thread is making it."""
         with self._lock:
@@ -51,7 +56,7 @@ class Shared(Generic[Value]):
             if not self._made:
                 try:
                     self._made.append(self._make())
-                except Exception as error:
+                except Exception as error:  # whatever it is, it goes on to each who asks, on threads of their own
                     self._error = error
                     raise
             return self._made[0]

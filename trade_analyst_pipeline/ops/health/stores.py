@@ -1,9 +1,7 @@
-"""Where the data goes and what is there: folder, room, disk, catalogue, the last session, what went wrong in it."""
+"""What is in the data folder: catalogue, the last session, what went wrong in it; and Dagster's instance."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,13 +10,6 @@ from pathlib import Path
 from trade_analyst_pipeline.ops.health.report import Finding, fail, ok, skipped, warn
 from trade_analyst_pipeline.storage.archive import Archive, Gap
 
-GIB = 1 << 30
-MINIMUM_FREE_BYTES = 2 * GIB
-MOUNTS_FILE = Path("/proc/self/mounts")
-# Locks and durable renames cannot be relied on there.
-NETWORK_FILE_SYSTEMS = frozenset(
-    ("9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "nfs", "nfs4", "smb3")
-)
 FRESH_DATASET = "options"
 
 _RUN = "Run `trade-analyst run`, or `make ui` and turn the schedules on."
@@ -39,53 +30,6 @@ class FailedRun:
         span = "" if self.first_session is None else f" of {self.first_session}"
         span += "" if self.first_session == self.last_session else f" to {self.last_session}"
         return f"run {self.run_id[:8]} of {self.job}{span} failed {self.ended_time:%Y-%m-%d %H:%M} UTC"
-
-
-def nearest_existing(folder: Path) -> Path:
-    """The folder itself, or the closest parent that is there."""
-    resolved = folder.absolute()
-    return next(path for path in (resolved, *resolved.parents) if path.exists())
-
-
-def check_data_folder(folder: Path) -> Finding:
-    """The data folder, or where it would be made, has to take a new file."""
-    place = nearest_existing(folder)
-    try:
-        with tempfile.NamedTemporaryFile(dir=place, prefix=".healthcheck-"):
-            pass
-    except OSError as error:
-        return fail(f"{place}: {error.strerror}", "Give this user write access, or set data_root to another folder.")
-    return ok(f"{folder}" if folder.exists() else f"{folder} will be made at first use")
-
-
-def check_free_space(folder: Path) -> Finding:
-    """At least `MINIMUM_FREE_BYTES` have to be free where the data goes."""
-    free = shutil.disk_usage(nearest_existing(folder)).free
-    detail = f"{free / GIB:.1f} GiB free"
-    if free < MINIMUM_FREE_BYTES:
-        return fail(detail, f"Free {MINIMUM_FREE_BYTES / GIB:.0f} GiB, or move data_root.")
-    return ok(detail)
-
-
-def check_file_system(folder: Path, *, mounts_file: Path) -> Finding:
-    """The data has to lie on a local disk: locks and renames on network file systems cannot be trusted."""
-    if not mounts_file.exists():
-        return skipped("this system does not list its mounts")
-    kind = file_system_kind(nearest_existing(folder).resolve(), mounts_file.read_text(errors="replace"))
-    if kind in NETWORK_FILE_SYSTEMS:
-        return fail(f"{folder} is on {kind}", "Set data_root to a folder on a local disk.")
-    return ok(kind)
-
-
-def file_system_kind(path: Path, mounts: str) -> str:
-    """Type of the file system `path` is on: of the deepest mount point above it, the last of equal ones."""
-    found = (0, "unknown")
-    for line in mounts.splitlines():
-        _, mount_point, kind, *_ = line.split(" ")
-        point = Path(mount_point.replace("\\040", " "))
-        if path.is_relative_to(point) and len(str(point)) >= found[0]:
-            found = (len(str(point)), kind)
-    return found[1]
 
 
 def check_catalogue(folder: Path) -> Finding:

@@ -90,6 +90,13 @@ def test_login_is_judged_by_what_is_left_of_it(found: Login, is_live: bool, stat
         assert finding.detail.endswith("key from the key file")
 
 
+def test_login_that_cannot_be_opened_is_not_made_good_by_another() -> None:
+    """A new login is refused over it, so the remedy is that of the message; one that is over needs a new login."""
+    locked = access.check_token(Login(None, None, problem="the keyring is locked. Unlock it."), NOW, is_live=True)
+    assert (locked.remedy or "").startswith("Do what the message says")
+    assert access.check_token(login(0), NOW, is_live=True).remedy == "Run `trade-analyst login`."
+
+
 def test_callbacks_are_told_with_reasons_and_time() -> None:
     """Each reason met is counted, in alphabetical order, and how long the last accepted one took."""
     statistics = CallbackStatistics(
@@ -130,7 +137,9 @@ def test_callbacks_that_were_never_expected_or_cannot_be_counted() -> None:
 )
 def test_any_answer_but_an_outage_or_a_block_is_reachable(status: int, is_html: bool, expected: str) -> None:
     """A refusal of a request without credentials is what a healthy source says; a page of the edge is a block."""
-    finding = access.check_source(lambda: Ping(status, is_html=is_html, seconds=0.123, clock_offset=None), ADDRESS)
+    finding = access.check_source(
+        lambda: Ping(status, is_html=is_html, seconds=0.123, clock_offset=None), ADDRESS, is_live=True
+    )
     assert finding.status == expected
     assert f"{ADDRESS} answered {status} in 123 ms" in finding.detail
 
@@ -145,12 +154,15 @@ def test_source_that_is_not_there_fails_and_no_simulator_is_skipped() -> None:
     def unreachable() -> Ping:
         raise SourceUnavailableError(summary, "no route", "Look.")
 
-    finding = access.check_source(untrusted, ADDRESS)
+    finding = access.check_source(untrusted, ADDRESS, is_live=True)
     assert (finding.status, finding.detail) == ("fail", f"{ADDRESS}: self-signed certificate")
-    finding = access.check_source(unreachable, ADDRESS)
+    finding = access.check_source(unreachable, ADDRESS, is_live=True)
     assert (finding.status, finding.detail) == ("fail", f"{ADDRESS}: no route")
     assert "name resolution" in (finding.remedy or "")
-    assert access.check_source(lambda: None, ADDRESS).status == "skipped"
+    for ask in (untrusted, unreachable):  # another program on the simulator's port
+        finding = access.check_source(ask, ADDRESS, is_live=False)
+        assert (finding.status, "simulator.port" in (finding.remedy or "")) == ("warn", True)
+    assert access.check_source(lambda: None, ADDRESS, is_live=False).status == "skipped"
 
 
 def test_adapter_is_ready_when_it_can_be_built() -> None:

@@ -1,4 +1,4 @@
-"""Where the data goes and what is there is looked at without changing it."""
+"""What is in the data folder is looked at without changing it."""
 
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,72 +12,8 @@ from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawRespons
 from trade_analyst_pipeline.storage.archive import Archive, Gap
 from trade_analyst_pipeline.storage.catalogue import build_catalogue
 
-MOUNTS = """\
-rootfs / ext4 rw 0 0
-server:/export /mnt/share nfs4 rw 0 0
-/dev/sdb /mnt/share/fast\\040disk xfs rw 0 0
-overlay /mnt/share/fast\\040disk ext4 rw 0 0
-"""
 THURSDAY, FRIDAY, MONDAY = date(2026, 5, 28), date(2026, 5, 29), date(2026, 6, 1)
 ENDED = datetime(2026, 5, 29, 20, 30, tzinfo=UTC)
-
-
-def test_data_folder_that_cannot_be_made_fails(tmp_path: Path) -> None:
-    """A data folder below a plain file can never be made, and the report says so instead of raising."""
-    (tmp_path / "file").touch()
-    finding = stores.check_data_folder(tmp_path / "file" / "data")
-    assert finding.status == "fail"
-    assert finding.remedy is not None
-
-
-def test_data_folder_is_not_made_by_looking(tmp_path: Path) -> None:
-    """Where it is not there yet, the check says it will be made, and leaves it so; then it takes a file."""
-    folder = tmp_path / "data" / "simulate"
-    assert "will be made" in stores.check_data_folder(folder).detail
-    assert list(tmp_path.iterdir()) == []
-    folder.mkdir(parents=True)
-    assert stores.check_data_folder(folder).detail == str(folder)
-    assert list(folder.iterdir()) == []
-
-
-def test_little_free_space_fails_with_the_amount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Free space under the limit fails and says how much there is."""
-    assert stores.check_free_space(tmp_path / "none").detail.endswith("GiB free")
-    monkeypatch.setattr(stores, "MINIMUM_FREE_BYTES", 1 << 60)
-    finding = stores.check_free_space(tmp_path)
-    assert finding.status == "fail"
-    assert finding.detail.endswith("GiB free")
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/home/me/data", "ext4"),
-        ("/mnt/share/data", "nfs4"),
-        ("/mnt/share/fast disk/data", "ext4"),
-        ("/mnt/shared", "ext4"),
-    ],
-)
-def test_file_system_is_that_of_the_deepest_mount(path: str, kind: str) -> None:
-    """The deepest mount point decides, a later mount on it covers an earlier one, and names are compared whole."""
-    assert stores.file_system_kind(Path(path), MOUNTS) == kind
-
-
-def test_network_file_system_fails(tmp_path: Path) -> None:
-    """A data folder on NFS is refused, as locks and renames there cannot be trusted."""
-    mounts = tmp_path / "mounts"
-    mounts.write_text(f"server:/export {tmp_path} nfs4 rw 0 0\n")
-    finding = stores.check_file_system(tmp_path / "data", mounts_file=mounts)
-    assert finding.status == "fail"
-    assert "nfs4" in finding.detail
-    mounts.write_text(f"/dev/sda {tmp_path} xfs rw 0 0\n")
-    assert stores.check_file_system(tmp_path / "data", mounts_file=mounts).detail == "xfs"
-
-
-def test_unknown_mounts_are_skipped(tmp_path: Path) -> None:
-    """Where mounts are not listed the check is skipped: not checked is not the same as well."""
-    finding = stores.check_file_system(tmp_path, mounts_file=tmp_path / "absent")
-    assert (finding.status, finding.remedy) == ("skipped", None)
 
 
 def test_catalogue_opens_or_says_why_not(tmp_path: Path) -> None:
