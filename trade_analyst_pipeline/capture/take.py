@@ -24,8 +24,8 @@ from trade_analyst_pipeline.market.clock import Clock
 from trade_analyst_pipeline.schwab.client import SchwabClient
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive, Capture, Gap
+from trade_analyst_pipeline.storage.captures import SESSION_OVER
 
-NOT_CAPTURED = "session_over"
 # Gaps that asking again cannot fill: the source has said what there is to say.
 DEFINITIVE = frozenset({SymbolNotFoundError.reason, BadRequestError.reason, ChainTooLargeError.reason})
 
@@ -197,7 +197,7 @@ def _over(snapshot: Snapshot, question: Question, archive: Archive, now: datetim
     records = tuple(capture for capture in of_session.captures if capture.record_count)
     if records:
         return _outcome(snapshot, question, of_session, archive, was_archived=True)
-    gap = Gap(dataset=snapshot.dataset, symbols=snapshot.symbols, reason=NOT_CAPTURED, detail=detail)
+    gap = Gap(dataset=snapshot.dataset, symbols=snapshot.symbols, reason=SESSION_OVER, detail=detail)
     if any(capture.scheduled_time == snapshot.scheduled_time for capture in of_session.captures):
         return Outcome(snapshot, of_session.captures, of_session.gaps, was_archived=True)
     if not_begun(snapshot.session_date, now):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 import typer
 
 from trade_analyst_pipeline.cli.shown import byte_count, show_table
+from trade_analyst_pipeline.cli.troubles import troubles
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio
@@ -24,32 +29,51 @@ HEADINGS = (
     "symbol",
     "last",
     "iv30 %",
-    "IV rank",
-    "IV percentile",
+    "IV rank (252)",
+    "IV percentile (252)",
     "put/call volume",
     "put/call open interest",
     "rows kept",
     "rows quarantined",
 )
 WINDOW = 252
+QUERY = (
+    "select session_date, symbol, iv_rank, iv_percentile from metrics.iv_rank "
+    "where window_sessions = 252 qualify session_date = max(session_date) over () order by symbol"
+)
 
 
 def show_summary(settings: Settings, sessions: Sequence[date]) -> None:
     """Print the summary of the sessions just run; values are those of the last one."""
-    store = TableStore(settings.data_folder)
-    rows = summary_rows(store, settings.universe.symbols, sessions[-1])
-    show_table(HEADINGS, rows, title=f"Session {sessions[-1]}")
-    captures = [capture for name in DATASETS for capture in Archive(settings.data_folder / "raw").captures(name)]
+    store, archive, last = TableStore(settings.data_folder), Archive(settings.data_folder / "raw"), sessions[-1]
+    symbols = settings.universe.symbols
+    show_table(HEADINGS, summary_rows(store, symbols, last), title=f"Session {last}")
+    for line in troubles(archive, store, sessions, symbols):
+        typer.echo(line, err=True)
+    captures = [capture for name in DATASETS for capture in archive.captures(name)]
     contracts = sum(manifest.row_count for manifest in store.manifests("tables", "options"))
     typer.echo(
-        f"\n{contracts:,} option contracts in {len(store.partitions('tables', 'options'))} sessions; "
+        f"\nValues are those of session {last}. IV rank and percentile are over {WINDOW} sessions, empty while fewer "
+        f"than {iv_rank.MINIMUM_OBSERVATIONS} of them are known. Rows kept and quarantined are those of quotes, bars "
+        "and options in all sessions stored."
+    )
+    typer.echo(
+        f"{contracts:,} rows of options (a row is a contract in a snapshot) in "
+        f"{len(store.partitions('tables', 'options'))} sessions; "
         f"{sum(c.record_count for c in captures):,} responses of {byte_count(sum(c.body_bytes for c in captures))} "
         f"archived in {byte_count(sum(c.stored_bytes for c in captures))}."
     )
     typer.echo(f"Files: {settings.data_folder}/ (raw, tables, metrics, quarantine, exports, catalogue.duckdb)")
-    typer.echo(
-        'Next: trade-analyst query "select symbol, iv_rank from metrics.iv_rank where window_sessions = 252"\n'
-        "      trade-analyst export metrics.iv_rank --format xlsx\n"
+    typer.echo(_next_commands(settings.data_folder))
+
+
+def _next_commands(data_folder: Path) -> str:
+    """Commands that work as they stand, from the folder the run was started in."""
+    program = shlex.quote(os.path.relpath(Path(sys.executable).with_name("trade-analyst")))
+    output = shlex.quote(str(data_folder / "iv_rank.xlsx"))
+    return (
+        f'Next: {program} query "{QUERY}"\n'
+        f"      {program} export metrics.iv_rank --format xlsx --output {output}\n"
         "      make ui"
     )
 

@@ -128,6 +128,7 @@ def _raw_result(session_date: date, outcomes: Sequence[Outcome]) -> SessionResul
             "stored_bytes": sum(capture.stored_bytes for capture in captures),
             "gaps": len(gaps),
             "first_gap": gaps[0].detail if gaps else "none",
+            "late": sum(outcome.is_late for outcome in of_session),
             "was_archived": all(outcome.was_archived for outcome in of_session),
             "from_time": dg.MetadataValue.timestamp(min(capture.started_time for capture in captures)),
             "to_time": dg.MetadataValue.timestamp(max(capture.finished_time for capture in captures)),

@@ -31,14 +31,15 @@ from trade_analyst_pipeline.capture.plan import (
 from trade_analyst_pipeline.capture.take import Outcome, Question, Source, held, take_each
 from trade_analyst_pipeline.errors import SessionNotCapturableError, SettingsError
 from trade_analyst_pipeline.market.clock import Clock, MachineClock, SimulatedClock
-from trade_analyst_pipeline.market.sessions import capturable_session, latest_complete_session
+from trade_analyst_pipeline.market.sessions import NEW_YORK, capturable_session, latest_complete_session
+from trade_analyst_pipeline.market.sessions import sessions as exchange_sessions
 from trade_analyst_pipeline.schwab.auth import StoredAccessTokens, TokenClient
 from trade_analyst_pipeline.schwab.budget import RequestBudget
 from trade_analyst_pipeline.schwab.client import SchwabClient, Transport, open_http
-from trade_analyst_pipeline.schwab.key_places import KEYRING_SECONDS, SystemKeyring
-from trade_analyst_pipeline.schwab.keys import ephemeral_folder, open_keys
+from trade_analyst_pipeline.schwab.key_places import KEYRING_SECONDS, KeyFile, KeyPlace, SystemKeyring
+from trade_analyst_pipeline.schwab.keys import TokenKeys, ephemeral_folder, name_of, open_keys
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
-from trade_analyst_pipeline.schwab.tokens import TokenStore, token_owner
+from trade_analyst_pipeline.schwab.tokens import TokenStore, app_mark, token_owner
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
 from trade_analyst_pipeline.storage.archive import Archive
@@ -78,13 +79,18 @@ class SourceResource:
     def take(self, snapshots: Sequence[Snapshot], archive: Archive) -> Iterator[Outcome]:
         """Take what is not archived yet of the snapshots, yielding each outcome in the order planned.
 
-        First what processes that died left unsealed is sealed, so that it is not asked for again.
+        First what processes that died left unsealed is sealed, so that it is not asked for again, and sessions that
+        went by without a capture get their gap.
         """
-        for name in dict.fromkeys(snapshot.dataset for snapshot in snapshots):
+        datasets = dict.fromkeys(snapshot.dataset for snapshot in snapshots)
+        for name in datasets:
             _recover(archive, name)
+        missed = [each for name in datasets for each in self.plan(name, self.missed_sessions(name, archive))]
 
         async def outcomes() -> AsyncGenerator[Outcome, None]:
             async with open_source(self._settings) as source_at:
+                async for gap in take_each(missed, source_at=source_at, ask=self._ask, archive=archive):
+                    _log.warning("%s of session %s was missed", gap.snapshot.dataset, gap.snapshot.session_date)
                 async for outcome in take_each(snapshots, source_at=source_at, ask=self._ask, archive=archive):
                     yield outcome
 
@@ -114,6 +120,13 @@ class SourceResource:
         now = self.now()
         return latest_complete_session(now) if self._goes_back else capturable_session(now)
 
+    def missed_sessions(self, dataset: str, archive: Archive) -> list[date]:
+        """Sessions since the first archived one that can be had no more and of which the archive says nothing yet."""
+        known = archive.sessions(dataset)
+        today = self.now().astimezone(NEW_YORK).date()
+        since = exchange_sessions(known[0], today) if known else []
+        return [day for day in since if day not in known and self._is_over(dataset, day)]
+
     def is_available(self, dataset: str, session_date: date, archive: Archive) -> bool:
         """Whether a session of the dataset can be had: from the source as it stands, or from the archive."""
         if self._can_be_had(dataset, session_date):
@@ -130,6 +143,9 @@ class SourceResource:
         if self._goes_back:
             return not_begun(session_date, now) is None
         return is_capturable(dataset, session_date, now)
+
+    def _is_over(self, dataset: str, session_date: date) -> bool:
+        return not_begun(session_date, self.now()) is None and not self._can_be_had(dataset, session_date)
 
     def _ask(self, snapshot: Snapshot) -> Question:
         return ask(snapshot, self._settings.capture.bounded_chain)
@@ -228,19 +244,38 @@ def token_client(settings: Settings) -> TokenClient:
     )
 
 
-def token_store(settings: Settings, *, keyring_seconds: float = KEYRING_SECONDS) -> TokenStore:
-    """The encrypted login of this environment; `keyring_seconds` bounds each wait for the OS keyring."""
+def token_file(settings: Settings) -> Path:
+    """Where the encrypted login lies; one under an ephemeral key in a folder that ends with this process."""
     choice = settings.token_key_source
     is_ephemeral = choice == "ephemeral" and settings.token_key is None
-    token_file = ephemeral_folder() / settings.token_file.name if is_ephemeral else settings.token_file
-    if choice == "auto" and settings.environment == "simulate":
+    return ephemeral_folder() / settings.token_file.name if is_ephemeral else settings.token_file
+
+
+def token_store(settings: Settings, *, keyring_seconds: float = KEYRING_SECONDS) -> TokenStore:
+    """The encrypted login of this environment; `keyring_seconds` bounds each wait for the OS keyring."""
+    file, (app_key, app_secret) = token_file(settings), app_credentials(settings)
+    keys = _token_keys(settings, file, keyring_seconds)
+    owner = token_owner(settings.environment, app_key)
+    return TokenStore(file, keys=keys, owner=owner, app=app_mark(app_key, app_secret))
+
+
+def _token_keys(settings: Settings, file: Path, keyring_seconds: float) -> TokenKeys:
+    """The keys to this token file: each has its own, so that changing one ends no other login.
+
+    Of what lies under a name that several may share, nothing is changed; it still opens what was sealed with it.
+    """
+    choice, environment = settings.token_key_source, settings.environment
+    if settings.token_key is not None or choice == "ephemeral":
+        return open_keys(settings.token_key, token_file=file, choice=choice)
+    name, key_file = name_of(file), settings.key_file
+    shared: tuple[KeyPlace, ...] = (SystemKeyring(environment, seconds=keyring_seconds),)
+    if environment == "live":  # in the user's own folder, for all project folders
+        shared = (KeyFile(key_file), *shared)
+        key_file = key_file.with_name(f"{key_file.stem}-{name}{key_file.suffix}")
+    elif choice == "auto":
         choice = "file"  # what the simulator's tokens open is no secret: no keyring asks anybody for it
-    keyring = SystemKeyring(settings.environment, seconds=keyring_seconds)
-    keys = open_keys(
-        settings.token_key, key_file=settings.key_file, token_file=token_file, choice=choice, keyring=keyring
-    )
-    owner = token_owner(settings.environment, app_credentials(settings)[0])
-    return TokenStore(token_file, keys=keys, owner=owner)
+    keyring = SystemKeyring(f"{environment} {name}", seconds=keyring_seconds)
+    return open_keys(None, token_file=file, key_file=key_file, choice=choice, keyring=keyring, shared=shared)
 
 
 def access_tokens(settings: Settings) -> StoredAccessTokens:

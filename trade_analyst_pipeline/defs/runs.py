@@ -1,12 +1,13 @@
 """Runs started from the command line: the same jobs, in this process, against the environment's own instance.
 
-Sessions that Dagster has on record as materialised are not run again, except the latest: a first run goes through
-its whole history in one range, the next one only through what has come since.
+Sessions that Dagster has on record as materialised are not run again, except the latest and those of which something
+can still be asked for: a first run goes through its whole history in one range, the next one through what has come
+since, and a symbol added later gets its history in those sessions alone. What cannot be had any more is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
@@ -20,7 +21,9 @@ from trade_analyst_pipeline.defs.run_records import RANGE_END, RANGE_START
 from trade_analyst_pipeline.defs.standing import TokenResource
 from trade_analyst_pipeline.errors import RunFailedError
 from trade_analyst_pipeline.settings import Settings
+from trade_analyst_pipeline.storage.archive import Archive
 
+CHAIN_DATASET = "options"
 HISTORY_PARTITIONED = ("raw/options", "tables/options", "metrics/put_call_ratio")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
@@ -45,21 +48,52 @@ class PlannedRun:
 
 
 def plan_runs(
-    sessions: Sequence[date], materialized: set[date], *, assets: Sequence[str] | None, everything: bool
+    sessions: Sequence[date],
+    done: Collection[date],
+    *,
+    assets: Sequence[str] | None,
+    everything: bool,
+    is_available: Callable[[str, date], bool] = lambda _dataset, _day: True,
 ) -> list[PlannedRun]:
-    """Chains of the sessions that lack them and of the latest, then quotes and the end of day of the latest.
+    """Chains of the sessions that are not `done` and of the latest, then quotes and the end of day of the latest.
 
-    `everything` runs all sessions again. `assets` limits the runs to those asset keys.
+    `everything` runs all sessions again. `assets` limits the runs to those asset keys. What `is_available` says of a
+    dataset and session cannot be had any more, from the source or the archive, is left out.
     """
     latest = sessions[-1]
-    wanted = [day for day in sessions if everything or day == latest or day not in materialized]
+    wanted = [
+        day for day in sessions if (everything or day == latest or day not in done) and is_available(CHAIN_DATASET, day)
+    ]
     runs = [PlannedRun("history", tuple(days), CHAIN_ASSETS) for days in _stretches(wanted, sessions)]
-    runs.append(PlannedRun("snapshots", (latest,), QUOTE_ASSETS))
+    if is_available("quotes", latest):
+        runs.append(PlannedRun("snapshots", (latest,), QUOTE_ASSETS))
     runs.append(PlannedRun("end_of_day", (latest,), END_OF_DAY_ASSETS))
     if assets is None:
         return runs
     picked = [PlannedRun(run.job, run.sessions, tuple(key for key in run.assets if key in assets)) for run in runs]
     return [run for run in picked if run.assets]
+
+
+def incomplete_sessions(
+    source: SourceResource, archive: Archive, sessions: Collection[date]
+) -> dict[date, tuple[str, ...]]:
+    """Of these sessions those whose chains the source can still complete, each with the symbols to be asked for."""
+    found = {}
+    for day in sorted(sessions):
+        requests = [
+            request for snapshot in source.plan(CHAIN_DATASET, [day]) for request in source.missing(snapshot, archive)
+        ]
+        if requests:
+            found[day] = tuple(dict.fromkeys(symbol for request in requests for symbol in request.symbols))
+    return found
+
+
+def record_lost_sessions(source: SourceResource, archive: Archive, sessions: Sequence[date]) -> list[date]:
+    """The sessions whose chains nobody can give any more; the archive says so of each from now on."""
+    lost = [day for day in sessions if not source.is_available(CHAIN_DATASET, day, archive)]
+    for _ in source.take(source.plan(CHAIN_DATASET, lost), archive):
+        pass  # each becomes a gap; nothing is asked
+    return lost
 
 
 def _stretches(wanted: Sequence[date], sessions: Sequence[date]) -> Iterator[list[date]]:

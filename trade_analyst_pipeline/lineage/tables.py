@@ -28,6 +28,7 @@ from trade_analyst_pipeline.lineage.judging import (
 )
 from trade_analyst_pipeline.lineage.merging import NO_ROWS, build_spanning
 from trade_analyst_pipeline.storage.archive import Archive, Capture
+from trade_analyst_pipeline.storage.captures import SESSION_OVER
 from trade_analyst_pipeline.storage.tables import TableStore
 
 INLINE_SESSIONS = 4
@@ -104,7 +105,10 @@ def _commit(
 
 
 def missing_sessions(data_folder: Path, name: str, sessions: Sequence[date]) -> dict[date, str]:
-    """The sessions whose partition is not there or not made of all that is archived, each with the reason."""
+    """The sessions whose partition is not there or not made of all that is archived, each with the reason.
+
+    A session that was over before it was captured is none of them: its gap is on record, and no run can fill it.
+    """
     archive, store = Archive(data_folder / "raw"), TableStore(data_folder)
     reasons = ((day, _why_missing(archive, store, name, day)) for day in sessions)
     return {day: reason for day, reason in reasons if reason is not None}
@@ -115,8 +119,8 @@ def _why_missing(archive: Archive, store: TableStore, name: str, day: date) -> s
         captures = archive.captures(name, day)
         held = [capture for capture in captures if capture.record_count]
         if not held:
-            gaps = [gap.detail for capture in captures for gap in capture.gaps]
-            return gaps[0] if gaps else NO_CAPTURE
+            gaps = [gap for capture in captures for gap in capture.gaps if gap.reason != SESSION_OVER]
+            return gaps[0].detail if gaps else (None if captures else NO_CAPTURE)
         table, kept = store.manifest("tables", name, day), current_judgement(store, name, day, held)
         if kept is None:
             for capture in held:

@@ -22,7 +22,7 @@ from trade_analyst_pipeline.storage import durable, frames
 from trade_analyst_pipeline.storage.frames import DamagedFrameError, Frame, FrameCodec, OpenFile
 
 SEALED_SUFFIX, UNSEALED_SUFFIX = ".raw", ".part"
-INTERRUPTED = "interrupted"
+INTERRUPTED, SESSION_OVER = "interrupted", "session_over"  # reasons of gaps that no request left
 LATE_AFTER = timedelta(minutes=2)
 _HEAD_LENGTH = struct.Struct("<I")
 _CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
