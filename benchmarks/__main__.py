@@ -1,51 +1,167 @@
-"""All benchmarks, one after the other, as one table: what was measured, ours, the other side, the ratio.
+"""All benchmarks as one table: what was measured, how to measure it alone, ours, the peer or the limit, the ratio.
 
-`python -m benchmarks` (`make bench`). The main job runs in an empty data folder of its own, twice. Ratios are ours over
-the other side: for times below 1 is better, for speeds above 1.
+`python -m benchmarks [NAME…]` (`make bench`, `make bench ARGS="NAME…"`). Ratios are ours over the other side: for times
+and shares below 1 is better, for speeds above 1. `dagster` needs the data of the main job, and runs it first.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
 import os
-import subprocess
+import platform
 import sys
-import tempfile
-import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from benchmarks import metrics
+from benchmarks.dagster_overhead import dagster_overhead
+from benchmarks.hostile import hostile_figures
+from benchmarks.main_job import DAGSTER, MainJob, main_job
 from benchmarks.normalize import measure_normalize
 
-PACKAGES = ("dagster", "polars", "duckdb", "pandera", "msgspec", "orjson", "pandas", "httpx", "numpy")
+PACKAGES = ("polars", "dagster", "duckdb", "pandera", "msgspec", "orjson", "httpx", "pandas", "numpy")
+FIRST_LIMIT, SECOND_LIMIT, DAGSTER_LIMIT = 120.0, 15.0, 1 / 3
 
 
-def main_job() -> list[float]:
-    """Seconds of the first and of the second main job, simulator and log-in included, set-up not."""
-    command = [sys.executable, "-m", "trade_analyst_pipeline.cli.main", "run"]
-    seconds = []
-    with tempfile.TemporaryDirectory(prefix="trade-analyst-bench-") as folder:
-        environment = os.environ | {"TRADE_ANALYST_DATA_ROOT": folder}
-        for _ in range(2):
-            started = time.perf_counter()
-            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603  our own command
-            seconds.append(time.perf_counter() - started)
-    return seconds
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `ratio` None where there is nothing to compare with."""
+
+    name: str
+    selection: str
+    ours: str
+    other: str = ""
+    ratio: float | None = None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The texts of the line."""
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        return (self.name, f'make bench ARGS="{self.selection}"', self.ours, self.other, ratio)
+
+
+def main_job_rows(job: MainJob) -> Iterator[Row]:
+    """Both runs against their limits, and the parts of the first."""
+    yield Row("main job", "main_job", _seconds(job.first), f"limit {_seconds(FIRST_LIMIT)}", job.first / FIRST_LIMIT)
+    yield Row(
+        "second run", "main_job", _seconds(job.second), f"limit {_seconds(SECOND_LIMIT)}", job.second / SECOND_LIMIT
+    )
+    for part, seconds in job.parts.items():
+        limited = part == DAGSTER
+        yield Row(
+            f"  of the main job: {part}",
+            "main_job",
+            f"{_seconds(seconds)}, {seconds / job.first:.0%}",
+            f"limit {DAGSTER_LIMIT:.0%}" if limited else "",
+            job.dagster_share / DAGSTER_LIMIT if limited else None,
+        )
+    for kind, seconds in job.processor.items():
+        yield Row(f"  processor time of the {kind}", "main_job", _seconds(seconds))
+
+
+def dagster_rows(job: MainJob) -> Iterator[Row]:
+    """What Dagster adds to each asset partition of a range."""
+    found = dagster_overhead(job.folder)
+    each = 1000 / found.asset_partitions
+    yield Row(
+        f"asset partition of a range ({found.asset_partitions} of them), everything built",
+        "dagster",
+        f"{found.with_dagster * each:.1f} ms",
+        f"without Dagster {found.without_dagster * each:.1f} ms",
+        found.with_dagster / found.without_dagster,
+    )
+    yield Row("  of it Dagster's", "dagster", f"{found.milliseconds_each:.1f} ms")
+
+
+def normalize_rows() -> Iterator[Row]:
+    """A chain to its validated table beside a full decode of the same bytes."""
+    found = measure_normalize()
+    decoders = {"msgspec": found.msgspec_decode, "orjson": found.orjson_decode}
+    name, fastest = min(decoders.items(), key=lambda pair: pair[1])
+    yield Row(
+        f"chain of {found.contracts:,} contracts to validated table",
+        "normalize",
+        f"{1e6 / found.normalize_and_validate:,.0f} contracts/s",
+        f"{name} decode {1e6 / fastest:,.0f}/s (aim 0.50)",
+        fastest / found.normalize_and_validate,
+    )
+
+
+def hostile_rows() -> Iterator[Row]:
+    """Bodies made to hurt beside a plain decode of as many bytes."""
+    for found in hostile_figures():
+        yield Row(
+            f"hostile body: {found.name} ({found.outcome})",
+            "hostile",
+            f"{found.seconds * 1000:,.0f} ms",
+            f"plain decode {found.plain_seconds * 1000:,.0f} ms",
+            found.seconds / found.plain_seconds,
+        )
+
+
+def metric_rows() -> Iterator[Row]:
+    """The metrics, one of them beside pandas."""
+    found = metrics.iv_rank_against_pandas()
+    yield Row(
+        "iv_rank, window of 252",
+        "metrics",
+        f"{found['rows_per_second']:,.0f} rows/s",
+        f"pandas {found['pandas_rows_per_second']:,.0f} rows/s",
+        float(found["ratio"]),
+    )
+    for name, measure in (("put_call_ratio", metrics.put_call_ratio_speed), ("iv_history", metrics.iv_history_speed)):
+        yield Row(f"{name} of chains", "metrics", f"{measure()['rows_per_second']:,.0f} contracts/s")
+
+
+QUICK: dict[str, Callable[[], Iterator[Row]]] = {
+    "normalize": normalize_rows,
+    "hostile": hostile_rows,
+    "metrics": metric_rows,
+}
+NAMES = (*QUICK, "main_job", "dagster")
+
+
+def rows(wanted: set[str]) -> Iterator[Row]:
+    """The rows of the benchmarks asked for."""
+    for name, measure in QUICK.items():
+        if name in wanted:
+            _say(name)
+            yield from measure()
+    if wanted & {"main_job", "dagster"}:
+        _say("main_job, twice")
+        with main_job() as job:
+            if "main_job" in wanted:
+                yield from main_job_rows(job)
+            if "dagster" in wanted:
+                _say("dagster")
+                yield from dagster_rows(job)
 
 
 def main() -> None:
     """Measure and print."""
-    print(", ".join(f"{name} {version(name)}" for name in PACKAGES), flush=True)
-    for name, value in dataclasses.asdict(measure_normalize()).items():
-        print(f"chain to validated table: {name} = {value}", flush=True)
-    for name, measure in (
-        ("iv_rank against pandas", metrics.iv_rank_against_pandas),
-        ("put_call_ratio", metrics.put_call_ratio_speed),
-        ("iv_history", metrics.iv_history_speed),
-    ):
-        print(f"{name}: {measure()}", flush=True)
-    first, second = main_job()
-    print(f"main job: first run {first:.1f} s, second run {second:.1f} s", flush=True)
+    parser = argparse.ArgumentParser(prog="make bench ARGS=…", description="Benchmarks; all of them unless named.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    wanted = set(parser.parse_args().names or NAMES)
+    if strange := wanted.difference(NAMES):
+        parser.error(f"no benchmark is named {', '.join(sorted(strange))}; there are {', '.join(NAMES)}")
+    table = [("what", "command", "ours", "peer or limit", "ratio"), *(row.cells for row in rows(wanted))]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(
+        f"\nPython {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, ",
+        end="",
+    )
+    print(", ".join(f"{name} {version(name)}" for name in PACKAGES))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f} s"
+
+
+def _say(name: str) -> None:
+    print(f"measuring {name} …", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
