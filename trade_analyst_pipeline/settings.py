@@ -35,6 +35,7 @@ from trade_analyst_pipeline.ops.redaction import register_secret
 PREFIX = "TRADE_ANALYST_"
 CONFIG_FILE = "config.toml"
 _SYMBOL = re.compile(r"[$/]?[A-Z][A-Z0-9./]{0,11}")
+_DOTTED_CLASS = re.compile(r"[A-Z]{1,5}\.[A-Z]{1,2}")
 _REDIRECT = re.compile(r"https://127\.0\.0\.1(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
 
 Days = tuple[Annotated[int, Field(ge=0, le=1100)], Annotated[int, Field(ge=0, le=1100)]]
@@ -55,6 +56,9 @@ class UniverseSettings(_Section):
         for symbol in symbols:
             if not _SYMBOL.fullmatch(symbol):
                 message = f"{symbol!r} is not a Schwab symbol: upper case, class shares as BRK/B, indices as $SPX"
+                raise ValueError(message)
+            if _DOTTED_CLASS.fullmatch(symbol):
+                message = f"{symbol!r} is not how Schwab writes a share class; write {symbol.replace('.', '/')}"
                 raise ValueError(message)
         if len(set(symbols)) != len(symbols):
             message = "a symbol is listed twice"

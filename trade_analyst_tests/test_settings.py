@@ -79,6 +79,7 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ('nonsense = 1\n[universe]\nsymbols = ["SPY"]', "nonsense: Extra inputs are not permitted (in config.toml"),
         ('[universe]\nsymbols = ["spy"]', "universe.symbols: Value error, 'spy' is not a Schwab symbol"),
+        ('[universe]\nsymbols = ["BRK.B"]', "'BRK.B' is not how Schwab writes a share class; write BRK/B"),
         ('[universe]\nsymbols = ["SPY", "SPY"]', "a symbol is listed twice"),
         ("[universe]\nsymbols = []", "universe.symbols"),
         (MINIMAL + "[capture]\nworkers = 0", "capture.workers: Input should be greater than or equal to 1"),
