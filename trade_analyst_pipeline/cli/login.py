@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
+    from trade_analyst_pipeline.schwab.token_records import StoredTokens
+    from trade_analyst_pipeline.schwab.tokens import TokenStore
     from trade_analyst_pipeline.settings import Settings
 
 CONSENT_SECONDS = 20
@@ -43,15 +45,24 @@ def login(
     from trade_analyst_pipeline.settings import load_settings
 
     settings = load_settings()
-    if manual:
-        fingerprint = _log_in_by_hand(settings, wait_seconds)
-    elif settings.environment == "simulate":
+    if settings.environment == "simulate" and not manual:
         login_to_simulator(settings)
         typer.echo("Logged in to the simulator.")
         return
-    else:
-        fingerprint = _log_in_with_browser(settings, wait_seconds)
-    typer.echo(f"Logged in. Tokens are stored in {settings.token_file} (fingerprint {fingerprint}).")
+    store, tokens = _log_in(settings, wait_seconds, manual=manual)
+    typer.echo(f"Logged in. Tokens are stored in {store.path} (fingerprint {tokens.fingerprint}).")
+
+
+def _log_in(settings: Settings, seconds: float, *, manual: bool) -> tuple[TokenStore, StoredTokens]:
+    from trade_analyst_pipeline.defs.resources import token_client, token_store
+    from trade_analyst_pipeline.schwab import login as flow
+
+    client, store, ledger = token_client(settings), token_store(settings), _ledger(settings)
+    if manual:
+        return store, flow.login_by_hand(
+            client, store, ledger=ledger, show_link=_show_link, ask_address=_pasted_address, link_seconds=seconds
+        )
+    return store, flow.login(client, store, ledger=ledger, open_browser=open_in_browser, wait_seconds=seconds)
 
 
 def login_to_simulator(settings: Settings) -> None:
@@ -69,35 +80,6 @@ def login_to_simulator(settings: Settings) -> None:
             certificate_file=certificate,
             wait_seconds=CONSENT_SECONDS,
         )
-
-
-def _log_in_with_browser(settings: Settings, wait_seconds: float) -> str:
-    from trade_analyst_pipeline.defs.resources import token_client, token_store
-    from trade_analyst_pipeline.schwab.login import login as log_in
-
-    tokens = log_in(
-        token_client(settings),
-        token_store(settings),
-        ledger=_ledger(settings),
-        open_browser=open_in_browser,
-        wait_seconds=wait_seconds,
-    )
-    return tokens.fingerprint
-
-
-def _log_in_by_hand(settings: Settings, link_seconds: float) -> str:
-    from trade_analyst_pipeline.defs.resources import token_client, token_store
-    from trade_analyst_pipeline.schwab.login import login_by_hand
-
-    tokens = login_by_hand(
-        token_client(settings),
-        token_store(settings),
-        ledger=_ledger(settings),
-        show_link=_show_link,
-        ask_address=_pasted_address,
-        link_seconds=link_seconds,
-    )
-    return tokens.fingerprint
 
 
 def _ledger(settings: Settings) -> CallbackLedger:
@@ -141,6 +123,8 @@ def _pasted_address() -> SecretStr:
     """What a person pastes, not shown and in no history; the next line of standard input where that is no terminal."""
     from pydantic import SecretStr
 
+    if sys.stdin is None:  # closed before the program began
+        return SecretStr("")
     if sys.stdin.isatty():
         return SecretStr(getpass.getpass("Address (not shown; empty to give up): ", stream=sys.stderr).strip())
     return SecretStr(sys.stdin.readline(LONGEST_PASTE).strip())

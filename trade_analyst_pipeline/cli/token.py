@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from trade_analyst_pipeline.schwab.key_sets import KeySet
     from trade_analyst_pipeline.schwab.token_records import StoredTokens
     from trade_analyst_pipeline.schwab.tokens import TokenStore
     from trade_analyst_pipeline.settings import Settings
@@ -64,15 +63,16 @@ def revoke() -> None:
 
     The key stays. The source has no address at which a program could end a login: the message says how you can.
     """
-    from trade_analyst_pipeline.defs.resources import token_store
+    from trade_analyst_pipeline.defs.resources import token_file
+    from trade_analyst_pipeline.schwab.tokens import forget_login
     from trade_analyst_pipeline.settings import load_settings
 
     settings = load_settings()
-    store = token_store(settings)
-    if not store.forget():
-        typer.echo(f"There is no login in {store.path}: nothing to forget.")
+    file = token_file(settings)
+    if not forget_login(file):
+        typer.echo(f"There is no login in {file}: nothing to forget.")
         return
-    typer.echo(f"Forgotten: {store.path} and the notes beside it are removed.")
+    typer.echo(f"Forgotten: {file} and the notes beside it are removed.")
     if settings.environment == "live":
         typer.echo(
             "Schwab offers no way to end a login from here: copies of its tokens stay good until they end, the access "
@@ -104,31 +104,43 @@ def rotate_key() -> None:
 
 def token_report(settings: Settings) -> dict[str, Any]:
     """What `token status --json` prints; docs/commands.md describes each field."""
-    from trade_analyst_pipeline.defs.resources import token_store
-    from trade_analyst_pipeline.errors import LoginRequiredError, TokenStoreError
+    from trade_analyst_pipeline.defs.resources import token_file
     from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
 
-    store = token_store(settings)
-    tokens, problem = None, None
-    try:
-        tokens = store.load()
-        problem = store.refusal(tokens)
-    except LoginRequiredError:
-        problem = "nobody has logged in yet, or the login was forgotten."
-    except TokenStoreError as error:
-        problem = str(error)
+    store, tokens, problem = _found(settings)
+    file = token_file(settings)
+    is_unknown = store is None or (tokens is None and file.exists())
     return {
         "environment": settings.environment,
         "is_usable": problem is None,
         "problem": problem,
-        "token_file": str(store.path),
-        "key": _key(None if tokens is None and store.path.exists() else store.key),
-        "login": None if tokens is None else _login(store, tokens),
+        "token_file": str(file),
+        "key": None if store is None or is_unknown else _key(store),
+        "login": None if store is None or tokens is None else _login(store, tokens),
         "callbacks": asdict(CallbackLedger(settings.callback_ledger_file).statistics()),
     }
 
 
-def _key(key: KeySet | None) -> dict[str, Any] | None:
+def _found(settings: Settings) -> tuple[TokenStore | None, StoredTokens | None, str | None]:
+    """The store, the login in it, and why that cannot be used, with what to do; each None where there is none."""
+    from trade_analyst_pipeline.defs.resources import token_store
+    from trade_analyst_pipeline.errors import AuthError, LoginRequiredError, SettingsError
+    from trade_analyst_pipeline.schwab.token_records import LOGIN_ADVICE
+
+    store = None
+    try:
+        store = token_store(settings)
+        tokens = store.load()
+    except LoginRequiredError:
+        return store, None, f"nobody has logged in yet, or the login was forgotten. {LOGIN_ADVICE}"
+    except (AuthError, SettingsError) as error:
+        return store, None, str(error)
+    refusal = store.refusal(tokens)
+    return store, tokens, None if refusal is None else f"{refusal} {LOGIN_ADVICE}"
+
+
+def _key(store: TokenStore) -> dict[str, Any] | None:
+    key = store.key
     return None if key is None else {"source": key.source, "place": key.label, "is_changing": key.is_changing}
 
 
@@ -173,7 +185,7 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     if report["login"] is not None:
         lines += _login_lines(report["login"])
     if report["problem"] is not None:
-        lines.append(("not usable", f"{report['problem']} Run `trade-analyst login`."))
+        lines.append(("not usable", report["problem"]))
     return [*lines, ("callbacks", _callback_line(report["callbacks"]))]
 
 
@@ -207,8 +219,9 @@ _REFRESH_LINES = {
     "idle": "",
     "asking": "under way since {since} by process {process}",
     "cut_off": "begun at {since} by process {process} and cut off; the next one shows whether the login survived",
-    "unanswered": "the one begun at {since} had no answer; the next one shows whether the source acted on it",
+    "unanswered": "the one that ended at {since} had no answer; the next one shows whether the source acted on it",
     "refused": "refused by the source at {since}; it is not asked again before a new login",
+    "app_refused": "the source refused the app key or secret at {since}; asked again in some minutes, or with others",
 }
 
 

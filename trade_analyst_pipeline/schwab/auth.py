@@ -62,9 +62,9 @@ class TokenClient:
         if redirect_uri not in redirect_allowlist:
             message = f"redirect address {redirect_uri} is not in schwab.redirect_allowlist (the match is exact)."
             raise CallbackError(message)
-        pair = f"{app_key.get_secret_value()}:{app_secret.get_secret_value()}"
-        for secret in (*pair.split(":"), base64.b64encode(pair.encode()).decode()):
-            register_secret(secret)
+        key, secret = app_key.get_secret_value(), app_secret.get_secret_value()
+        for text in (key, secret, base64.b64encode(f"{key}:{secret}".encode()).decode()):
+            register_secret(text)
         self.base_url = base_url.rstrip("/")
         self.redirect_uri = redirect_uri
         self._app_key = app_key
@@ -228,6 +228,7 @@ class StoredAccessTokens:
                 is_good=lambda tokens: tokens.is_fresh(self._store.now()),
                 is_usable=lambda tokens: tokens.is_usable(self._store.now()),
                 refresh=self._refresh,
+                rests=True,
             )
         except AuthUnavailableError as error:
             if not present.is_alive(self._store.now()):
@@ -241,7 +242,7 @@ class StoredAccessTokens:
             is_recent = self._store.now() - tokens.issued_time < _FORCED_REFRESH_REST_SECONDS
             return tokens.access_token != refused or (tokens.generation == self._forced_generation and is_recent)
 
-        tokens = self._store.renew(is_good=is_good, refresh=self._refresh)
+        tokens = self._store.renew(is_good=is_good, refresh=self._refresh, rests=True)
         self._forced_generation = tokens.generation
         return tokens
 

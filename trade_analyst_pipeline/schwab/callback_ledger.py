@@ -264,6 +264,9 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         return self
 
 
+_DECODER = msgspec.json.Decoder(_Record)  # made here: see token_records.py
+
+
 def _content(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -286,7 +289,7 @@ def _decoded(data: bytes) -> _Record:
     if checksum != b"%08x" % zlib.crc32(body):
         message = "the checksum is another"
         raise ValueError(message)
-    return msgspec.json.decode(body, type=_Record)
+    return _DECODER.decode(body)
 
 
 def _digest(state: SecretStr) -> str:

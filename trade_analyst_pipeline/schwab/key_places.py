@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from trade_analyst_pipeline.errors import TokenStoreError
+from trade_analyst_pipeline.errors import AuthError, AuthUnavailableError, TokenStoreError
 from trade_analyst_pipeline.schwab.private_files import (
     Draft,
     check_private_folder,
@@ -30,14 +30,17 @@ KEYRING_SECONDS = 3.0
 _SERVICE = "trade-analyst"
 _LARGEST_KEY_FILE = 4096
 _NOT_TRUSTED = ("keyring.backends.fail", "keyring.backends.null", "keyrings.alt")
-_USE_A_FILE = "Unlock it, or set token_key_source to file, or set TRADE_ANALYST_TOKEN_KEY."
+_UNLOCK = "Unlock it and try again."
 
 Slot = Literal["current", "next"]
 Value = TypeVar("Value")
 
 
 class KeyPlace(Protocol):
-    """A place for the texts of keys; TokenStoreError where it cannot be used or trusted."""
+    """A place for the texts of keys.
+
+    Raises TokenStoreError where it cannot be used or trusted, AuthUnavailableError where that may pass.
+    """
 
     @property
     def source(self) -> Literal["keyring", "file"]:
@@ -106,7 +109,7 @@ class SystemKeyring:
         return f'OS keyring, entry "{_SERVICE}" of "{self._user}"'
 
     def get(self, slot: Slot) -> str | None:
-        """The entry's text; TokenStoreError where there is no keyring that can be used, or it does not answer."""
+        """The entry's text; TokenStoreError where there is no keyring that can be used."""
         return _within(self._seconds, lambda: _backend().get_password(_SERVICE, self._name(slot)))
 
     def put(self, slot: Slot, text: str) -> None:
@@ -118,7 +121,7 @@ class SystemKeyring:
             return backend.get_password(_SERVICE, self._name(slot))
 
         if _within(self._seconds, put) != text:
-            message = f"the OS keyring does not keep what it is given. {_USE_A_FILE}"
+            message = "the OS keyring does not keep what it is given."
             raise TokenStoreError(message)
 
     def drop(self, slot: Slot) -> None:
@@ -144,7 +147,7 @@ def _backend() -> KeyringBackend:
         if not type(backend).__module__.startswith(_NOT_TRUSTED) and backend.priority >= 1:
             trusted: KeyringBackend = backend
             return trusted
-    message = f"there is no OS keyring here that encrypts what it keeps. {_USE_A_FILE}"
+    message = "there is no OS keyring here that encrypts what it keeps."
     raise TokenStoreError(message)
 
 
@@ -154,26 +157,26 @@ _left_behind: list[threading.Thread] = []
 def _within(seconds: float, call: Callable[[], Value]) -> Value:
     """What `call` returns, if it does in time; else it is left behind on a thread that ends with the process."""
     if any(thread.is_alive() for thread in _left_behind):
-        message = f"the OS keyring has not answered an earlier question yet. {_USE_A_FILE}"
-        raise TokenStoreError(message)
-    answers: queue.SimpleQueue[tuple[Value] | TokenStoreError] = queue.SimpleQueue()
+        message = f"the OS keyring has not answered an earlier question yet. {_UNLOCK}"
+        raise AuthUnavailableError(message)
+    answers: queue.SimpleQueue[tuple[Value] | AuthError] = queue.SimpleQueue()
     thread = threading.Thread(target=_answer, args=(call, answers), name="keyring", daemon=True)
     thread.start()
     try:
         answer = answers.get(timeout=seconds)
     except queue.Empty:
         _left_behind[:] = [thread]
-        message = f"the OS keyring did not answer within {seconds:g} s. {_USE_A_FILE}"
-        raise TokenStoreError(message) from None
-    if isinstance(answer, TokenStoreError):
+        message = f"the OS keyring did not answer within {seconds:g} s. {_UNLOCK}"
+        raise AuthUnavailableError(message) from None
+    if isinstance(answer, AuthError):
         raise answer
     return answer[0]
 
 
-def _answer(call: Callable[[], Value], answers: queue.SimpleQueue[tuple[Value] | TokenStoreError]) -> None:
+def _answer(call: Callable[[], Value], answers: queue.SimpleQueue[tuple[Value] | AuthError]) -> None:
     try:
         answers.put((call(),))
-    except TokenStoreError as error:
+    except AuthError as error:
         answers.put(error)
     except Exception as error:  # noqa: BLE001  backends raise whatever their bus or library raises
-        answers.put(TokenStoreError(f"the OS keyring failed ({type(error).__name__}). {_USE_A_FILE}"))
+        answers.put(AuthUnavailableError(f"the OS keyring failed ({type(error).__name__}). {_UNLOCK}"))

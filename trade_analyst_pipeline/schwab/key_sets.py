@@ -86,20 +86,23 @@ def read_keys(place: KeyPlace) -> KeySet | None:
     return parse_keys(place, key_texts(place))
 
 
-def read_each(places: Sequence[KeyPlace], problems: list[str]) -> Iterator[KeySet]:
+def read_each(places: Sequence[KeyPlace], problems: list[AuthError]) -> Iterator[KeySet]:
     """The keys of each place that has any; what hinders is added to `problems`."""
     for place in places:
         try:
             keys = read_keys(place)
         except AuthError as error:
-            problems.append(str(error))
+            problems.append(error)
         else:
             if keys is not None:
                 yield keys
 
 
 def make_key(place: KeyPlace) -> KeySet:
-    """A new key, kept in this place."""
+    """A new key, kept in this place; TokenStoreError, and nothing is written, where there is one already."""
+    if place.get("current") is not None:
+        message = f"another program has just put a key into the {place.label}. Ask again."
+        raise TokenStoreError(message)
     place.put("current", new_key().get_secret_value())
     keys = read_keys(place)
     if keys is None:

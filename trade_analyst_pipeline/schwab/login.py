@@ -7,6 +7,7 @@ Not here: what is sent to the source (`auth.py`), how the redirect is judged (`c
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -36,8 +37,9 @@ def login(
 
     `open_browser` gets the address to open and may return before or after the redirect. `certificate_file` is where
     the listener's public certificate goes, for a program in the browser's place that has to trust it. Raises
-    TokenStoreError, before anything is asked, when the present token file must not be written over; CallbackError
-    when nothing came back in time, with what the authorize page itself says about it.
+    TokenStoreError, before anything is asked, when the present token file must not be written over;
+    AuthUnavailableError when there is no room for another, and then the present login stands; CallbackError when
+    nothing came back in time, with what the authorize page itself says about it.
     """
     store.check()
     attempt = client.begin_login(ledger=ledger, seconds=wait_seconds)
@@ -48,7 +50,7 @@ def login(
         code = listener.wait(attempt.expected.seconds_left())
     if code is None:
         raise CallbackError(_why_nothing_came(client, wait_seconds))
-    return store.save_login(attempt.exchange_code(code))
+    return store.log_in(partial(attempt.exchange_code, code))
 
 
 def login_by_hand(
@@ -78,12 +80,11 @@ def login_by_hand(
             message = f"no address was given, so nobody is logged in. {LOGIN_AGAIN}"
             raise CallbackError(message)
         try:
-            grant = attempt.exchange(address)
+            code = attempt.expected.read(address)
+            return store.log_in(partial(attempt.exchange_code, code))
         except CallbackError as error:
             problem = str(error).removesuffix(LOGIN_AGAIN).rstrip()
             attempt = attempt if error.reason in _SAME_LINK else None
-        else:
-            return store.save_login(grant)
     message = f"none of {tries} addresses led to a login; the last one: {problem} {LOGIN_AGAIN}"
     raise CallbackError(message)
 

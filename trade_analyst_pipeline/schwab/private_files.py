@@ -262,7 +262,10 @@ def _reserve(draft: Path) -> int:
     descriptor = -1
     try:
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN_NO_LINK, 0o600)
-        os.posix_fallocate(descriptor, 0, _RESERVED_BYTES)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, _RESERVED_BYTES)
+        else:  # macOS
+            os.pwrite(descriptor, bytes(_RESERVED_BYTES), 0)
         os.fsync(descriptor)
     except OSError as error:
         if descriptor >= 0:

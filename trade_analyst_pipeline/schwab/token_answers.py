@@ -23,14 +23,13 @@ from trade_analyst_pipeline.ops.redaction import register_secret
 from trade_analyst_pipeline.schwab.callback import LOGIN_AGAIN
 from trade_analyst_pipeline.schwab.date_header import told_time
 from trade_analyst_pipeline.schwab.source_pages import REFUSED_APP_ADVICE, page_advice
-from trade_analyst_pipeline.schwab.token_records import TokenGrant
+from trade_analyst_pipeline.schwab.token_records import LOGIN_ADVICE, TokenGrant
 
 CODE_SECONDS = 30
 _CLOCK_SLACK_SECONDS = 60.0
 _DEAD_TOKEN = re.compile(r"invalid_grant|refresh_token_authentication_error|unsupported_token_type")
 _REFUSED_APP = re.compile(r"invalid_client|unauthorized_client")
 _DEAD_TOKEN_OLD_STYLE = re.compile(r"refresh[ _]token", re.IGNORECASE)
-_LOGIN = "Run `trade-analyst login`."
 _LATER = "Ask again later."
 
 
@@ -54,7 +53,7 @@ def _refusal(status: int, fields: dict[str, Any], *, is_refresh: bool) -> AuthEr
     # the outer error may only wrap the real one, which then stands as JSON text inside the description
     said = f"{fields.get('error', '')} {fields.get('error_description', '')}"
     if is_refresh and (_DEAD_TOKEN.search(said) or (_REFUSED_APP.search(said) and _DEAD_TOKEN_OLD_STYLE.search(said))):
-        return LoginRequiredError(f"the source no longer accepts the stored login. {_LOGIN}")
+        return LoginRequiredError(f"the source no longer accepts the stored login. {LOGIN_ADVICE}")
     if _REFUSED_APP.search(said):
         return ClientCredentialsError(f"the source refuses the app key or secret. {REFUSED_APP_ADVICE}")
     if not is_refresh and re.search(r"invalid_grant|invalid_request", said):

@@ -16,6 +16,9 @@ import msgspec
 from trade_analyst_pipeline.errors import AuthUnavailableError, TokenStoreError
 from trade_analyst_pipeline.schwab.private_files import discard, draft_of, read_private
 
+UNANSWERED_REST_SECONDS = 10.0
+REFUSED_APP_REST_SECONDS = 300.0
+
 _NOTE_BYTES = 512  # a change of state fits into what is there: no room is needed for it
 
 
@@ -23,15 +26,34 @@ class RefreshNote(msgspec.Struct, frozen=True):
     """What is known of refreshing the record of `generation`.
 
     `state`: `asking` since `since` by process `pid` (cut off, where that process no longer holds the lock);
-    `unanswered`, so that it is unknown whether the source acted on it; `refused` for good. `cut_time` is when an
-    earlier refresh of the same record was begun whose answer never arrived here.
+    `unanswered` since then, so that it is unknown whether the source acted on it; `refused` for good; `app_refused`,
+    where the source would not even look at it with the credentials of mark `app`. `cut_time` is when an earlier refresh
+    of the same record was cut off, or went unanswered.
     """
 
     generation: int
-    state: Literal["asking", "unanswered", "refused"]
+    state: Literal["asking", "unanswered", "refused", "app_refused"]
     since: float
     pid: int
     cut_time: float | None = None
+    app: str = ""
+
+    def rest_seconds(self, now: float, app: str) -> float:
+        """How long the source is not to be asked again after a failure that may pass; 0: ask.
+
+        10 s after one without an answer, five minutes after refused credentials, unless they are others by now.
+        """
+        if self.state == "unanswered":
+            rest = UNANSWERED_REST_SECONDS
+        elif self.state == "app_refused" and self.app == app:
+            rest = REFUSED_APP_REST_SECONDS
+        else:
+            return 0.0
+        left = self.since + rest - now
+        return left if 0 < left <= rest else 0.0  # more: the clock was set back
+
+
+_DECODER = msgspec.json.Decoder(RefreshNote)  # made here: see token_records.py
 
 
 class NoteFile:
@@ -44,7 +66,7 @@ class NoteFile:
         """What is noted about the record of this generation; None without a note that can be read."""
         try:
             found = read_private(self.path, TokenStoreError, largest=_NOTE_BYTES)
-            note = None if found is None else msgspec.json.decode(found[0], type=RefreshNote)
+            note = None if found is None else _DECODER.decode(found[0])
         except (TokenStoreError, msgspec.DecodeError):
             return None
         return note if note is not None and note.generation == generation else None

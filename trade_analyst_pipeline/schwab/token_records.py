@@ -7,7 +7,8 @@ clock.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +19,13 @@ from trade_analyst_pipeline.errors import AuthUnavailableError, TokenStoreError
 from trade_analyst_pipeline.ops.redaction import register_secret
 from trade_analyst_pipeline.schwab.uptime import NO_UPTIME, Uptime
 
+LOGIN_ADVICE = "Run `trade-analyst login`."
 REFRESH_TOKEN_SECONDS = 7 * 86_400
 
 _LONGEST_ADVISORY_SECONDS = 300.0
 _LONGEST_MANDATORY_SECONDS = 60.0
 _CLOCK_SLACK_SECONDS = 5.0
-_LOGIN = "Run `trade-analyst login`."
+_CLOCK_STEP_SECONDS = 1.0
 
 Renewal = Literal["login", "same", "rotated", "omitted"]
 
@@ -47,7 +49,9 @@ class StoredTokens:
 
     `generation` grows by one with each save. `login_time` is that of the interactive login and survives refreshes.
     `renewal` is how the record came: by a login, or by a refresh that left the refresh token the same, rotated it or
-    omitted it. `issued_uptime` is the machine's uptime at `issued_time`.
+    omitted it. `issued_uptime` and `login_uptime` are the machine's uptime at `issued_time` and `login_time`.
+    `login_id` is a random name of the login, which its refreshes keep: generations begin anew after a login was
+    forgotten.
     """
 
     access_token: SecretStr
@@ -58,6 +62,8 @@ class StoredTokens:
     expires_time: float
     renewal: Renewal = "login"
     issued_uptime: Uptime = NO_UPTIME
+    login_uptime: Uptime = NO_UPTIME
+    login_id: str = ""
 
     def __post_init__(self) -> None:
         """From now on both tokens are masked in all output."""
@@ -85,6 +91,10 @@ class StoredTokens:
         margin = min(margin, share * (self.expires_time - self.issued_time))
         return self.issued_time - _CLOCK_SLACK_SECONDS <= now < self.expires_time - margin
 
+    def follows(self, other: StoredTokens) -> bool:
+        """Whether this came of refreshing that record."""
+        return self.login_id == other.login_id and self.generation == other.generation + 1
+
     @property
     def login_ends_time(self) -> float:
         """When the refresh token ends, and with it all access without a new login."""
@@ -105,10 +115,13 @@ def _mask(*tokens: SecretStr | None) -> None:
 def logged_in(grant: TokenGrant, generation: int, now: float, uptime: Uptime) -> StoredTokens:
     """The record of an interactive login that has just succeeded; AuthUnavailableError without a refresh token."""
     if grant.refresh_token is None:
-        message = f"the source gave no refresh token with this login. {_LOGIN}"
+        message = f"the source gave no refresh token with this login. {LOGIN_ADVICE}"
         raise AuthUnavailableError(message)
     expires = now + grant.lifetime_seconds
-    return StoredTokens(grant.access_token, grant.refresh_token, generation, now, now, expires, "login", uptime)
+    login_id = secrets.token_hex(8)
+    return StoredTokens(
+        grant.access_token, grant.refresh_token, generation, now, now, expires, "login", uptime, uptime, login_id
+    )
 
 
 def refreshed(old: StoredTokens, grant: TokenGrant, begun: float, uptime: Uptime) -> StoredTokens:
@@ -126,6 +139,28 @@ def refreshed(old: StoredTokens, grant: TokenGrant, begun: float, uptime: Uptime
         expires_time=begun + grant.lifetime_seconds,
         renewal=renewal,
         issued_uptime=uptime,
+        login_uptime=old.login_uptime,
+        login_id=old.login_id,
+    )
+
+
+def on_clock(tokens: StoredTokens, now: float, uptime: Uptime) -> StoredTokens:
+    """The record with its times on the clock as it stands now, where that was set since they were written down."""
+
+    def step(instant: float, then: Uptime) -> float:
+        age = uptime.since(then)
+        found = 0.0 if age is None else now - (instant + age)
+        return found if abs(found) >= _CLOCK_STEP_SECONDS else 0.0
+
+    login = step(tokens.login_time, tokens.login_uptime)
+    issue = step(tokens.issued_time, tokens.issued_uptime)
+    if not login and not issue:
+        return tokens
+    return replace(
+        tokens,
+        login_time=tokens.login_time + login,
+        issued_time=tokens.issued_time + issue,
+        expires_time=tokens.expires_time + issue,
     )
 
 
@@ -140,9 +175,16 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     renewal: Renewal = "login"
     boot: str = ""
     uptime: float = 0.0
+    login_boot: str = ""
+    login_uptime: float = 0.0
+    login_id: str = ""
 
     def __repr__(self) -> str:
         return "_Record(hidden)"
+
+
+# made here: two threads that decode a type for the first time at once crash the library
+_DECODER = msgspec.json.Decoder(_Record)
 
 
 def encode_record(tokens: StoredTokens, owner: str) -> bytes:
@@ -158,6 +200,9 @@ def encode_record(tokens: StoredTokens, owner: str) -> bytes:
         renewal=tokens.renewal,
         boot=tokens.issued_uptime.boot,
         uptime=tokens.issued_uptime.seconds,
+        login_boot=tokens.login_uptime.boot,
+        login_uptime=tokens.login_uptime.seconds,
+        login_id=tokens.login_id,
     )
     return msgspec.json.encode(record)
 
@@ -165,14 +210,14 @@ def encode_record(tokens: StoredTokens, owner: str) -> bytes:
 def decode_record(plain: bytes, owner: str, path: Path) -> StoredTokens:
     """The record that `encode_record` wrote for this owner; TokenStoreError, naming `path`, for any other."""
     try:
-        record = msgspec.json.decode(plain, type=_Record)
+        record = _DECODER.decode(plain)
     except msgspec.DecodeError:
-        message = f"{path} was written by another version. Remove the file. {_LOGIN}"
+        message = f"{path} was written by another version. Remove the file. {LOGIN_ADVICE}"
         raise TokenStoreError(message) from None
     if record.owner != owner:
         message = (
             f"{path} holds the tokens of another app or environment. Restore the app key, or move the file away. "
-            f"{_LOGIN}"
+            f"{LOGIN_ADVICE}"
         )
         raise TokenStoreError(message)
     return StoredTokens(
@@ -184,4 +229,6 @@ def decode_record(plain: bytes, owner: str, path: Path) -> StoredTokens:
         expires_time=record.expires_time,
         renewal=record.renewal,
         issued_uptime=Uptime(record.boot, record.uptime),
+        login_uptime=Uptime(record.login_boot, record.login_uptime),
+        login_id=record.login_id,
     )

@@ -19,6 +19,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,12 @@ from zoneinfo import ZoneInfo
 import msgspec
 from pydantic import SecretStr
 
-from trade_analyst_pipeline.errors import AuthError, AuthUnavailableError, LoginRequiredError, TokenStoreError
+from trade_analyst_pipeline.errors import (
+    AuthUnavailableError,
+    ClientCredentialsError,
+    LoginRequiredError,
+    TokenStoreError,
+)
 from trade_analyst_pipeline.schwab.key_sets import KeySet
 from trade_analyst_pipeline.schwab.keys import TokenKeys
 from trade_analyst_pipeline.schwab.private_files import (
@@ -43,23 +49,22 @@ from trade_analyst_pipeline.schwab.private_files import (
     remove_durably,
     signature,
 )
+from trade_analyst_pipeline.schwab.source_pages import REFUSED_APP_ADVICE
 from trade_analyst_pipeline.schwab.token_notes import NoteFile, RefreshNote
 from trade_analyst_pipeline.schwab.token_records import (
+    LOGIN_ADVICE,
     StoredTokens,
     TokenGrant,
     decode_record,
     encode_record,
     logged_in,
+    on_clock,
     refreshed,
 )
 from trade_analyst_pipeline.schwab.uptime import NO_UPTIME, Uptime, machine_uptime
 
-LOGIN_ADVICE = "Run `trade-analyst login`."
-LOGIN_WARNING_SECONDS = (24 * 3600, 6 * 3600, 3600)
-
 _LARGEST_RECORD = 64 << 10
 _READ_TRIES = 5
-_CLOCK_STEP_SECONDS = 1.0
 _NEW_YORK = ZoneInfo("America/New_York")
 
 _log = logging.getLogger(__name__)
@@ -68,9 +73,9 @@ _log = logging.getLogger(__name__)
 class TokenStore:
     """The token file of one app in one environment, shared by all processes.
 
-    `owner` names whose tokens these are (see `token_owner`); a file of another owner is refused. `lock_seconds` bounds
-    every wait for another process. `now` replaces the machine's clock, `uptime` its uptime (none, where only the clock
-    is replaced).
+    `owner` names whose tokens these are (see `token_owner`); a file of another owner is refused. `app` tells the
+    credentials apart that are in use (see `app_mark`). `lock_seconds` bounds every wait for another process. `now`
+    replaces the machine's clock, `uptime` its uptime (none, where only the clock is replaced).
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class TokenStore:
         *,
         keys: TokenKeys,
         owner: str,
+        app: str = "",
         now: Callable[[], float] | None = None,
         uptime: Callable[[], Uptime] | None = None,
         lock_seconds: float = 30.0,
@@ -88,9 +94,9 @@ class TokenStore:
         self._uptime = uptime or (machine_uptime if now is None else lambda: NO_UPTIME)
         self._keys = keys
         self._owner = owner
+        self._app = app
         self._lock_seconds = lock_seconds
-        self._lock_path = path.with_name(path.name + ".lock")
-        self._notes = NoteFile(path.with_name(path.name + ".note"))
+        self._notes = _notes_of(path)
         self._seen: tuple[Signature, StoredTokens] | None = None
         self._unsaved: StoredTokens | None = None
         self._refused: SecretStr | None = None
@@ -98,32 +104,35 @@ class TokenStore:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def load(self) -> StoredTokens:
-        """The record as it stands, without any lock and without network, its life told on the clock as it now stands.
+        """The record as it stands, without any lock and without network, its times told on the clock as it now stands.
 
-        Raises LoginRequiredError when there is none, TokenStoreError when it cannot be opened or trusted.
+        Raises LoginRequiredError when there is none, TokenStoreError when it cannot be opened or trusted,
+        AuthUnavailableError when its key cannot be had just now.
         """
-        for tries_left in reversed(range(_READ_TRIES)):
-            seen, found = self._seen, signature(self.path)
-            if found is None:
-                raise self._no_login()
-            if seen is not None and seen[0] == found:
-                return self._on_present_clock(seen[1])
+        return self._shown(self._loaded())
+
+    def _loaded(self) -> StoredTokens:
+        for _ in range(_READ_TRIES - 1):
+            found = signature(self.path)
+            if self._seen is not None and self._seen[0] == found:
+                return self._seen[1]
             try:
-                tokens = self._read()
+                return self._read()
             except TokenStoreError:
-                if not tries_left or signature(self.path) == found:
+                if signature(self.path) == found:
                     raise
-                continue  # replaced meanwhile, perhaps with another key
-            if not tries_left or seen is None or tokens.generation >= seen[1].generation:
-                break
-        return self._on_present_clock(tokens)
+        return self._read()  # replaced each time it was read, perhaps with another key
 
     def check(self) -> None:
-        """See that a login could be stored: TokenStoreError when the present file or its key cannot be trusted."""
-        try:
-            self.load()
-        except LoginRequiredError:
-            self._keys.prepare()
+        """See that a login could be stored now.
+
+        Raises TokenStoreError when the present file or its key cannot be trusted, AuthUnavailableError without room
+        on the disk or while the key cannot be had.
+        """
+        with self._turn():
+            self._generation()
+            with Draft(self.path):
+                pass
 
     @property
     def key(self) -> KeySet | None:
@@ -147,7 +156,7 @@ class TokenStore:
 
     def is_busy(self) -> bool:
         """Whether some process is renewing or saving just now."""
-        return is_locked(self._lock_path)
+        return is_locked(_lock_of(self.path))
 
     def _read(self) -> StoredTokens:
         """The record read anew, whatever was seen before."""
@@ -165,35 +174,42 @@ class TokenStore:
     def _no_login(self) -> LoginRequiredError:
         return LoginRequiredError(f"no tokens are stored in {self.path}. {LOGIN_ADVICE}")
 
-    def _on_present_clock(self, tokens: StoredTokens) -> StoredTokens:
-        """The record with its life on the clock as it stands now, where that was set since the tokens were issued."""
-        age = self._uptime().since(tokens.issued_uptime)
-        if age is None:
-            return tokens
-        step = self.now() - (tokens.issued_time + age)
-        if abs(step) < _CLOCK_STEP_SECONDS:
-            return tokens
-        return replace(tokens, issued_time=tokens.issued_time + step, expires_time=tokens.expires_time + step)
+    def _shown(self, tokens: StoredTokens) -> StoredTokens:
+        """The record as others get it: on the present clock, and of no future login.
+
+        It is stored as it was told, because the clock may as well be wrong now.
+        """
+        now = self.now()
+        tokens = on_clock(tokens, now, self._uptime())
+        return tokens if tokens.login_time <= now else replace(tokens, login_time=now)
 
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def save_login(self, grant: TokenGrant) -> StoredTokens:
-        """Store the tokens of an interactive login that has just succeeded; the seven days begin now.
+    def log_in(self, exchange: Callable[[], TokenGrant]) -> StoredTokens:
+        """Store the tokens that `exchange` brings as an interactive login; the seven days begin now.
 
-        A file that cannot be opened is left alone: TokenStoreError, before anything is written.
+        The source ends an earlier login with the exchange, so it only happens when its tokens can be stored: under
+        the lock, with room reserved. A file that cannot be opened is left alone: TokenStoreError, before anything.
         """
         with self._turn():
-            generation = 1
-            if signature(self.path) is None:
-                self._keys.prepare()
-            else:
-                generation += self._read().generation
-            tokens = logged_in(grant, generation, self.now(), self._uptime())
+            generation = self._generation() + 1
             with Draft(self.path) as draft:
+                tokens = logged_in(exchange(), generation, self.now(), self._uptime())
                 self._notes.clear()  # first: what is noted of an older login must not touch this
                 draft.put(self._encode(tokens))
             self._refused = self._unsaved = None
         return tokens
+
+    def save_login(self, grant: TokenGrant) -> StoredTokens:
+        """Store the tokens of an interactive login that has just succeeded."""
+        return self.log_in(lambda: grant)
+
+    def _generation(self) -> int:
+        """That of the record, with what was cut off completed; 0 without one, and its key is made sure."""
+        if signature(self.path) is None:
+            self._keys.prepare()
+            return 0
+        return self._rescued(self._read()).generation
 
     def renew(
         self,
@@ -201,13 +217,14 @@ class TokenStore:
         is_good: Callable[[StoredTokens], bool],
         refresh: Callable[[SecretStr], TokenGrant],
         is_usable: Callable[[StoredTokens], bool] | None = None,
+        rests: bool = False,
     ) -> StoredTokens:
         """The present record if it `is_good`, else the one that `refresh` brings under the lock.
 
         While another process holds the lock, a record that `is_usable` will do. A refresh token that the source has
         refused once is never sent again, by any process: LoginRequiredError at once until a login has changed the
         file. AuthUnavailableError when the lock or the disk cannot be had, or as `refresh` raises it; the record then
-        stands as it was.
+        stands as it was. Who `rests` does not ask for some time after a failure of any process, and gets its error.
         """
         will_do: list[StoredTokens] = []
 
@@ -220,23 +237,14 @@ class TokenStore:
         with self._turn(is_settled) as is_mine:
             if not is_mine:
                 return will_do[0]
-            tokens = self._on_present_clock(self._rescued(self._read()))
+            tokens = on_clock(self._rescued(self._read()), self.now(), self._uptime())
             if is_good(tokens):
-                return tokens
+                return self._shown(tokens)
             self._refuse_dead(tokens)
+            if rests:
+                self._rest(tokens)
             with Draft(self.path) as draft:
-                return self._refreshed(tokens, draft, refresh)
-
-    def forget(self) -> bool:
-        """Remove the stored login, readable or not, with drafts and notes, for good; whether there was one."""
-        if signature(self.path.parent) is None:
-            return False
-        with self._turn():
-            was_there = signature(self.path) is not None
-            notes = self._notes.path
-            remove_durably([draft_of(self.path), self.path, notes, draft_of(notes)])
-            self._seen = self._unsaved = None
-        return was_there
+                return self._shown(self._refreshed(tokens, draft, refresh))
 
     def change_key(self) -> KeySet:
         """Encrypt the record with a new key and retire the old one; the login stays. Returns the new key.
@@ -254,10 +262,8 @@ class TokenStore:
     # -- a refresh ---------------------------------------------------------------------------------------------
 
     def _refreshed(self, old: StoredTokens, draft: Draft, refresh: Callable[[SecretStr], TokenGrant]) -> StoredTokens:
-        earlier = self._notes.read(old.generation)
         begun, uptime = self.now(), self._uptime()
-        cut_time = None if earlier is None else earlier.cut_time or earlier.since
-        note = RefreshNote(old.generation, "asking", begun, os.getpid(), cut_time)
+        note = RefreshNote(old.generation, "asking", begun, os.getpid(), self._cut_time(old.generation))
         self._notes.write(note)
         try:
             grant = refresh(old.refresh_token)
@@ -267,29 +273,41 @@ class TokenStore:
             message = f"{error}{_cut_off(note)}"
             raise LoginRequiredError(message) from None
         except AuthUnavailableError:
-            self._notes.change(msgspec.structs.replace(note, state="unanswered"))
+            self._notes.change(msgspec.structs.replace(note, state="unanswered", since=self.now()))
             raise
-        except AuthError:
-            self._notes.clear()  # the app was refused: the refresh token was not looked at
+        except ClientCredentialsError:
+            refused = msgspec.structs.replace(note, state="app_refused", since=self.now(), app=self._app)
+            self._notes.change(refused)
             raise
         new = refreshed(old, grant, begun, uptime)
         self._unsaved = new  # until it is on the disk, this is the only copy
         draft.put(self._encode(new))
         self._unsaved = None
         self._notes.clear()
-        _warn_of_login_end(old, new)
+        if begun < new.login_time:
+            ahead = (new.login_time - begun) / 3600
+            _log.warning(
+                "this machine's clock stands %.1f h before the login was made: set it, and keep it set.", ahead
+            )
         return new
+
+    def _cut_time(self, generation: int) -> float | None:
+        """When an earlier refresh of the record was cut off or went unanswered; None where it had its answer."""
+        note = self._notes.read(generation)
+        if note is None or note.state == "app_refused":  # then the refresh token was not looked at
+            return None if note is None else note.cut_time
+        return note.cut_time or note.since
 
     def _rescued(self, tokens: StoredTokens) -> StoredTokens:
         """The record that a refresh had brought but could not put in place, put there now; else `tokens`."""
         data = read_draft(self.path)
         if data is not None:
             with contextlib.suppress(TokenStoreError):
-                if self._decode(data).generation == tokens.generation + 1:
+                if self._decode(data).follows(tokens):
                     finish_draft(self.path, data)
                     return self._read()
         unsaved = self._unsaved
-        if unsaved is not None and unsaved.generation == tokens.generation + 1:
+        if unsaved is not None and unsaved.follows(tokens):
             with Draft(self.path) as draft:
                 draft.put(self._encode(unsaved))
             return self._read()
@@ -301,14 +319,23 @@ class TokenStore:
             message = f"{why} {LOGIN_ADVICE}"
             raise LoginRequiredError(message)
 
+    def _rest(self, tokens: StoredTokens) -> None:
+        """Raise what the last refresh of the record failed with, while it is too early for another."""
+        note = self._notes.read(tokens.generation)
+        seconds = 0.0 if note is None else note.rest_seconds(self.now(), self._app)
+        if note is None or not seconds:
+            return
+        at = both_times(note.since)
+        if note.state == "app_refused":
+            message = f"the source refused the app key or secret at {at}. {REFUSED_APP_ADVICE}"
+            raise ClientCredentialsError(f"{message} It is not asked again with them for {seconds:.0f} s.")
+        message = f"the token endpoint gave no new token at {at}; it is asked again in {seconds:.0f} s."
+        raise AuthUnavailableError(message)
+
     # -- the file ----------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _turn(self, give_up: Callable[[], bool] | None = None) -> Iterator[bool]:
-        """This process's turn to change the file; false where `give_up` said that it is not needed."""
-        check_private_folder(self.path.parent, TokenStoreError)
-        with hold_lock(self._lock_path, self._lock_seconds, give_up=give_up) as is_mine:
-            yield is_mine
+    def _turn(self, give_up: Callable[[], bool] | None = None) -> AbstractContextManager[bool]:
+        return _turn(self.path, self._lock_seconds, give_up)
 
     def _encode(self, tokens: StoredTokens) -> bytes:
         return self._keys.seal(encode_record(tokens, self._owner))
@@ -317,9 +344,45 @@ class TokenStore:
         return decode_record(self._keys.open(data), self._owner, self.path)
 
 
+@contextlib.contextmanager
+def _turn(path: Path, seconds: float, give_up: Callable[[], bool] | None = None) -> Iterator[bool]:
+    """This process's turn to change the file; false where `give_up` said that it is not needed."""
+    check_private_folder(path.parent, TokenStoreError)
+    with hold_lock(_lock_of(path), seconds, give_up=give_up) as is_mine:
+        yield is_mine
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _notes_of(path: Path) -> NoteFile:
+    return NoteFile(path.with_name(path.name + ".note"))
+
+
+def forget_login(path: Path, *, lock_seconds: float = 30.0) -> bool:
+    """Remove the login stored in this file, readable or not, with drafts and notes, for good; whether there was one.
+
+    Needs no key. Raises AuthUnavailableError when the lock or the disk cannot be had.
+    """
+    if signature(path.parent) is None:
+        return False
+    with _turn(path, lock_seconds):
+        was_there = signature(path) is not None
+        notes = _notes_of(path).path
+        remove_durably([draft_of(path), path, notes, draft_of(notes)])
+    return was_there
+
+
 def token_owner(environment: str, app_key: SecretStr) -> str:
     """Whose tokens a file holds: the environment, and the app key as a digest."""
     return f"{environment}:{hashlib.sha256(app_key.get_secret_value().encode()).hexdigest()[:16]}"
+
+
+def app_mark(app_key: SecretStr, app_secret: SecretStr) -> str:
+    """What tells an app's credentials from others, without showing them."""
+    pair = f"{app_key.get_secret_value()}\0{app_secret.get_secret_value()}"
+    return hashlib.sha256(pair.encode()).hexdigest()[:16]
 
 
 def both_times(seconds: float) -> str:
@@ -330,13 +393,3 @@ def both_times(seconds: float) -> str:
 
 def _cut_off(note: RefreshNote) -> str:
     return "" if note.cut_time is None else f" An earlier refresh was cut off at {both_times(note.cut_time)}."
-
-
-def _warn_of_login_end(old: StoredTokens, new: StoredTokens) -> None:
-    """Log once for all processes when the login's end has come nearer than one of the steps of warning."""
-    ends = new.login_ends_time
-    for seconds in LOGIN_WARNING_SECONDS:
-        if ends - new.issued_time <= seconds < ends - old.issued_time:
-            hours = (ends - new.issued_time) / 3600
-            _log.warning("the login ends at %s, in %.1f hours. %s", both_times(ends), hours, LOGIN_ADVICE)
-            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -336,7 +337,8 @@ def test_revoke_of_a_live_login_says_how_to_end_it_at_the_source(
     live(monkeypatch, tmp_path / "home", TOKEN_KEY_SOURCE="file")
     token_store(load_settings()).save_login(grant())
     shown = report(run_command)
-    assert shown["key"]["place"] == f"key file {tmp_path}/home/.config/trade-analyst/token.key"
+    name = hashlib.sha256(str(project / ".cache/live/tokens/tokens.bin").encode()).hexdigest()[:10]
+    assert shown["key"]["place"] == f"key file {tmp_path}/home/.config/trade-analyst/token-{name}.key"
     assert not list((project / ".cache").rglob("*.key"))
     out = run_command("token", "revoke").out
     for text in ("no way to end a login", "trade-analyst login", "Schwab password", "app's secret"):

@@ -270,6 +270,7 @@ def test_an_outage_of_the_token_endpoint_is_bridged(logins: Any, access: StoredA
     with pytest.raises(AuthUnavailableError, match="500"):
         asyncio.run(access.access_token())
     logins.simulator.faults.clear()
+    logins.now.at += 11
     assert asyncio.run(access.access_token()) != present
 
 

@@ -114,9 +114,9 @@ def test_a_key_file_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("backend", [fail.Keyring, null.Keyring, stand_in_keyrings.PlainKeyring])
 def test_keyrings_that_do_not_encrypt_are_not_used(backend: type) -> None:
-    """No keyring, one that swallows everything, one that does not recommend itself: refused, with the way out."""
+    """No keyring, one that swallows everything, one that does not recommend itself: refused."""
     keyring.set_keyring(backend())
-    with pytest.raises(TokenStoreError, match=r"no OS keyring here that encrypts.*token_key_source to file"):
+    with pytest.raises(TokenStoreError, match="no OS keyring here that encrypts"):
         SystemKeyring("live").get("current")
 
 
@@ -146,7 +146,7 @@ def test_a_keyring_that_forgets_is_found_out() -> None:
 def test_a_keyring_that_fails_is_named_without_its_words() -> None:
     """Only the kind of failure is told: what a backend says may hold anything."""
     use("BrokenKeyring")
-    with pytest.raises(TokenStoreError, match=r"the OS keyring failed \(ConnectionError\)") as caught:
+    with pytest.raises(AuthUnavailableError, match=r"the OS keyring failed \(ConnectionError\)") as caught:
         SystemKeyring("live").get("current")
     assert "CANARY" not in str(caught.value)
 
@@ -155,9 +155,9 @@ def test_a_keyring_that_hangs_is_left_behind() -> None:
     """The call ends at its limit; until it is answered no further question is put."""
     use("HangingKeyring")
     started = time.monotonic()
-    with pytest.raises(TokenStoreError, match=r"did not answer within 0\.05 s"):
+    with pytest.raises(AuthUnavailableError, match=r"did not answer within 0\.05 s\. Unlock it and try again"):
         SystemKeyring("live", seconds=0.05).get("current")
-    with pytest.raises(TokenStoreError, match="has not answered an earlier question"):
+    with pytest.raises(AuthUnavailableError, match="has not answered an earlier question"):
         SystemKeyring("live").get("current")
     assert time.monotonic() - started < 2.0
 

@@ -211,7 +211,7 @@ def _change_and_die(scene: Path, choice: KeyChoice, is_good: bool, step: int) ->
 def _finish(scene: Path, choice: KeyChoice, old: KeySet) -> bool:
     """Whether running the change again leaves the login open, under one key, and nothing for the old one."""
     store_in(scene, choice).change_key()
-    left = [path.name for path in (scene / "config").iterdir() if path.suffix != ".lock"]
+    left = [path.name for path in (scene / "config").glob("*")]
     is_one = left == ["key"] if choice == "file" else len(stand_in_keyrings.FileKeyring().entries()) == 1
     return _opened(scene, choice) and is_one and old.opened((scene / "private" / "tokens").read_bytes()) is None
 

@@ -29,7 +29,7 @@ from trade_analyst_pipeline.errors import (
 from trade_analyst_pipeline.schwab.key_sets import new_key
 from trade_analyst_pipeline.schwab.keys import open_keys
 from trade_analyst_pipeline.schwab.token_records import StoredTokens, TokenGrant
-from trade_analyst_pipeline.schwab.tokens import token_owner
+from trade_analyst_pipeline.schwab.tokens import forget_login, token_owner
 
 # --- what it keeps
 
@@ -521,8 +521,11 @@ def test_an_app_that_is_refused_says_nothing_about_the_login(tmp_path: Path) -> 
     first = store.save_login(grant())
     with pytest.raises(ClientCredentialsError):
         store.renew(is_good=stale, refresh=Source(ClientCredentialsError("app refused")))
-    assert (store.refresh_note(1), store.refusal(first)) == (None, None)
-    assert store.renew(is_good=stale, refresh=Source(grant("second"))).generation == 2
+    assert store.refusal(first) is None
+    with pytest.raises(LoginRequiredError, match=r"^dead$"):
+        store.renew(is_good=stale, refresh=Source(LoginRequiredError("dead")))
+    store.save_login(grant())
+    assert store.renew(is_good=stale, refresh=Source(grant("second"))).generation == 3
 
 
 def test_a_refresh_without_answer_is_remembered(tmp_path: Path) -> None:
@@ -705,33 +708,6 @@ def test_before_a_login_its_key_is_made_sure(tmp_path: Path) -> None:
 # --- the end of a login
 
 
-@pytest.mark.parametrize(
-    ("renewed_after", "said"),
-    [
-        (6 * DAY - 1800, None),
-        (6 * DAY + 60, "the login ends at 2026-01-12 20:55:00 UTC (2026-01-12 15:55 New York), in 24.0 hours"),
-        (6 * DAY + 3600, None),
-        (6.75 * DAY + 600, "in 5.8 hours"),
-        (7 * DAY - 3000, "in 0.8 hours"),
-    ],
-)
-def test_the_end_of_the_login_is_told_in_time(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, renewed_after: float, said: str | None
-) -> None:
-    """The renewals after 24 h, 6 h and 1 h before the end warn, once, with the time in both zones."""
-    clock = Hand()
-    store = store_at(tmp_path, now=clock)
-    store.save_login(grant())
-    clock.at = LOGIN + renewed_after - 1500
-    store.renew(is_good=stale, refresh=Source(grant("before")))
-    caplog.clear()
-    clock.at = LOGIN + renewed_after
-    store.renew(is_good=stale, refresh=Source(grant("second")))
-    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warned) == (said is not None)
-    assert said is None or said in warned[0]
-
-
 def test_forgetting_leaves_nothing(tmp_path: Path) -> None:
     """Login, draft and notes are gone, the lock stays; forgetting again finds nothing."""
     store = store_at(tmp_path)
@@ -740,9 +716,9 @@ def test_forgetting_leaves_nothing(tmp_path: Path) -> None:
         store.renew(is_good=stale, refresh=Source(LoginRequiredError("dead")))
     for name in ("tokens.draft", "tokens.note.draft"):
         (tmp_path / "private" / name).write_bytes(b"x")
-    assert store.forget() is True
+    assert forget_login(store.path) is True
     assert names_in(tmp_path / "private") == ["tokens.lock"]
-    assert store.forget() is False
+    assert forget_login(store.path) is False
     with pytest.raises(LoginRequiredError, match="no tokens are stored"):
         store.load()
     assert store.save_login(grant()).generation == 1
@@ -751,8 +727,8 @@ def test_forgetting_leaves_nothing(tmp_path: Path) -> None:
 def test_forgetting_works_without_the_key(tmp_path: Path) -> None:
     """Being asked for by name, it also removes what cannot be opened."""
     store_at(tmp_path).save_login(grant())
-    assert store_at(tmp_path, keys=fixed(new_key().get_secret_value())).forget() is True
-    assert store_at(tmp_path / "elsewhere").forget() is False
+    assert forget_login(tmp_path / "private" / "tokens") is True
+    assert forget_login(tmp_path / "elsewhere" / "private" / "tokens") is False
 
 
 def test_forgetting_on_a_failing_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -761,4 +737,4 @@ def test_forgetting_on_a_failing_disk_is_told(tmp_path: Path, monkeypatch: pytes
     store.save_login(grant())
     monkeypatch.setattr(os, "fsync", failing(errno.EIO))
     with pytest.raises(AuthUnavailableError, match="cannot be changed"):
-        store.forget()
+        forget_login(store.path)

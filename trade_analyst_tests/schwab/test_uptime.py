@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from token_scenes import DAY, LOGIN, Source, grant, store_at
+from token_scenes import DAY, LOGIN, Hand, Source, grant, stale, store_at
 
-from trade_analyst_pipeline.errors import LoginRequiredError
 from trade_analyst_pipeline.schwab import uptime
 from trade_analyst_pipeline.schwab.token_records import TokenGrant
 from trade_analyst_pipeline.schwab.uptime import NO_UPTIME, Uptime, machine_uptime
@@ -127,17 +126,49 @@ def test_after_a_restart_the_clock_counts(tmp_path: Path) -> None:
     assert not restarted.load().is_fresh(machine.now() + 1700)
 
 
-def test_a_clock_days_ahead_is_not_taken_for_the_end_of_the_login_for_good(tmp_path: Path) -> None:
-    """With the clock 8 days ahead the token in hand serves on; once it is set right the login is renewed as ever."""
+@pytest.mark.parametrize("off", [-8 * DAY, -3600.0, 3600.0, 8 * DAY])
+def test_a_clock_set_wrong_while_the_login_lasts_ends_nothing(tmp_path: Path, off: float) -> None:
+    """However far the clock is off for a while, tokens serve and are renewed as ever, and the login keeps its days."""
     machine = Machine()
     store = store_at(tmp_path, now=machine.now, uptime=machine.uptime)
     store.save_login(grant())
-    machine.clock_error = 8 * DAY
+    machine.clock_error = off
     assert store.load().is_fresh(machine.now())
     machine.real += 1600
     source = Source(grant("second"))
-    with pytest.raises(LoginRequiredError, match="the login ended at"):
-        store.renew(is_good=lambda each: each.is_fresh(machine.now()), refresh=source)
+    store.renew(is_good=lambda each: each.is_fresh(machine.now()), refresh=source)
     machine.clock_error = 0.0
-    renewed = store.renew(is_good=lambda each: each.is_fresh(machine.now()), refresh=source)
-    assert (renewed.generation, renewed.login_time, len(source.shown)) == (2, LOGIN, 1)
+    found = store.load()
+    assert (found.generation, found.login_time, len(source.shown)) == (2, LOGIN, 1)
+    assert found.is_fresh(machine.now())
+
+
+@pytest.mark.parametrize("off", [-8 * DAY, 3 * DAY, 8 * DAY])
+def test_a_clock_that_was_wrong_at_the_login_is_not_carried_on(tmp_path: Path, off: float) -> None:
+    """Once it is set right, the login counts from when it was made, also after a restart of the machine."""
+    machine = Machine()
+    machine.clock_error = off
+    store = store_at(tmp_path, now=machine.now, uptime=machine.uptime)
+    store.save_login(grant())
+    machine.real += 60
+    machine.clock_error = 0.0
+    found = store.load()
+    assert (found.login_time, found.is_alive(machine.now()), store.refusal(found)) == (LOGIN, True, None)
+    machine.real += 1700
+    store.renew(is_good=stale, refresh=Source(grant("second")))
+    restarted = store_at(tmp_path, now=machine.now, uptime=lambda: Uptime("another", 5.0))
+    assert restarted.load().login_ends_time == LOGIN + 7 * DAY
+
+
+def test_a_login_of_the_future_has_seven_days_left_at_most(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without uptime nobody knows which clock is wrong: days are not added, what is stored stays, a refresh warns."""
+    clock = Hand()
+    store = store_at(tmp_path, now=clock)
+    store.save_login(grant())
+    clock.at -= 3 * DAY
+    assert store.load().login_ends_time - clock.at == 7 * DAY
+    renewed = store.renew(is_good=stale, refresh=Source(grant("second")))
+    assert renewed.login_ends_time - clock.at == 7 * DAY
+    assert "clock stands 72.0 h before the login was made" in caplog.text
+    clock.at += 3 * DAY
+    assert store.load().login_time == LOGIN
