@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -116,8 +117,6 @@ def _run(
     """
     import warnings
 
-    import dagster as dg
-
     warnings.filterwarnings("ignore", message=".*currently in beta")
     from trade_analyst_pipeline.definitions import assemble
     from trade_analyst_pipeline.defs import runs as planning
@@ -126,7 +125,7 @@ def _run(
 
     definitions, source, archive = assemble(settings), SourceResource(settings), StorageResource(settings).archive
     problems = []
-    with dg.DagsterInstance.get() as instance:
+    with planning.open_instance(Path.cwd()) as instance:
         on_record = planning.materialized_sessions(instance, planning.HISTORY_PARTITIONED).intersection(sessions)
         incomplete = planning.incomplete_sessions(source, archive, on_record)
         runs = planning.plan_runs(

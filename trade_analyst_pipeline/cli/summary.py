@@ -69,13 +69,18 @@ def show_summary(settings: Settings, sessions: Sequence[date]) -> None:
 
 def _next_commands(data_folder: Path) -> str:
     """Commands that work as they stand, from the folder the run was started in."""
-    program = shlex.quote(os.path.relpath(Path(sys.executable).with_name("trade-analyst")))
+    program = shlex.quote(_from_here(Path(sys.executable).with_name("trade-analyst")))
     output = shlex.quote(str(data_folder / "iv_rank.xlsx"))
     return (
         f'Next: {program} query "{QUERY}"\n'
         f"      {program} export metrics.iv_rank --format xlsx --output {output}\n"
         "      make ui"
     )
+
+
+def _from_here(path: Path) -> str:
+    """A path as it is shortest to type: relative if it lies below the current folder."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def summary_rows(store: TableStore, symbols: Sequence[str], session_date: date) -> list[list[str]]:

@@ -11,8 +11,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef
 
 from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSETS, QUOTE_ASSETS
 from trade_analyst_pipeline.defs.login_foresight import check_login, estimated_duration
@@ -25,6 +28,7 @@ from trade_analyst_pipeline.storage.archive import Archive
 
 CHAIN_DATASET = "options"
 HISTORY_PARTITIONED = ("raw/options", "tables/options", "metrics/put_call_ratio")
+_INTERRUPTIONS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
 _QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
 
@@ -126,8 +130,20 @@ def foresee_login(instance: dg.DagsterInstance, settings: Settings, runs: Sequen
     return check_login(TokenResource(settings), takes=takes, days=days, has_to_ask=has_to_ask)
 
 
+def open_instance(home: Path) -> dg.DagsterInstance:
+    """The instance described in `home`, for runs in this process: what they print goes where this process prints.
+
+    Dagster's capture of it starts two processes a stream and step, which Ctrl-C would reach too.
+    """
+    uncaptured = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides={"compute_logs": uncaptured}))
+
+
 def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, run: PlannedRun) -> None:
-    """Run it in this process; raises RunFailedError with what each failed step said."""
+    """Run it in this process; raises RunFailedError with what each failed step said.
+
+    Dagster makes an ordinary failure of Ctrl-C; here it is KeyboardInterrupt again.
+    """
     result = definitions.resolve_job_def(run.job).execute_in_process(
         instance=instance,
         tags=run.tags,
@@ -136,9 +152,17 @@ def execute(definitions: dg.Definitions, instance: dg.DagsterInstance, run: Plan
         raise_on_error=False,
     )
     if not result.success:
-        failures = [_failure(event) for event in result.filter_events(lambda event: event.is_step_failure)]
+        failed = result.filter_events(lambda event: event.is_step_failure)
+        if any(_is_interruption(event.step_failure_data.error) for event in failed):
+            raise KeyboardInterrupt
+        failures = [_failure(event) for event in failed]
         message = f"Dagster run {result.run_id} of job {run.job} failed:\n" + "\n".join(failures)
         raise RunFailedError(message)
+
+
+def _is_interruption(error: Any) -> bool:
+    """Whether an error as Dagster keeps it, or one of its causes, is Ctrl-C."""
+    return error is not None and (error.cls_name in _INTERRUPTIONS or _is_interruption(error.cause))
 
 
 def _failure(event: dg.DagsterEvent) -> str:

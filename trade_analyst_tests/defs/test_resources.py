@@ -1,0 +1,79 @@
+"""What the source resource does before it asks: it seals what dead processes left, and refuses what has not begun."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from trade_analyst_pipeline.capture.plan import Snapshot
+from trade_analyst_pipeline.defs.resources import SourceResource
+from trade_analyst_pipeline.errors import SessionNotCapturableError
+from trade_analyst_pipeline.market.clock import MachineClock
+from trade_analyst_pipeline.settings import load_settings
+from trade_analyst_pipeline.storage.archive import Archive
+
+DAY, DUE = date(2026, 11, 20), datetime(2026, 11, 20, 20, 55, tzinfo=UTC)
+ONE_RECORD_THEN_DEAD = """
+import os, sys, pathlib
+from datetime import UTC, date, datetime
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
+from trade_analyst_pipeline.storage.archive import Archive
+due = datetime(2026, 11, 20, 20, 55, tzinfo=UTC)
+writer = Archive(pathlib.Path(sys.argv[1])).begin(
+    dataset="options", session_date=date(2026, 11, 20), scheduled_time=due, started_time=due
+)
+request = MarketDataRequest("options", "/chains", (("symbol", "AAPL"),), ("AAPL",))
+writer.append(RawResponse(request, 200, b"{}", (), due, due))
+os._exit(9)
+"""
+
+
+@pytest.fixture
+def source(repository: Path, monkeypatch: pytest.MonkeyPatch) -> SourceResource:
+    """A live source on the evening of the next trading day: the session before is over."""
+    shutil.copy(repository / "config.toml", "config.toml")
+    for name, value in {"ENVIRONMENT": "live", "APP_KEY": "k" * 32, "APP_SECRET": "s" * 16}.items():
+        monkeypatch.setenv(f"TRADE_ANALYST_{name}", value)
+    monkeypatch.setenv("TRADE_ANALYST_TOKEN_KEY", Fernet.generate_key().decode())
+    monkeypatch.setattr(MachineClock, "now", lambda _: datetime(2026, 11, 23, 23, 0, tzinfo=UTC))
+    return SourceResource(load_settings())
+
+
+def test_what_a_dead_process_received_is_kept(
+    source: SourceResource, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its unsealed capture is sealed and counted in the log before anything is asked, and serves as the session's."""
+    raw = tmp_path / "raw"
+    ended = subprocess.run([sys.executable, "-c", ONE_RECORD_THEN_DEAD, str(raw)], env=os.environ, check=False)
+    assert ended.returncode == 9
+    assert len(list(raw.rglob("*.part"))) == 1
+    with caplog.at_level(logging.WARNING, logger="trade_analyst.capture"):
+        (outcome,) = source.take([Snapshot("options", DAY, DUE, ("AAPL",))], Archive(raw))
+    assert [capture.record_count for capture in outcome.captures] == [1]
+    assert outcome.gaps == ()  # it holds all that was wanted
+    assert "sealed 1 responses of session 2026-11-20" in caplog.text
+    assert list(raw.rglob("*.part")) == []
+
+
+def test_a_capture_being_written_is_left_alone(source: SourceResource, tmp_path: Path) -> None:
+    """What another process writes at the moment is neither sealed nor taken for an answer."""
+    archive = Archive(tmp_path / "raw")
+    with archive.begin(dataset="options", session_date=DAY, scheduled_time=DUE, started_time=DUE):
+        (outcome,) = source.take([Snapshot("options", DAY, DUE, ("AAPL",))], archive)
+        assert [gap.reason for gap in outcome.gaps] == ["session_over"]
+        assert len(list((tmp_path / "raw").rglob("*.part"))) == 1
+
+
+def test_a_session_that_has_not_begun_is_not_planned(source: SourceResource) -> None:
+    """The next session is refused with the time of its open, whatever the dataset."""
+    for name in ("options", "quotes", "ohlc"):
+        with pytest.raises(SessionNotCapturableError, match="session 2026-11-24 opens at 09:30 New York"):
+            source.plan(name, [date(2026, 11, 24)])
