@@ -26,8 +26,8 @@ from trade_analyst_pipeline.schwab.ping import Ping, is_listening, ping
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.storage.archive import Archive
 
-CHECK_SECONDS = 3.0  # for all checks; what starts the command comes before, and 5 s are promised
-SETTINGS_SECONDS = 1.5
+CHECK_SECONDS = 2.5  # for all checks; what starts the command comes before, and 5 s are promised
+SETTINGS_SECONDS = 1.0
 PING_SECONDS = 2.0
 DAGSTER_FILE = Path("dagster.yaml")
 LOCK_FILE = Path("requirements") / "base.txt"
