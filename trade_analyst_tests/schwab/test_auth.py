@@ -20,8 +20,11 @@ from trade_analyst_pipeline.errors import (
     ClientCredentialsError,
     LoginRequiredError,
     NotAuthorizedError,
+    SourceError,
+    SourceUnavailableError,
 )
 from trade_analyst_pipeline.market.clock import SimulatedClock
+from trade_analyst_pipeline.ops.redaction import redact
 from trade_analyst_pipeline.schwab.auth import StoredAccessTokens
 from trade_analyst_pipeline.schwab.budget import RequestBudget
 from trade_analyst_pipeline.schwab.client import SchwabClient, open_http
@@ -191,7 +194,7 @@ def fetching(logins: Any, access: StoredAccessTokens, times: int) -> list[Any]:
             for _ in range(times):
                 try:
                     results.append(await client.fetch(QUOTE))
-                except (AuthError, NotAuthorizedError) as error:
+                except (AuthError, SourceError) as error:
                     results.append(error)
         return results
 
@@ -274,6 +277,27 @@ def test_an_outage_of_the_token_endpoint_is_bridged(logins: Any, access: StoredA
     assert asyncio.run(access.access_token()) != present
 
 
+@pytest.mark.parametrize(
+    ("change", "kind", "rest"),
+    [(faults.server_error(), SourceUnavailableError, 10), (faults.app_refused(), ClientCredentialsError, 300)],
+)
+def test_fifty_calls_that_cannot_have_a_token_ask_for_one_once(
+    logins: Any, access: StoredAccessTokens, change: Any, kind: type[Exception], rest: float
+) -> None:
+    """With a token at its end and an outage or a wrong secret: one token request, then none until the rest is over."""
+    logins.simulator.faults.add(change, path="/v1/oauth/token", times=None)
+    logins.now.at += 1800
+    errors = fetching(logins, access, 50)
+    assert {type(error) for error in errors} == {kind}
+    assert logins.token_requests() == 2
+    logins.now.at += rest
+    assert len(fetching(logins, StoredAccessTokens(logins.open_store(), logins.client().refresh), 5)) == 5
+    assert logins.token_requests() == 3
+    logins.simulator.faults.clear()
+    logins.now.at += rest
+    assert fetching(logins, access, 1)[0].attempts == 1
+
+
 def test_tasks_of_one_process_share_one_refresh(logins: Any, access: StoredAccessTokens) -> None:
     """Twenty tasks that find the token stale make one token request."""
     logins.now.at += 1750
@@ -349,6 +373,13 @@ def test_control_the_library_alone_logs_secrets(logins: Any, caplog: pytest.LogC
     finally:
         library.filters = filters
     assert stored.refresh_token.get_secret_value().rstrip("@") in caplog.text
+
+
+def test_a_secret_with_a_colon_is_masked_as_a_whole(logins: Any) -> None:
+    """Its pieces are no secrets: a short one would be masked all over the logs."""
+    logins.client(app_secret=SecretStr("left-part-of-it:hours"))  # pragma: allowlist secret  made up
+    assert redact("left-part-of-it:hours") == "[secret]"
+    assert redact("after some hours of left-part-of-it") == "after some hours of left-part-of-it"
 
 
 def test_grants_hide_their_tokens() -> None:

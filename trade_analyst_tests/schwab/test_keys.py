@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from trade_analyst_pipeline.errors import AuthUnavailableError, TokenStoreError
 from trade_analyst_pipeline.ops.redaction import redact
 from trade_analyst_pipeline.schwab import keys as keys_module
+from trade_analyst_pipeline.schwab.key_places import KeyFile, KeyPlace
 from trade_analyst_pipeline.schwab.key_sets import new_key
 from trade_analyst_pipeline.schwab.keys import KeyChoice, TokenKeys, open_keys
 
@@ -59,7 +60,13 @@ def keyring() -> MemoryKeyring:
     return MemoryKeyring()
 
 
-def opened(tmp_path: Path, choice: KeyChoice = "file", keyring: Any = None, given: str | None = None) -> TokenKeys:
+def opened(
+    tmp_path: Path,
+    choice: KeyChoice = "file",
+    keyring: Any = None,
+    given: str | None = None,
+    shared: tuple[KeyPlace, ...] = (),
+) -> TokenKeys:
     """The keys as another process would open them."""
     return open_keys(
         None if given is None else SecretStr(given),
@@ -67,6 +74,7 @@ def opened(tmp_path: Path, choice: KeyChoice = "file", keyring: Any = None, give
         token_file=tmp_path / "cache" / "tokens",
         choice=choice,
         keyring=keyring,
+        shared=shared,
     )
 
 
@@ -152,6 +160,37 @@ def test_an_entry_of_the_keyring_that_is_no_key_is_not_written_over(tmp_path: Pa
     with pytest.raises(TokenStoreError, match="key 1 in OS keyring is not 32 bytes"):
         opened(tmp_path, "auto", keyring).prepare()
     assert (keyring.slots, (tmp_path / "config" / "key").exists()) == ({"current": "broken"}, False)
+
+
+def test_a_keyring_that_failed_once_is_not_written_to(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """Its key may be that of a login: it is left alone in this call, though it answers again by then."""
+    sealed = opened(tmp_path, "keyring", keyring).seal(b"x")
+    before, get = dict(keyring.slots), keyring.get
+    failures = iter([True])
+
+    def failing_once(slot: str) -> str | None:
+        if next(failures, False):
+            message = "the OS keyring failed"
+            raise AuthUnavailableError(message)
+        return get(slot)
+
+    keyring.get = failing_once  # type: ignore[method-assign]
+    assert opened(tmp_path, "auto", keyring).prepare().source == "file"
+    failures = iter([True])
+    with pytest.raises(AuthUnavailableError, match="the OS keyring failed"):
+        opened(tmp_path, "keyring", keyring).prepare()
+    assert keyring.slots == before
+    assert opened(tmp_path, "auto", keyring).open(sealed) == b"x"
+
+
+def test_a_key_that_appears_meanwhile_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between looking and making a key another program has put one there: it stays."""
+    opened(tmp_path).prepare()
+    before = text_of(tmp_path)
+    monkeypatch.setattr(keys_module, "key_texts", lambda _: [])
+    with pytest.raises(TokenStoreError, match="has just put a key into the key file"):
+        opened(tmp_path).prepare()
+    assert text_of(tmp_path) == before
 
 
 def test_lookup_makes_nothing(tmp_path: Path, keyring: MemoryKeyring) -> None:
@@ -241,6 +280,32 @@ def test_sealed_text_with_other_letters_for_the_same_bytes_is_refused(tmp_path: 
     assert base64.urlsafe_b64decode(twin) == base64.urlsafe_b64decode(sealed)
     with pytest.raises(TokenStoreError, match="damaged"):
         keys.open(twin)
+
+
+def test_a_place_that_others_share_opens_and_is_never_changed(tmp_path: Path, keyring: MemoryKeyring) -> None:
+    """A login under a key that other logins use too opens, is saved, and gets a key of its own when that is changed."""
+    sealed = opened(tmp_path / "shared").seal(b"x")
+    place = KeyFile(tmp_path / "shared" / "config" / "key")
+    before = place.path.read_bytes()
+    keys = opened(tmp_path, shared=(place,))
+    sealed = changed(keys, keys.seal(keys.open(sealed)))
+    assert place.path.read_bytes() == before
+    assert opened(tmp_path).open(sealed) == b"x"
+    with pytest.raises(TokenStoreError):
+        opened(tmp_path / "shared").open(sealed)
+    shared = opened(tmp_path / "shared").seal(b"x")
+    moved = changed(opened(tmp_path / "new", "keyring", keyring, shared=(place,)), shared)
+    assert opened(tmp_path / "new", "keyring", keyring).open(moved) == b"x"
+    assert place.path.read_bytes() == before
+
+
+def test_a_first_login_makes_no_use_of_a_shared_key(tmp_path: Path) -> None:
+    """It has a key of its own from the start."""
+    opened(tmp_path / "shared").prepare()
+    place = KeyFile(tmp_path / "shared" / "config" / "key")
+    sealed = opened(tmp_path, shared=(place,)).seal(b"x")
+    with pytest.raises(TokenStoreError):
+        opened(tmp_path / "shared").open(sealed)
 
 
 # --- keys from the environment

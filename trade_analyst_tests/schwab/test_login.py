@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +19,7 @@ from trade_analyst_pipeline.errors import (
     AuthUnavailableError,
     CallbackError,
     ClientCredentialsError,
+    LoginRequiredError,
     TokenStoreError,
 )
 from trade_analyst_pipeline.schwab.callback_listener import CallbackListener
@@ -150,6 +153,46 @@ def test_a_token_file_that_is_not_trusted_stops_the_login(logins: Any) -> None:
         )
     assert (opened, file.read_bytes()) == ([], before)
     assert logins.ledger.statistics().expected == 1
+
+
+@pytest.mark.auth_real_flow
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("when", ["before the login", "while it waits"])
+def test_a_login_that_cannot_be_stored_leaves_the_old_one_alive(
+    logins: Any, monkeypatch: pytest.MonkeyPatch, error: int, when: str
+) -> None:
+    """On a full disk or in a read-only folder no code is exchanged, which would have ended the old login."""
+    old = logins.log_in()
+
+    def fill() -> None:
+        def full(*_: Any) -> None:
+            raise OSError(error, os.strerror(error))
+
+        monkeypatch.setattr(os, "posix_fallocate", full)
+
+    def consent(url: str) -> None:
+        fill()
+        logins.consent(url)
+
+    if when == "before the login":
+        fill()
+    with pytest.raises(AuthUnavailableError, match="no room for a new token"):
+        silent_login(logins, open_browser=consent, certificate_file=logins.folder / "callback.pem", wait_seconds=5.0)
+    monkeypatch.undo()
+    assert logins.token_requests() == 1
+    assert logins.ledger.statistics().expected == (1 if when == "before the login" else 2)
+    renewed = logins.store.renew(is_good=lambda _: False, refresh=logins.client().refresh)
+    assert (renewed.generation, renewed.login_time) == (2, old.login_time)
+
+
+@pytest.mark.auth_real_flow
+def test_control_an_exchange_ends_the_login_before(logins: Any) -> None:
+    """Known-bad control: the code exchanged first and stored never, as it was, and the old login is dead."""
+    logins.log_in()
+    attempt = logins.begin()
+    attempt.exchange(logins.redirect(attempt.authorization_url))
+    with pytest.raises(LoginRequiredError):
+        logins.store.renew(is_good=lambda _: False, refresh=logins.client().refresh)
 
 
 def test_the_certificate_file_is_written_before_the_browser_opens(logins: Any, tmp_path: Path) -> None:

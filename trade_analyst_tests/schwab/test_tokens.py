@@ -29,7 +29,7 @@ from trade_analyst_pipeline.errors import (
 from trade_analyst_pipeline.schwab.key_sets import new_key
 from trade_analyst_pipeline.schwab.keys import open_keys
 from trade_analyst_pipeline.schwab.token_records import StoredTokens, TokenGrant
-from trade_analyst_pipeline.schwab.tokens import forget_login, token_owner
+from trade_analyst_pipeline.schwab.tokens import app_mark, forget_login, token_owner
 
 # --- what it keeps
 
@@ -631,8 +631,150 @@ def test_an_old_draft_is_not_taken_for_news(tmp_path: Path) -> None:
     assert source.shown == ["refresh-1"]
 
 
-def test_a_reader_does_not_go_back(tmp_path: Path) -> None:
-    """A lower generation than seen before is looked at again; only one that stays is believed (a restored backup)."""
+def test_what_could_not_be_written_of_an_old_login_is_not_news_of_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that kept an answer in memory does not put it over a login made since, whatever the generations are."""
+    store, other = store_at(tmp_path), store_at(tmp_path)
+    store.save_login(grant())
+    store.renew(is_good=stale, refresh=Source(grant("second")))
+    cut_off(store, monkeypatch, "pwrite")  # generation 3, in the memory of this process
+    forget_login(store.path)
+    other.save_login(grant("new", refresh="refresh-8"))
+    newest = other.renew(is_good=stale, refresh=Source(grant("newer", refresh="refresh-9")))
+    assert newest.generation == 2
+    assert store.renew(is_good=lambda _: True, refresh=Source()) == newest
+    assert store_at(tmp_path).load() == newest
+
+
+def test_a_draft_of_an_old_login_is_not_news_of_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is what a killed process has left on the disk."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    cut_off(store, monkeypatch, "fsync")
+    draft = tmp_path / "private" / "tokens.draft"
+    left = draft.read_bytes()
+    forget_login(store.path)
+    newest = store_at(tmp_path).save_login(grant("new", refresh="refresh-8"))
+    draft.write_bytes(left)
+    draft.chmod(0o600)
+    assert store_at(tmp_path).renew(is_good=lambda _: True, refresh=Source()) == newest
+
+
+def test_a_new_login_ends_what_was_kept_of_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an answer that could not be stored nor a refusal outlives the login it was of."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    cut_off(store, monkeypatch, "pwrite")
+    store.save_login(grant("new", refresh="refresh-8"))
+    assert store._unsaved is None
+    assert store.renew(is_good=lambda _: True, refresh=Source()).refresh_token.get_secret_value() == "refresh-8"
+
+
+def test_a_login_that_fails_loses_nothing_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a refresh had brought and not put in place is completed before another login is tried."""
+    store = store_at(tmp_path)
+    store.save_login(grant())
+    cut_off(store, monkeypatch, "fsync")
+
+    def refused() -> TokenGrant:
+        message = "no"
+        raise AuthUnavailableError(message)
+
+    with pytest.raises(AuthUnavailableError, match="no"):
+        store_at(tmp_path).log_in(refused)
+    assert store_at(tmp_path).load().refresh_token.get_secret_value() == "refresh-2"
+    assert names_in(tmp_path / "private") == ["tokens", "tokens.lock", "tokens.note"]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_login_that_could_not_be_stored_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """The lock is taken and room reserved before the code is exchanged, which ends the login there is."""
+    store = store_at(tmp_path)
+    first = store.save_login(grant())
+    asked: list[int] = []
+
+    def exchange() -> TokenGrant:
+        asked.append(1)
+        return grant("second")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", failing(error))
+        for act in (store.check, lambda: store.log_in(exchange)):
+            with pytest.raises(AuthUnavailableError, match="no room for a new token"):
+                act()
+    with (tmp_path / "private" / "tokens.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(AuthUnavailableError, match="locked by another process"):
+            store_at(tmp_path, lock_seconds=0.02).log_in(exchange)
+    assert (asked, store_at(tmp_path).load()) == ([], first)
+    assert store.log_in(exchange).generation == 2
+
+
+def test_without_a_call_that_reserves_room_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS zeros take the room, and the record is the same."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    store = store_at(tmp_path)
+    sizes: list[int] = []
+
+    def exchange() -> TokenGrant:
+        sizes.append((tmp_path / "private" / "tokens.draft").stat().st_size)
+        return grant()
+
+    store.log_in(exchange)
+    assert sizes == [16 << 10]
+    assert store_at(tmp_path).load().generation == 1
+
+
+# --- failures that may pass
+
+
+def test_after_no_answer_all_who_rest_wait_ten_seconds(tmp_path: Path) -> None:
+    """Whoever asks for each request leaves the endpoint alone for a while; a person who asks is not held up."""
+    clock = Hand()
+    store, other = store_at(tmp_path, now=clock), store_at(tmp_path, now=clock)
+    store.save_login(grant())
+    source = Source(*[AuthUnavailableError("503")] * 3, grant("second"))
+    with pytest.raises(AuthUnavailableError, match="503"):
+        store.renew(is_good=stale, refresh=source, rests=True)
+    clock.at += 4
+    for each in (store, other):
+        with pytest.raises(AuthUnavailableError, match=r"gave no new token at 2026-01-05 20:55:00 UTC .* in 6 s"):
+            each.renew(is_good=stale, refresh=source, rests=True)
+    assert len(source.shown) == 1
+    with pytest.raises(AuthUnavailableError, match="503"):
+        other.renew(is_good=stale, refresh=source)
+    clock.at -= 3600  # a clock that is set back does not lengthen the wait
+    with pytest.raises(AuthUnavailableError, match="503"):
+        store.renew(is_good=stale, refresh=source, rests=True)
+    clock.at += 10
+    assert store.renew(is_good=stale, refresh=source, rests=True).generation == 2
+
+
+def test_a_refused_app_is_not_asked_for_again_until_it_is_another(tmp_path: Path) -> None:
+    """For five minutes nobody with these credentials asks; corrected ones are tried at once."""
+    clock = Hand()
+    store, same = store_at(tmp_path, now=clock, app="a"), store_at(tmp_path, now=clock, app="a")
+    store.save_login(grant())
+    source = Source(*[ClientCredentialsError("refused")] * 2, grant("second"))
+    with pytest.raises(ClientCredentialsError, match=r"^refused$"):
+        store.renew(is_good=stale, refresh=source, rests=True)
+    clock.at += 299
+    for each in (store, same):
+        with pytest.raises(ClientCredentialsError, match=r"refused the app key or secret at .*APP_SECRET"):
+            each.renew(is_good=stale, refresh=source, rests=True)
+    assert len(source.shown) == 1
+    clock.at += 1
+    with pytest.raises(ClientCredentialsError, match=r"^refused$"):
+        store.renew(is_good=stale, refresh=source, rests=True)
+    assert store_at(tmp_path, now=clock, app="b").renew(is_good=stale, refresh=source, rests=True).generation == 2
+    assert app_mark(SecretStr("key"), SecretStr("a")) != app_mark(SecretStr("key"), SecretStr("b"))
+
+
+def test_a_restored_backup_is_read(tmp_path: Path) -> None:
+    """A lower generation than seen before is believed: each file was put there whole."""
     store = store_at(tmp_path)
     store.save_login(grant())
     file = tmp_path / "private" / "tokens"
