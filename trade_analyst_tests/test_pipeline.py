@@ -51,7 +51,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(Path(__file__).resolve().parents[1] / name, folder / name)
     first = sessions_ending(LAST, 3)[0]
     shown = _command(folder, "run", "--from", first.isoformat(), "--to", LAST.isoformat())
-    assert "option contracts in 3 sessions" in shown
+    assert "(a row is a contract in a snapshot) in 3 sessions" in shown
     return folder
 
 

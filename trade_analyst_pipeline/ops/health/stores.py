@@ -64,10 +64,10 @@ def check_freshness(captured: date | None, missed: Sequence[date], *, is_live: b
 
 
 def latest_gaps(archive: Archive, session: date) -> list[Gap]:
-    """What is missing of a session, in every dataset."""
+    """What is still missing of a session, in every dataset."""
     from trade_analyst_pipeline.datasets import DATASETS
 
-    return [gap for name in DATASETS for capture in archive.captures(name, session) for gap in capture.gaps]
+    return [gap for name in DATASETS for gap in archive.open_gaps(archive.captures(name, session))]
 
 
 def check_open_errors(failed: Sequence[FailedRun], gaps: Sequence[Gap], session: date | None) -> Finding:
