@@ -16,7 +16,7 @@ from trade_analyst_pipeline.defs.resources import (
     token_client,
     token_store,
 )
-from trade_analyst_pipeline.errors import LoginRequiredError, TokenStoreError
+from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError, TokenStoreError
 from trade_analyst_pipeline.market.clock import MachineClock
 from trade_analyst_pipeline.ops.login_outlook import Login
 from trade_analyst_pipeline.schwab.budget import BudgetState
@@ -56,7 +56,7 @@ def stored_login(settings: Settings, *, keyring_seconds: float = KEYRING_SECONDS
         tokens = store.load()
     except LoginRequiredError:
         return Login(None, None, key_source=_key_source(store))
-    except TokenStoreError as error:
+    except (TokenStoreError, AuthUnavailableError) as error:  # the second: while a keyring does not answer
         return Login(None, None, problem=str(error))
     note = store.refresh_note(tokens.generation)
     refused = note if note is not None and note.state == "refused" else None

@@ -16,6 +16,7 @@ import pytest
 
 from trade_analyst_pipeline.cli import login as command
 from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
+from trade_analyst_pipeline.schwab.keys import ephemeral_folder
 from trade_analyst_pipeline.settings import load_settings
 from trade_analyst_pipeline.simulator import faults
 from trade_analyst_pipeline.simulator.market import Market
@@ -167,6 +168,12 @@ def test_the_end_of_the_input_gives_up(typist: Typist, run_command: Run) -> None
     assert "no address was given" in typist.shown[-1]
 
 
+def test_a_closed_input_is_the_end_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `<&-` there is no standard input at all: nothing was pasted."""
+    monkeypatch.setattr("sys.stdin", None)
+    assert command._pasted_address().get_secret_value() == ""
+
+
 def test_on_a_terminal_the_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read as a password is."""
 
@@ -234,6 +241,17 @@ def test_a_live_login_through_the_browser(
     assert outcome.code == 0, outcome.err
     assert "Logged in. Tokens are stored in .cache/live/tokens/tokens.bin (fingerprint " in outcome.out
     assert statistics().accepted == 1
+
+
+@pytest.mark.auth_real_flow
+def test_a_login_under_an_ephemeral_key_says_where_it_really_lies(
+    typist: Typist, run_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens are in a folder that ends with the process, not where they would be kept."""
+    monkeypatch.setenv("TRADE_ANALYST_TOKEN_KEY_SOURCE", "ephemeral")
+    assert run_command("login", "--manual").code == 0
+    assert f"stored in {ephemeral_folder()}/tokens.bin" in typist.shown[-1]
+    assert not load_settings().token_file.exists()
 
 
 def visit(simulator: SimulatorServer, url: str) -> bool:

@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import keyring
 import pytest
 from pydantic import SecretStr
 
 from trade_analyst_pipeline.defs.resources import token_store
-from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError
+from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError, SettingsError
 from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
+from trade_analyst_pipeline.schwab.key_places import KeyFile, KeyPlace, SystemKeyring
 from trade_analyst_pipeline.schwab.key_sets import new_key
+from trade_analyst_pipeline.schwab.keys import open_keys
 from trade_analyst_pipeline.schwab.token_records import TokenGrant
-from trade_analyst_pipeline.schwab.tokens import TokenStore
+from trade_analyst_pipeline.schwab.tokens import TokenStore, token_owner
 from trade_analyst_pipeline.schwab.uptime import NO_UPTIME
-from trade_analyst_pipeline.settings import load_settings
+from trade_analyst_pipeline.settings import Settings, load_settings
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
 from trade_analyst_pipeline.simulator.server import SimulatorServer
@@ -345,7 +348,134 @@ def test_revoke_of_a_live_login_says_how_to_end_it_at_the_source(
         assert text in out
 
 
+@pytest.mark.parametrize("trouble", ["bad key", "no app key", "no home"])
+def test_what_hinders_the_login_hinders_neither_status_nor_revoke(
+    run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, project: Path
+) -> None:
+    """Status always prints its object, with the problem in it; forgetting needs neither key nor app."""
+    live(monkeypatch, tmp_path / "home", TOKEN_KEY_SOURCE="file")
+    token_store(load_settings()).save_login(grant())
+    if trouble == "bad key":
+        monkeypatch.setenv("TRADE_ANALYST_TOKEN_KEY", "CANARY-no-key")
+        words = "TRADE_ANALYST_TOKEN_KEY is not 32 bytes"
+    elif trouble == "no app key":
+        monkeypatch.delenv("TRADE_ANALYST_APP_KEY")
+        words = "TRADE_ANALYST_APP_KEY"
+    else:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(Settings, "key_file", property(without_home))
+        words = "HOME"
+    shown = report(run_command, code=1)
+    assert words in shown["problem"]
+    assert (shown["is_usable"], shown["key"], shown["login"]) == (False, None, None)
+    assert shown["token_file"] == ".cache/live/tokens/tokens.bin"
+    assert words in run_command("token", "status").out
+    outcome = run_command("token", "revoke")
+    assert (outcome.code, "Forgotten" in outcome.out) == (0, True), outcome.err
+    assert not (project / ".cache" / "live" / "tokens" / "tokens.bin").exists()
+
+
+def without_home(_: Settings) -> Path:
+    """What the settings do where no home folder is known."""
+    message = "set HOME, or TRADE_ANALYST_TOKEN_KEY"
+    raise SettingsError(message)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_key_of_ones_own_needs_no_home(
+    run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container without a home folder a given key is enough."""
+    live(monkeypatch, tmp_path / "home", TOKEN_KEY=new_key().get_secret_value())
+    monkeypatch.setattr(Settings, "key_file", property(without_home))
+    token_store(load_settings()).save_login(grant())
+    assert report(run_command)["key"]["source"] == "environment"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_key_in_the_keyring_needs_no_home_that_can_be_written(
+    run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is made beside the key file that is not used."""
+    live(monkeypatch, tmp_path / "home", TOKEN_KEY_SOURCE="keyring")
+    use_keyring(monkeypatch)
+    token_store(load_settings()).save_login(grant())
+    assert run_command("token", "rotate-key").code == 0
+    assert report(run_command)["key"]["source"] == "keyring"
+    assert not (tmp_path / "home").exists()
+
+
+class MemoryKeyring:
+    """Stands for a keyring of the machine, by the names that the library calls."""
+
+    priority = 9
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, str], str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        """An entry."""
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        """Add or replace an entry."""
+        self.entries[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        """Remove an entry."""
+        del self.entries[service, username]
+
+
+def use_keyring(monkeypatch: pytest.MonkeyPatch) -> MemoryKeyring:
+    """The keyring of this machine, for this test."""
+    found = MemoryKeyring()
+    monkeypatch.setattr(keyring.core, "_keyring_backend", found)
+    return found
+
+
 # --- rotate-key
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("source", ["file", "keyring"])
+def test_project_folders_have_keys_of_their_own(
+    run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """Changing the key in one folder, or losing it there, ends no other login."""
+    live(monkeypatch, tmp_path / "home", TOKEN_KEY_SOURCE=source)
+    machine = use_keyring(monkeypatch)
+    for folder in ("first", "second"):
+        monkeypatch.setenv("TRADE_ANALYST_CACHE_ROOT", str(tmp_path / folder))
+        token_store(load_settings()).save_login(grant(folder))
+    assert run_command("token", "rotate-key").code == 0
+    keys = list((tmp_path / "home").rglob("token-*.key"))
+    assert (len(keys), len(machine.entries)) == ((2, 0) if source == "file" else (0, 2))
+    for folder in ("first", "second"):
+        monkeypatch.setenv("TRADE_ANALYST_CACHE_ROOT", str(tmp_path / folder))
+        assert report(run_command)["is_usable"] is True
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("source", ["file", "keyring"])
+def test_a_login_under_the_name_all_folders_shared_still_opens(
+    run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """It is used as it is; a change of keys gives it a key of its own and leaves the shared one to the others."""
+    live(monkeypatch, tmp_path / "home", TOKEN_KEY_SOURCE=source)
+    use_keyring(monkeypatch)
+    settings = load_settings()
+    places: tuple[KeyPlace, KeyPlace] = (KeyFile(settings.key_file), SystemKeyring("live"))
+    place = places[source == "keyring"]
+    place.put("current", new_key().get_secret_value())
+    before = place.get("current")
+    keys = open_keys(SecretStr(before or ""), token_file=settings.token_file)
+    TokenStore(settings.token_file, keys=keys, owner=token_owner("live", settings.app_key)).save_login(grant())
+    assert report(run_command)["key"]["place"] == place.label
+    assert run_command("token", "rotate-key").code == 0
+    shown = report(run_command)
+    assert shown["is_usable"] is True
+    assert shown["key"]["place"] != place.label
+    assert place.get("current") == before
 
 
 def test_rotate_key_keeps_the_login(run_command: RunCommand, store: TokenStore, project: Path) -> None:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from trade_analyst_pipeline.defs.resources import token_store
 from trade_analyst_pipeline.defs.standing import budget_state, check_client, stored_login
 from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError, SettingsError
+from trade_analyst_pipeline.schwab.key_places import SystemKeyring
 from trade_analyst_pipeline.schwab.token_records import TokenGrant
 from trade_analyst_pipeline.settings import Settings, load_settings
 
@@ -92,6 +93,25 @@ def test_file_that_cannot_be_opened_is_a_problem(monkeypatch: pytest.MonkeyPatch
     assert (found.login_time, found.ends_time) == (None, None)
     assert found.problem is not None
     assert "cannot be opened" in found.problem
+
+
+def test_a_keyring_that_does_not_answer_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the key cannot be had it is told so, and nobody is advised to give the login up."""
+    monkeypatch.delenv("TRADE_ANALYST_TOKEN_KEY")
+    monkeypatch.setattr(SystemKeyring, "get", unanswered)
+    settings = load_settings(**LIVE, token_key_source="file")
+    log_in(settings)
+    next((Path.home() / ".config" / "trade-analyst").glob("token-*.key")).unlink()
+    found = stored_login(settings)
+    assert found.problem is not None
+    assert "cannot be opened now: the OS keyring did not answer" in found.problem
+    assert "revoke" not in found.problem
+
+
+def unanswered(_: SystemKeyring, __: str) -> str:
+    """A keyring that waits for somebody to unlock it."""
+    message = "the OS keyring did not answer within 3 s. Unlock it and try again."
+    raise AuthUnavailableError(message)
 
 
 def test_text_that_is_no_key_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
