@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import chain
 
 import polars as pl
 
@@ -44,18 +45,23 @@ def recorded(archive: Archive, name: str, session_date: date) -> list[Capture]:
 
 
 def judge(archive: Archive, dataset: Dataset, session_date: date, captures: Sequence[Capture]) -> Judged:
-    """Normalise, validate and judge each capture; raises CaptureDamagedError when one cannot be read."""
+    """Normalise, validate and judge each capture; raises CaptureDamagedError when one cannot be read.
+
+    A capture that completes an earlier one of the same snapshot is judged together with it.
+    """
     valid, bad, failures, problems = [], [], list[str](), list[str]()
     rules, seen = Counter[str](), Counter[str]()
-    for capture in captures:
-        found = dataset.normalize(archive.responses(capture), session_date=session_date)
+    for attempts in archive.completions(captures):
+        responses = chain.from_iterable(map(archive.responses, attempts))
+        found = dataset.normalize(responses, session_date=session_date)
         judged = validate(found.frame, dataset.schema)
         seen.update(found.counts)
         rules.update(judged.rule_counts)
         problems += map(_problem_text, found.problems)
         bad.append(quarantine_rows(judged, found.rejected, session_date=session_date))
         if (failure := _failure(dataset, found, judged)) is not None:
-            failures.append(f"capture {capture.capture_id}: {failure}")
+            names = " and ".join(capture.capture_id for capture in attempts)
+            failures.append(f"capture {names}: {failure}")
         else:
             valid.append(judged.valid)
     return Judged(

@@ -126,7 +126,7 @@ def _why_missing(archive: Archive, store: TableStore, name: str, day: date) -> s
             for capture in held:
                 archive.verify(capture)
             return f"{name} has not been built from all that is archived; run this session again"
-        if kept.findings.failures and len(kept.findings.failures) == len(held):
+        if kept.findings.failures and len(kept.findings.failures) == len(archive.completions(held)):
             return f"{'; '.join(kept.findings.failures)} (quarantine.{name})"
         if DATASETS[name].spans_sessions and (table is None or not table.row_count):
             return NO_ROWS

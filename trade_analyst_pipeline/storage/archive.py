@@ -131,6 +131,26 @@ class Archive:
                         found[moment, gap.request or (gap.symbols, gap.reason)] = gap
         return list(found.values())
 
+    def completions(self, captures: Sequence[Capture]) -> list[list[Capture]]:
+        """The captures (ascending by id) with each that answers what an earlier one missed put together with that one.
+
+        Only captures of one scheduled time belong together: attempts at one snapshot. Raises CaptureDamagedError.
+        """
+        groups: list[list[Capture]] = []
+        for capture in captures:
+            lacking = [each for each in groups if each[0].scheduled_time == capture.scheduled_time and _gaps_of(each)]
+            answers = {entry.request for entry in self.index(capture)} if lacking else set()
+            earlier = [
+                each
+                for each in lacking
+                if any(gap.reason == INTERRUPTED or gap.request in answers for gap in _gaps_of(each))
+            ]
+            if earlier:
+                earlier[-1].append(capture)
+            else:
+                groups.append([capture])
+        return groups
+
     def verify(self, capture: Capture) -> None:
         """Read every byte back; raises CaptureDamagedError when any is not as it was written."""
         for _response in self.responses(capture):
@@ -175,6 +195,10 @@ class Archive:
         frame = self._codec.unpack_at(file, offset, limit=end)
         _require(frame.kind == frames.FOOTER and frame.end == end, "is not where the trailer says")
         return captures.decode(frame.payload, Footer), offset
+
+
+def _gaps_of(captures: Sequence[Capture]) -> list[Gap]:
+    return [gap for capture in captures for gap in capture.gaps]
 
 
 def _checked(dataset: str) -> str:

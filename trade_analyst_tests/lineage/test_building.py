@@ -105,14 +105,24 @@ def test_a_session_that_is_not_there_is_missing_for_its_own_reason(captures: Cap
     with Archive(captures.folder / "raw").begin(
         dataset="options", session_date=TUESDAY, scheduled_time=CREATED, started_time=CREATED
     ) as writer:
-        writer.note_gap(Gap("options", ("XYZ",), "session_over", "the session was over"))
+        writer.note_gap(Gap("options", ("XYZ",), "unavailable", "the source did not answer"))
         writer.seal(CREATED)
     captures.chain(WEDNESDAY)
     assert missing_sessions(captures.folder, "options", [MONDAY, TUESDAY, WEDNESDAY]) == {
         MONDAY: "no capture of this session is archived",
-        TUESDAY: "the session was over",
+        TUESDAY: "the source did not answer",
         WEDNESDAY: "options has not been built from all that is archived; run this session again",
     }
+
+
+def test_a_session_that_was_over_is_not_missing(captures: Captures) -> None:
+    """Its gap is on record, and no run can fill it, so that none has to fail for it."""
+    with Archive(captures.folder / "raw").begin(
+        dataset="options", session_date=TUESDAY, scheduled_time=CREATED, started_time=CREATED
+    ) as writer:
+        writer.note_gap(Gap("options", ("XYZ",), "session_over", "the session was over"))
+        writer.seal(CREATED)
+    assert missing_sessions(captures.folder, "options", [TUESDAY]) == {}
 
 
 @pytest.mark.parametrize("again", [False, True])

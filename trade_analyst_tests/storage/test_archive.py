@@ -270,6 +270,26 @@ def test_a_gap_is_open_until_its_request_is_answered(archive: Archive, response:
     assert open_reasons() == [GAP.reason]
 
 
+def test_attempts_at_one_snapshot_belong_together(archive: Archive, response: Make) -> None:
+    """A capture that answers what an earlier one of its time missed completes it; others stand alone."""
+    asked = response(b"1").request
+    missed = Gap("options", ("AAPL",), "unavailable", "no answer", asked)
+
+    def attempt(answer: RawResponse, *gaps: Gap, scheduled: datetime = MOMENT) -> Capture:
+        with begin(archive, scheduled=scheduled) as writer:
+            writer.append(answer)
+            for gap in gaps:
+                writer.note_gap(gap)
+            return writer.seal(MOMENT)
+
+    first, other = attempt(response(b"2", "SPY"), missed), attempt(response(b"3", "QQQ"))
+    completing, cut = attempt(response(b"1")), attempt(response(b"4", "IWM"), Gap("options", (), "interrupted", "cut"))
+    rest = attempt(response(b"5", "DIA"))
+    later = attempt(response(b"1"), scheduled=MOMENT + timedelta(minutes=10))
+    found = archive.completions([first, other, completing, cut, rest, later])
+    assert found == [[first, completing], [other], [cut, rest], [later]]
+
+
 def crashed(archive: Archive, responses: list[RawResponse], tail: int = 0) -> Path:
     """An unsealed file as a process leaves it that died; `tail` bytes of a further record had been written."""
     with begin(archive) as writer:
