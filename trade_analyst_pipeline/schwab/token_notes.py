@@ -67,7 +67,7 @@ class NoteFile:
         try:
             found = read_private(self.path, TokenStoreError, largest=_NOTE_BYTES)
             note = None if found is None else _DECODER.decode(found[0])
-        except (TokenStoreError, msgspec.DecodeError):
+        except (TokenStoreError, msgspec.DecodeError, UnicodeDecodeError):
             return None
         return note if note is not None and note.generation == generation else None
 

@@ -211,7 +211,7 @@ def decode_record(plain: bytes, owner: str, path: Path) -> StoredTokens:
     """The record that `encode_record` wrote for this owner; TokenStoreError, naming `path`, for any other."""
     try:
         record = _DECODER.decode(plain)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         message = f"{path} was written by another version. Remove the file. {LOGIN_ADVICE}"
         raise TokenStoreError(message) from None
     if record.owner != owner:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from token_workers import renew_under_a_size_limit
 
 from trade_analyst_pipeline.errors import TokenStoreError
 from trade_analyst_pipeline.schwab.key_sets import new_key
+from trade_analyst_pipeline.schwab.keys import TokenKeys
 from trade_analyst_pipeline.schwab.login import login
-from trade_analyst_pipeline.schwab.token_records import TokenGrant
+from trade_analyst_pipeline.schwab.token_records import StoredTokens, TokenGrant
+from trade_analyst_pipeline.schwab.tokens import TokenStore
 
 pytestmark = pytest.mark.reliability
 
@@ -46,35 +47,68 @@ def damaged(good: bytes, rng: random.Random, flips: int) -> Iterator[tuple[str, 
         yield "appended", good + more
 
 
-def test_damage_is_never_accepted(tmp_path: Path, is_full: bool, harness_seed: int) -> None:
-    """Cut at every byte, 3,000 bits flipped, 200 times junk: one kind of error, the file left as it is."""
-    store_at(tmp_path).save_login(LONG)
-    file = tmp_path / "private" / "tokens"
-    good, rng = file.read_bytes(), random.Random(harness_seed)  # noqa: S311 - seeded damage
-    counts: dict[str, int] = {}
-    accepted, changed = 0, 0
-    for kind, data in damaged(good, rng, 3000 if is_full else 1000):
+def under_damage(folder: Path, open_store: Callable[[], TokenStore], flips: int, seed: int) -> dict[str, int]:
+    """Damage a stored login in every way: counts of each kind, of those accepted, and of changes to the file."""
+    open_store().save_login(LONG)
+    file = folder / "private" / "tokens"
+    good, rng = file.read_bytes(), random.Random(seed)  # noqa: S311 - seeded damage
+    counts = {"accepted": 0, "changed": 0}
+    for kind, data in damaged(good, rng, flips):
         counts[kind] = counts.get(kind, 0) + 1
         file.write_bytes(data)
         with contextlib.suppress(TokenStoreError):
-            store_at(tmp_path).load()
-            accepted += 1
-        changed += file.read_bytes() != data
-    print(f"TOK-7: {counts}, {accepted} accepted, {changed} changed")
-    assert (accepted, changed) == (0, 0)
-    assert counts["truncation"] == len(good)
+            open_store().load()
+            counts["accepted"] += 1
+        counts["changed"] += file.read_bytes() != data
     file.write_bytes(good)
-    assert store_at(tmp_path).load().generation == 1
+    assert counts["truncation"] == len(good)
+    assert open_store().load().generation == 1
+    print(f"TOK-7: {counts}")
+    return counts
 
 
-def test_control_damage_to_a_plain_record_is_accepted() -> None:
-    """The damage is able to do harm: a record without authentication swallows some of the flips."""
-    good, accepted = b'{"access_token":"aaaaaaaaaaaaaaaaaaaaaaaa","generation":1}', 0
-    for bit in range(8 * len(good)):
-        with contextlib.suppress(ValueError):
-            json.loads(flipped(good, bit))
-            accepted += 1
-    assert accepted > 20
+def test_damage_is_never_accepted(tmp_path: Path, is_full: bool, harness_seed: int) -> None:
+    """Cut at every byte, 3,000 bits flipped, 200 times junk: one kind of error, the file left as it is."""
+    counts = under_damage(tmp_path, lambda: store_at(tmp_path), 3000 if is_full else 1000, harness_seed)
+    assert (counts["accepted"], counts["changed"]) == (0, 0)
+
+
+class PlainKeys(TokenKeys):
+    """The known-bad keys: they neither encrypt nor authenticate."""
+
+    def open(self, data: bytes) -> bytes:
+        """As it stands."""
+        return data
+
+    def seal(self, plain: bytes) -> bytes:
+        """As it is."""
+        return plain
+
+
+class HastyStore(TokenStore):
+    """The known-bad store: it clears away what it cannot open, as if to log in anew."""
+
+    def load(self) -> StoredTokens:
+        """The record, or the error after the harm."""
+        try:
+            return super().load()
+        except TokenStoreError:
+            self.path.write_bytes(b"")
+            raise
+
+
+@pytest.mark.parametrize(("kind", "harm"), [("plain", "accepted"), ("hasty", "changed")])
+def test_control_damage_to_known_bad_stores_is_found(tmp_path: Path, kind: str, harm: str, harness_seed: int) -> None:
+    """The harness is able to find harm: records without authentication, and files that are cleared away."""
+    path = tmp_path / "private" / "tokens"
+    plain = PlainKeys(fixed=fixed(KEY).in_force, places=(), wanted=(), shared=(), token_file=path)
+
+    def open_store() -> TokenStore:
+        if kind == "plain":
+            return TokenStore(path, keys=plain, owner="simulate:app")
+        return HastyStore(path, keys=fixed(KEY), owner="simulate:app")
+
+    assert under_damage(tmp_path, open_store, 300, harness_seed)[harm] > 20
 
 
 class NeverAsked:

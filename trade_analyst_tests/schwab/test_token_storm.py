@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,23 +165,37 @@ def test_control_threads_that_share_a_descriptor_share_its_lock(
 def test_a_dead_login_costs_one_request_of_all_processes(
     readers: Readers, simulator: SimulatorServer, tmp_path: Path, is_full: bool
 ) -> None:
-    """A login ended elsewhere: one refused request, the same message everywhere, and a new login is used at once."""
+    """A login ended elsewhere: one refused request, the same message everywhere; all go on with a new login at once."""
     store = store_at(tmp_path)
     store.save_login(desk_grant(simulator))
     simulator.desk.revoke()
     before = simulator.requests["/v1/oauth/token"]
-    processes, seconds = (16, 60.0) if is_full else (8, 2.0)
-    tallies = readers(processes, reads=60, seconds=seconds)
+    processes, seconds, dead_seconds = (16, 70.0, 60.0) if is_full else (8, 3.0, 1.0)
+    asked, logged_in = list[int](), list[float]()
+
+    def log_in_when_all_were_refused() -> None:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("refused-*"))) < processes and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(dead_seconds)
+        asked.append(simulator.requests["/v1/oauth/token"] - before)
+        logged_in.append(time.time())
+        store.save_login(desk_grant(simulator))
+
+    person = threading.Thread(target=log_in_when_all_were_refused)
+    person.start()
+    tallies = readers(processes, reads=int(30 * seconds), seconds=seconds)
+    person.join()
     refused = [message for tally in tallies for message in tally["refused"]]
-    asked = simulator.requests["/v1/oauth/token"] - before
-    print(f"TOK-13: {processes} processes in {seconds:g} s: {asked} request, {len(refused)} messages")
-    assert asked == 1
-    assert len(refused) >= processes * 30
+    slowest = max(tally["recovered"] or float("inf") for tally in tallies) - logged_in[0]
+    print(
+        f"TOK-13: {processes} processes in {dead_seconds:g} s: {asked[0]} request, {len(refused)} messages; "
+        f"a new login was used by all after {slowest:.2f} s"
+    )
+    assert asked == [1]
+    assert len(refused) >= processes * 10
     assert all("trade-analyst login" in message for message in refused)
-    store.save_login(desk_grant(simulator))
-    begun = time.monotonic()
-    assert store_at(tmp_path).load().is_fresh(time.time())
-    assert time.monotonic() - begun < 1.0
+    assert slowest < 1.0
 
 
 def test_control_without_notes_a_dead_login_is_asked_for_again_and_again(

@@ -488,11 +488,13 @@ def test_an_oversized_record_is_refused(tmp_path: Path) -> None:
     assert store_at(tmp_path).load().generation == 1
 
 
-def test_a_damaged_note_costs_one_refused_request_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("junk", [b"\xff junk", b'{"state":"\xeb"}', b""])
+def test_a_damaged_note_costs_one_refused_request_only(tmp_path: Path, junk: bytes) -> None:
     """The note beside the record is advice: junk in it changes nothing else."""
     store = store_at(tmp_path)
     store.save_login(grant())
-    (tmp_path / "private" / "tokens.note").write_bytes(b"\xff junk")
+    (tmp_path / "private" / "tokens.note").write_bytes(junk)
+    (tmp_path / "private" / "tokens.note").chmod(0o600)
     assert store.renew(is_good=stale, refresh=Source(grant("second"))).generation == 2
 
 

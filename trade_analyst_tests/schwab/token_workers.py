@@ -44,7 +44,10 @@ class ReaderPlan:
 
 @dataclass
 class ReaderTally:
-    """What one reader saw: latencies in seconds, issue time by generation, and everything that must not happen."""
+    """What one reader saw: latencies in seconds, issue time by generation, and everything that must not happen.
+
+    `recovered` is when it first got a token after a refusal, in epoch seconds; 0: never.
+    """
 
     latencies: list[float] = field(default_factory=list)
     backward: int = 0
@@ -52,6 +55,7 @@ class ReaderTally:
     unknown: int = 0
     refused: list[str] = field(default_factory=list)
     issued: dict[int, float] = field(default_factory=dict)
+    recovered: float = 0.0
 
 
 def read_at_simulator(plan: ReaderPlan, output: str) -> None:
@@ -90,8 +94,11 @@ async def _read(plan: ReaderPlan, store: TokenStore, access: Any, tally: ReaderT
             token = await access.access_token()
         except AuthError as error:
             tally.refused.append(str(error))
+            (Path(plan.folder) / f"refused-{os.getpid()}").touch()
             continue
         answered, moment = time.monotonic(), time.time()
+        if tally.refused and not tally.recovered:
+            tally.recovered = moment
         tally.latencies.append(answered - asked)
         with contextlib.suppress(AuthError):
             record = store.load()
