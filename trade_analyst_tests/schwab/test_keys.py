@@ -148,10 +148,11 @@ def test_a_key_file_that_is_not_trusted_is_not_written_over(
     else:
         file.write_text("broken")
     before = file.read_bytes()
-    keyring.is_there = False
-    with pytest.raises(TokenStoreError, match=r"chmod 600|not 32 bytes"):
-        opened(tmp_path, choice, keyring).prepare()
-    assert file.read_bytes() == before
+    for is_there in (True, False):
+        keyring.is_there = is_there
+        with pytest.raises(TokenStoreError, match=r"chmod 600|not 32 bytes"):
+            opened(tmp_path, choice, keyring).prepare()
+    assert (file.read_bytes(), keyring.slots) == (before, {})
 
 
 def test_an_entry_of_the_keyring_that_is_no_key_is_not_written_over(tmp_path: Path, keyring: MemoryKeyring) -> None:
@@ -287,7 +288,7 @@ def test_a_place_that_others_share_opens_and_is_never_changed(tmp_path: Path, ke
     sealed = opened(tmp_path / "shared").seal(b"x")
     place = KeyFile(tmp_path / "shared" / "config" / "key")
     before = place.path.read_bytes()
-    keys = opened(tmp_path, shared=(place,))
+    keys = opened(tmp_path, "auto", keyring, shared=(place,))
     sealed = changed(keys, keys.seal(keys.open(sealed)))
     assert place.path.read_bytes() == before
     assert opened(tmp_path).open(sealed) == b"x"
