@@ -27,7 +27,7 @@ from msgspec import Meta
 from pydantic import SecretStr
 
 from trade_analyst_pipeline.errors import AuthError
-from trade_analyst_pipeline.schwab.private_files import hold_lock
+from trade_analyst_pipeline.schwab.private_files import Draft, hold_lock
 
 RefusalReason = Literal[
     "method",  # not a GET
@@ -162,7 +162,8 @@ class CallbackLedger:
                 record.since_time = now if record.since_time is None else record.since_time
                 record.expire(now)
                 change(record, now)
-                self._write(_encoded(record.bounded()))
+                with Draft(self.path) as draft:
+                    draft.put(_encoded(record.bounded()))
         except (OSError, AuthError) as error:
             _log.warning("a login callback could not be counted in %s, and the login goes on: %s", self.path, error)
 
@@ -185,20 +186,6 @@ class CallbackLedger:
         self.path.replace(self._aside_path)
         _log.warning("%s It was set aside as %s; counting begins anew.", problem, self._aside_path.name)
         return _Record(problem=f"an earlier ledger could not be used and was set aside as {self._aside_path}.")
-
-    def _write(self, data: bytes) -> None:
-        draft = self.path.with_name(self.path.name + ".draft")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 _Count = Annotated[int, Meta(ge=0)]
