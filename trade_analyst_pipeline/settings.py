@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pydantic_settings
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -34,11 +36,35 @@ from trade_analyst_pipeline.ops.redaction import register_secret
 
 PREFIX = "TRADE_ANALYST_"
 CONFIG_FILE = "config.toml"
+ENV_FILE = ".env"
+_JSON_ADVICE = """in which lists and tables are written: '["SPY","QQQ"]', '{"workers": 4}'; see docs/settings.md"""
 _SYMBOL = re.compile(r"[$/]?[A-Z][A-Z0-9./]{0,11}")
 _DOTTED_CLASS = re.compile(r"[A-Z]{1,5}\.[A-Z]{1,2}")
-_REDIRECT = re.compile(r"https://127\.0\.0\.1(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
+_REDIRECT = re.compile(r"https://127\.0\.0\.1(?::(?P<port>[0-9]+))?(?P<path>/[A-Za-z0-9._~/-]*)?")
 
 Days = tuple[Annotated[int, Field(ge=0, le=1100)], Annotated[int, Field(ge=0, le=1100)]]
+
+
+def redirect_problem(uri: str) -> str | None:
+    """Why a log-in can never come back to this address as it stands; None when it can.
+
+    What comes back is compared with it to the letter, so an address that a browser writes differently is none.
+    """
+    parts = _REDIRECT.fullmatch(uri)
+    if parts is None:
+        return f"{uri!r} is not https://127.0.0.1[:port][/path]"
+    port, path = parts["port"], parts["path"] or ""
+    if port is not None and (port.startswith("0") or not 1 <= int(port[:6]) <= 65535):
+        return f"{uri!r}: the port has to be 1 to 65535, without a leading zero"
+    if port == "443":
+        return (
+            f"{uri!r}: browsers leave the port 443 of https out; write the address without it, here and at the source"
+        )
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        return f"{uri!r}: browsers resolve . and .. in a path; write the path without them"
+    if "//" in path:
+        return f"{uri!r}: a path with // is written differently by some programs; use single slashes"
+    return None
 
 
 class _Section(BaseModel):
@@ -116,8 +142,8 @@ class SchwabSettings(_Section):
     @model_validator(mode="after")
     def _redirect_is_allowed(self) -> SchwabSettings:
         for uri in self.redirect_allowlist:
-            if not _REDIRECT.fullmatch(uri):
-                message = f"redirect_allowlist: {uri!r} is not https://127.0.0.1[:port][/path]"
+            if (problem := redirect_problem(uri)) is not None:
+                message = f"redirect_allowlist: {problem}"
                 raise ValueError(message)
         if self.redirect_uri not in self.redirect_allowlist:
             message = f"redirect_uri {self.redirect_uri!r} is not in redirect_allowlist (the match is exact)"
@@ -141,7 +167,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         toml_file=CONFIG_FILE,
         extra="forbid",
@@ -183,10 +209,20 @@ class Settings(BaseSettings):
 
     @property
     def key_file(self) -> Path:
-        """Where the key to the login lies when `token_key` is not set: outside the project for a live source."""
-        if self.environment == "live":
+        """Where the key to the login lies when `token_key` is not set: outside the project for a live source.
+
+        Raises SettingsError where that is in the home folder and the user has none, as in some containers.
+        """
+        if self.environment != "live":
+            return self.cache_folder / "key" / "token.key"
+        try:
             return Path.home() / ".config" / "trade-analyst" / "token.key"
-        return self.cache_folder / "key" / "token.key"
+        except RuntimeError as error:
+            message = (
+                "the key to the login has no place: this user has no home folder. "
+                f"Set {PREFIX}TOKEN_KEY (docs/operations.md, 'The key of the token file'), or HOME"
+            )
+            raise SettingsError(message) from error
 
     @classmethod
     def settings_customise_sources(
@@ -206,13 +242,21 @@ def load_settings(**overrides: Any) -> Settings:
 
     What is secret in them is masked in all output from then on.
     """
+    config, dotenv = _text(CONFIG_FILE), _text(ENV_FILE)
+    places = _Places(overrides, _names(os.environ), _names(_assignments(dotenv or "")))
     try:
         settings = Settings(**overrides)
     except tomllib.TOMLDecodeError as error:
         message = f"{CONFIG_FILE} is not valid TOML: {error}"
         raise SettingsError(message) from error
+    except pydantic_settings.SettingsError as error:
+        raise SettingsError(_not_json(error, os.environ, _assignments(dotenv or ""))) from None
     except ValidationError as error:
-        lines = [_explain(item, overrides) for item in error.errors(include_url=False, include_input=False)]
+        found = error.errors(include_url=False, include_input=False)
+        if config is None and any(item["loc"] == ("universe",) for item in found):
+            message = f"{CONFIG_FILE} was not found in {Path.cwd()}: start in the project folder"
+            raise SettingsError(message) from None
+        lines = [_explain(item, places) for item in found]
         raise SettingsError("Settings are not usable:\n" + "\n".join(lines)) from None
     _refuse_unknown_variables(os.environ)
     _mask_secrets(settings)
@@ -225,16 +269,75 @@ def _mask_secrets(settings: Settings) -> None:
             register_secret(part.strip())
 
 
-def _explain(item: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+def _text(name: str) -> str | None:
+    """A file of settings as text; None when there is none. Raises SettingsError when it cannot be read."""
+    path = Path(name)
+    if not path.is_file():
+        return None
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        message = f"{name} cannot be read: {error.strerror}. Correct its owner and rights"
+        raise SettingsError(message) from error
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"{name} is not UTF-8 text: byte {data[error.start]:#04x} in line {line}. Save it as UTF-8"
+        raise SettingsError(message) from None
+
+
+def _assignments(dotenv: str) -> dict[str, str]:
+    """Variables of a `.env`, by the name they have there, without quotes around the value."""
+    lines = (line.strip().removeprefix("export ").partition("=") for line in dotenv.splitlines())
+    return {name.strip(): value.strip().strip("'\"") for name, is_set, value in lines if is_set}
+
+
+def _names(variables: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.upper() for name in variables)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where values may have come from: arguments, and the variables of the environment and of `.env`."""
+
+    arguments: Mapping[str, Any]
+    environment: frozenset[str]
+    dotenv: frozenset[str]
+
+    def of(self, path: Sequence[str]) -> str:
+        """The place of a setting's value in words, by order of precedence."""
+        variable = PREFIX + "__".join(path).upper()
+        if path and path[0] in self.arguments:
+            return "argument"
+        if any(name.startswith(variable) for name in self.environment):
+            return f"environment variable {variable}"
+        if any(name.startswith((variable, "__".join(path).upper())) for name in self.dotenv):
+            return ENV_FILE
+        return CONFIG_FILE
+
+
+def _explain(item: Mapping[str, Any], places: _Places) -> str:
+    """One refused setting: its name, what is wrong in plain words, and where it stands."""
     path = [str(part) for part in item["loc"]]
-    variable = PREFIX + "__".join(path).upper()
-    if path and path[0] in overrides:
-        where = "argument"
-    elif any(name.upper().startswith(variable) for name in os.environ):
-        where = f"environment variable {variable}"
+    kind, problem = item["type"], str(item["msg"])
+    if kind == "extra_forbidden":
+        problem = "names no setting"
+    elif kind == "missing":
+        problem = "is missing"
     else:
-        where = f"{CONFIG_FILE} or .env"
-    return f"  {'.'.join(path) or 'settings'}: {item['msg']} (in {where}; see docs/settings.md)"
+        problem = problem.removeprefix("Value error, ").replace("Input should", "should")
+    return f"  {'.'.join(path) or 'settings'}: {problem} (in {places.of(path)}; see docs/settings.md)"
+
+
+def _not_json(error: pydantic_settings.SettingsError, *sources: Mapping[str, str]) -> str:
+    """What to say when a variable of a list or section holds something else; never its value."""
+    wrong = getattr(error.__cause__, "doc", None)
+    for variables in sources:
+        for name, value in variables.items():
+            if name.upper().startswith(PREFIX) and value == wrong:
+                return f"variable {name} is no JSON, {_JSON_ADVICE}"
+    return f"a variable is no JSON ({error}), {_JSON_ADVICE}"
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:

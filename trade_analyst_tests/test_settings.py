@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from trade_analyst_pipeline.errors import SettingsError
-from trade_analyst_pipeline.settings import load_settings
+from trade_analyst_pipeline.settings import load_settings, redirect_problem
 
 MINIMAL = '[universe]\nsymbols = ["SPY"]\n'
 
@@ -77,18 +77,19 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('nonsense = 1\n[universe]\nsymbols = ["SPY"]', "nonsense: Extra inputs are not permitted (in config.toml"),
-        ('[universe]\nsymbols = ["spy"]', "universe.symbols: Value error, 'spy' is not a Schwab symbol"),
+        ('nonsense = 1\n[universe]\nsymbols = ["SPY"]', "nonsense: names no setting (in config.toml;"),
+        ('[universe]\nsymbols = ["spy"]', "universe.symbols: 'spy' is not a Schwab symbol"),
         ('[universe]\nsymbols = ["BRK.B"]', "'BRK.B' is not how Schwab writes a share class; write BRK/B"),
         ('[universe]\nsymbols = ["SPY", "SPY"]', "a symbol is listed twice"),
         ("[universe]\nsymbols = []", "universe.symbols"),
-        (MINIMAL + "[capture]\nworkers = 0", "capture.workers: Input should be greater than or equal to 1"),
+        (MINIMAL + "[capture]\nworkers = 0", "capture.workers: should be greater than or equal to 1"),
         (MINIMAL + "[capture.bounded_chain]\nlate_days = [36, 14]", "first day 36 is after last day 14"),
         (MINIMAL + '[schwab]\nbase_url = "http://127.0.0.1"', "only https:// is accepted"),
         (MINIMAL + "[schwab]\nreserved_per_minute = 119\nrequests_per_minute = 100", "leaves no request"),
         (MINIMAL + '[schwab]\nredirect_uri = "https://127.0.0.1:8182/callback/"', "the match is exact"),
         (MINIMAL + '[schwab]\nredirect_allowlist = ["https://localhost/"]', "'https://localhost/' is not https://127"),
         ("[universe", "config.toml is not valid TOML"),
+        ("[capture]\nworkers = 2", "universe: is missing (in config.toml;"),
     ],
 )
 def test_mistake_in_the_file_names_key_problem_and_file(config: Path, text: str, expected: str) -> None:
@@ -101,6 +102,101 @@ def test_mistake_in_a_variable_names_the_variable(monkeypatch: pytest.MonkeyPatc
     """A wrong value from the environment is laid at its variable's door."""
     monkeypatch.setenv("TRADE_ANALYST_CAPTURE__WORKERS", "many")
     assert "environment variable TRADE_ANALYST_CAPTURE__WORKERS" in message_of()
+
+
+def test_mistake_in_dotenv_is_laid_at_its_door() -> None:
+    """A wrong value and a name that is no setting are said to stand in `.env`, not in one file or the other."""
+    Path(".env").write_text("TRADE_ANALYST_CAPTURE__WORKERS=many\nTRADE_ANALYST_CAPTURE__NONSENSE=1\n")
+    message = message_of()
+    assert "capture.workers: should be a valid integer" in message
+    assert "capture.nonsense: names no setting (in .env;" in message
+    assert message.count("(in .env;") == 2
+
+
+@pytest.mark.parametrize("text", ["SPY", "SPY,QQQ", "[SPY]"])
+def test_list_that_is_no_json_says_how_to_write_one(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A variable of a list that holds plain words is named, in the environment and in `.env`, with an example."""
+    advice = """TRADE_ANALYST_UNIVERSE__SYMBOLS is no JSON, in which lists and tables are written: '["SPY","QQQ"]'"""
+    Path(".env").write_text(f"export TRADE_ANALYST_UNIVERSE__SYMBOLS='{text}'\n")
+    assert advice in message_of()
+    Path(".env").unlink()
+    monkeypatch.setenv("TRADE_ANALYST_UNIVERSE__SYMBOLS", text)
+    assert advice in message_of()
+    monkeypatch.setenv("TRADE_ANALYST_UNIVERSE__SYMBOLS", '["SPY","QQQ"]')
+    assert load_settings().universe.symbols == ("SPY", "QQQ")
+
+
+def test_other_folder_is_told_from_an_empty_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without config.toml the message names the folder it was sought in; symbols from a variable do without it."""
+    config.unlink()
+    assert message_of() == f"config.toml was not found in {Path.cwd()}: start in the project folder"
+    monkeypatch.setenv("TRADE_ANALYST_UNIVERSE__SYMBOLS", '["SPY"]')
+    assert load_settings().universe.symbols == ("SPY",)
+
+
+@pytest.mark.parametrize("name", ["config.toml", ".env"])
+def test_file_that_is_no_utf_8_is_named_with_the_line(name: str) -> None:
+    """A file saved in another encoding is refused with its name and the line of the first wrong byte."""
+    Path(name).write_bytes(b"# one\n# caf\xe9\n")
+    assert message_of() == f"{name} is not UTF-8 text: byte 0xe9 in line 2. Save it as UTF-8"
+
+
+@pytest.mark.parametrize("name", ["config.toml", ".env"])
+def test_file_that_cannot_be_read_is_named(name: str) -> None:
+    """A file that is there and gives an error when read is refused with its name."""
+    Path(name).unlink(missing_ok=True)
+    Path(name).symlink_to("/proc/self/mem")  # a file whose first byte nobody can read
+    assert message_of().startswith(f"{name} cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("https://127.0.0.1:443/callback", "browsers leave the port 443 of https out"),
+        ("https://127.0.0.1:08182/callback", "the port has to be 1 to 65535, without a leading zero"),
+        ("https://127.0.0.1:0/callback", "the port has to be 1 to 65535"),
+        ("https://127.0.0.1:99999/callback", "the port has to be 1 to 65535"),
+        ("https://127.0.0.1:65536/callback", "the port has to be 1 to 65535"),
+        (f"https://127.0.0.1:{'9' * 5000}/callback", "the port has to be 1 to 65535"),
+        ("https://127.0.0.1:/callback", "is not https://127.0.0.1[:port][/path]"),
+        ("https://127.0.0.1:8182/a/../callback", "browsers resolve . and .. in a path"),
+        ("https://127.0.0.1:8182/./callback", "browsers resolve . and .. in a path"),
+        ("https://127.0.0.1:8182/callback/..", "browsers resolve . and .. in a path"),
+        ("https://127.0.0.1:8182//callback", "use single slashes"),
+        ("https://127.0.0.1:8182/callback//", "use single slashes"),
+        ("https://127.0.0.1:8182/call back", "is not https://127.0.0.1[:port][/path]"),
+        ("http://127.0.0.1:8182/callback", "is not https://127.0.0.1[:port][/path]"),
+    ],
+)
+def test_redirect_address_that_can_never_work_is_refused(config: Path, uri: str, problem: str) -> None:
+    """What a browser would change or could not open is no redirect address, and the message says why."""
+    config.write_text(f'{MINIMAL}[schwab]\nredirect_uri = "{uri}"\nredirect_allowlist = ["{uri}"]\n')
+    assert f"redirect_allowlist: {uri!r}" in message_of()
+    assert problem in message_of()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://127.0.0.1",
+        "https://127.0.0.1/",
+        "https://127.0.0.1:1/callback",
+        "https://127.0.0.1:65535/callback/",
+        "https://127.0.0.1:8182/.well-known/a..b/...",
+    ],
+)
+def test_redirect_address_that_browsers_keep_is_accepted(uri: str) -> None:
+    """Addresses that stay as they are stand; dots inside a name are no dot segments."""
+    assert redirect_problem(uri) is None
+
+
+def test_user_without_a_home_folder_is_told_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without HOME and under a user id that nobody has, a live key file has no place; settings can be read."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2_000_000_111)
+    with pytest.raises(SettingsError, match="Set TRADE_ANALYST_TOKEN_KEY"):
+        _ = load_settings(environment="live").key_file
+    assert load_settings().key_file == Path(".cache/simulate/key/token.key")
 
 
 def test_wrong_argument_is_named() -> None:
