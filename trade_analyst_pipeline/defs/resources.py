@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import signal
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
@@ -94,13 +96,10 @@ class SourceResource:
                 async for outcome in take_each(snapshots, source_at=source_at, ask=self._ask, archive=archive):
                     yield outcome
 
-        with asyncio.Runner() as runner:
+        with asyncio.Runner() as runner:  # its end cancels what is under way and closes the generator
             stream = outcomes()
-            try:
-                while (outcome := runner.run(anext(stream, None))) is not None:
-                    yield outcome
-            finally:
-                runner.run(stream.aclose())
+            while (outcome := _next(runner, stream)) is not None:
+                yield outcome
 
     def has_to_ask(self, snapshots: Sequence[Snapshot], archive: Archive) -> bool:
         """Whether anything of the snapshots is neither archived nor over."""
@@ -174,6 +173,21 @@ class SourceResource:
             now=now,
             scope=scope,
         )
+
+
+def _next(runner: asyncio.Runner, stream: AsyncGenerator[Outcome, None]) -> Outcome | None:
+    """The next outcome, None after the last; Ctrl-C cancels the work under way and is KeyboardInterrupt.
+
+    Dagster's own handler raises wherever the signal finds the program; in a callback of asyncio that is dropped.
+    """
+    present = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(present):
+        return runner.run(anext(stream, None))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return runner.run(anext(stream, None))
+    finally:
+        signal.signal(signal.SIGINT, present)
 
 
 def _recover(archive: Archive, dataset: str) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import pytest
 
-from trade_analyst_pipeline.cli.exclusive import folder_of_its_own, only_run
+from trade_analyst_pipeline.cli.exclusive import RUN_LOCK, folder_of_its_own, only_run
 from trade_analyst_pipeline.cli.summary import QUERY
 from trade_analyst_pipeline.errors import AlreadyRunningError
 from trade_analyst_pipeline.market.clock import MachineClock
@@ -56,6 +56,15 @@ def own_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def words(text: str) -> str:
     """The text of a message without the frame that a terminal draws around it."""
     return " ".join(text.replace("│", " ").split())
+
+
+def sessions_with(symbol: str) -> list[str]:
+    """The sessions in whose chains a symbol is archived."""
+    archive = Archive(RAW)
+    held = [
+        each for each in archive.captures("options") if any(symbol in e.request.symbols for e in archive.index(each))
+    ]
+    return sorted({each.session_date.isoformat() for each in held})
 
 
 # -- wrong use -----------------------------------------------------------------------------------------------------
@@ -111,6 +120,7 @@ def test_symbols_that_are_wrong_or_new(run_command: RunCommand, monkeypatch: pyt
         later = [each for each in archive.captures(name) if each not in known]
         asked = [symbol for each in later for entry in archive.index(each) for symbol in entry.request.symbols]
         assert set(asked) == {"MSFT", "AAAIX"}, name
+    assert sessions_with("MSFT") == sessions_with("AAPL") == ["2026-11-19", "2026-11-20"]
     assert "over 252 sessions" in outcome.out
     assert "a row is a contract in a snapshot" in outcome.out
     rows = json.loads(run_command("query", QUERY, "--json").out)
@@ -175,12 +185,14 @@ def test_runs_that_meet_die_or_are_stopped(run_command: RunCommand) -> None:
 
     That one is stopped with Ctrl-C: it ends quietly, says how to go on, and leaves nothing half.
     """
-    first = start("--from", "2026-06-01", "--to", "2026-11-20")
+    first = start("--from", "2025-01-02", "--to", "2026-11-20")
     try:
-        wait_until(lambda: len(list(RAW.rglob("*.raw"))) > 3, "captures")
+        lock = Path("data/simulate") / RUN_LOCK
+        wait_until(lambda: lock.exists() and lock.read_text() == f"{first.pid}\n", "the first run has begun")
         outcome = run_command("run")
         assert outcome.code == 1
         assert f"another `trade-analyst run` works on data/simulate (process {first.pid})" in outcome.err
+        wait_until(lambda: len(list(RAW.rglob("*.raw"))) > 3, "captures")
         begun = children(first.pid)
         assert begun
     finally:
@@ -188,7 +200,7 @@ def test_runs_that_meet_die_or_are_stopped(run_command: RunCommand) -> None:
         first.wait(10)
     wait_until(lambda: not any(map(lives, begun)), "the simulator ends with its run", seconds=20)
     kept = {path: path.read_bytes() for path in RAW.rglob("*.raw")}
-    second = start("--from", "2026-06-01", "--to", "2026-11-20")
+    second = start("--from", "2025-01-02", "--to", "2026-11-20")
     try:
         wait_until(lambda: len(list(RAW.rglob("*.raw"))) > len(kept) + 3, "more captures")
         os.killpg(second.pid, signal.SIGINT)

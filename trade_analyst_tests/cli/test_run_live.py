@@ -23,6 +23,7 @@ from trade_analyst_pipeline.cli.source import _free_port
 from trade_analyst_pipeline.defs import resources
 from trade_analyst_pipeline.market.clock import MachineClock
 from trade_analyst_pipeline.settings import load_settings
+from trade_analyst_pipeline.simulator.faults import html_page
 from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
 from trade_analyst_pipeline.simulator.server import SimulatorServer
 from trade_analyst_pipeline.storage.archive import Archive
@@ -170,3 +171,24 @@ def test_what_was_missed_is_late_and_then_a_gap(logged_in: LiveSource, run_comma
     outcome = run_command("run", "--from", "2026-11-23", "--to", "2026-11-24", "--all", *only)
     assert (outcome.code, logged_in.requests()) == (0, {})
     assert TableStore(DATA).partitions("tables", "options") == [MONDAY]
+
+
+def test_a_job_that_fails_stops_no_other(logged_in: LiveSource, run_command: Callable[..., Outcome]) -> None:
+    """No chain can be had: quotes, bars and exports come all the same, each symbol is told, and the exit code is 1.
+
+    Once the source is well, a second run asks for the chains alone.
+    """
+    logged_in.server.faults.add(html_page(), path="/chains", times=None)
+    outcome = run_command("run")
+    assert outcome.code == 1
+    store = TableStore(DATA)
+    assert (store.partitions("tables", "options"), store.partitions("tables", "quotes")) == ([], [MONDAY])
+    assert MONDAY in store.partitions("tables", "ohlc")
+    assert (DATA / "exports").is_dir()
+    assert "AAPL: options incomplete in session 2026-11-23 (unexpected_content): options /chains [AAPL]" in outcome.err
+    assert "of job history failed" in outcome.err
+    logged_in.server.faults.clear()
+    logged_in.requests()
+    assert run_command("run", "--assets", "raw/options,tables/options,raw/quotes").code == 0
+    assert set(logged_in.requests()) == {"/chains"}
+    assert store.partitions("tables", "options") == [MONDAY]

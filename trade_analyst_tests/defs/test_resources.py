@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -14,7 +17,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.defs.resources import SourceResource
+from trade_analyst_pipeline.capture.take import Outcome
+from trade_analyst_pipeline.defs.resources import SourceResource, _next
 from trade_analyst_pipeline.errors import SessionNotCapturableError
 from trade_analyst_pipeline.market.clock import MachineClock
 from trade_analyst_pipeline.settings import load_settings
@@ -77,3 +81,26 @@ def test_a_session_that_has_not_begun_is_not_planned(source: SourceResource) -> 
     for name in ("options", "quotes", "ohlc"):
         with pytest.raises(SessionNotCapturableError, match="session 2026-11-24 opens at 09:30 New York"):
             source.plan(name, [date(2026, 11, 24)])
+
+
+def test_ctrl_c_ends_a_capture_whoever_handles_it() -> None:
+    """Inside Dagster's handler, whose exception asyncio would drop in a callback, Ctrl-C is KeyboardInterrupt."""
+
+    class DagsterLikeError(BaseException):
+        """As Dagster's: no KeyboardInterrupt."""
+
+    def handle(*_: object) -> None:
+        raise DagsterLikeError
+
+    async def outcomes() -> AsyncGenerator[Outcome, None]:
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+        await asyncio.sleep(30)
+        yield Outcome(Snapshot("options", DAY, DUE, ()), (), (), was_archived=True)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        with asyncio.Runner() as runner, pytest.raises(KeyboardInterrupt):
+            _next(runner, outcomes())
+        assert signal.getsignal(signal.SIGINT) is handle
+    finally:
+        signal.signal(signal.SIGINT, before)
