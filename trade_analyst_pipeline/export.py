@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
 
 Format = Literal["parquet", "csv", "json", "xlsx"]
 CellWriter = Callable[[int, int, Any], object]
+Progress = Callable[[int], object]
 XLSX_ROWS = 1_048_576
 XLSX_COLUMNS = 16_384
 XLSX_TEXT = 32_767
+XLSX_CELLS = 10_000_000
+"""About a minute of writing, and more than spreadsheet programs open with ease."""
+XLSX_STEP = 1000
 PUBLISHED_MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 16 << 20
 _PUBLISHED_FORMATS: tuple[Format, ...] = ("parquet", "csv")
@@ -52,20 +57,22 @@ def export_table(
     *,
     format: Format,  # noqa: A002  the word users type: --format
     guard_formulas: bool = True,
+    progress: Progress | None = None,
 ) -> None:
     """Write a table to `path`, atomically; what was there before is replaced only by a whole new file.
 
     With `guard_formulas` each text cell of CSV and XLSX that a spreadsheet could take for a formula gets a leading
-    apostrophe, which `unguarded` takes off again; numbers stay numbers, Parquet and JSON stay as they are. Raises
-    ExportError for what the format cannot hold, DiskFullError.
+    apostrophe, which `unguarded` takes off again; numbers stay numbers, Parquet and JSON stay as they are.
+    `progress` is told the rows written so far, by XLSX alone, which takes long. Raises ExportError for what the format
+    cannot hold and for a path that cannot be written, DiskFullError.
     """
     if format not in get_args(Format):
         message = f"{format!r} is no export format; formats are {', '.join(get_args(Format))}"
         raise ExportError(message)
     rows = frame.lazy()
-    if not path.parent.is_dir():
-        message = f"{path.parent} does not exist; make the folder first"
-        raise ExportError(message)
+    _refuse_place(path)
+    if format == "xlsx":
+        _refuse_size_beyond_xlsx(rows)
     with durable.replacing(path) as file:
         if format == "parquet":
             rows.sink_parquet(file, compression="zstd")
@@ -74,7 +81,20 @@ def export_table(
         elif format == "json":
             file.write(_json(rows.collect()))
         else:
-            _write_xlsx(rows.collect(), file, guard_formulas=guard_formulas)
+            _write_xlsx(rows.collect(), file, guard_formulas=guard_formulas, progress=progress)
+
+
+def _refuse_place(path: Path) -> None:
+    """Raise ExportError where no file can be written at that path."""
+    if path.is_dir():
+        message = f"{path} is a folder; name the file to write, such as {path / 'table.csv'}"
+    elif not path.parent.is_dir():
+        message = f"{path.parent} does not exist; make the folder first"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        message = f"{path.parent} cannot be written to by this user; name a file elsewhere"
+    else:
+        return
+    raise ExportError(message)
 
 
 def guarded(text: pl.Expr) -> pl.Expr:
@@ -222,15 +242,20 @@ def _refuse_non_finite(frame: pl.DataFrame, kind: Format) -> None:
         raise ExportError(message)
 
 
-def _refuse_beyond_xlsx(frame: pl.DataFrame) -> None:
-    """Raise ExportError for what a worksheet would cut or change: rows, columns, long text, large whole numbers."""
-    _refuse_non_finite(frame, "xlsx")
-    if frame.height >= XLSX_ROWS or frame.width > XLSX_COLUMNS:
+def _refuse_size_beyond_xlsx(rows: pl.LazyFrame) -> None:
+    """Raise ExportError, without reading more than the number of rows, when they are too many for a worksheet."""
+    width, height = len(rows.collect_schema()), rows.select(pl.len()).collect().item()
+    if height >= XLSX_ROWS or width > XLSX_COLUMNS or height * width > XLSX_CELLS:
         message = (
-            f"an XLSX sheet ends at {XLSX_ROWS:,} rows (one is the header) and {XLSX_COLUMNS:,} columns; this table "
-            f"has {frame.height:,} rows and {frame.width:,} columns. Use csv or parquet"
+            f"an XLSX sheet ends at {XLSX_ROWS:,} rows (one is the header), {XLSX_COLUMNS:,} columns and, here, "
+            f"{XLSX_CELLS:,} cells; these are {height:,} rows of {width:,} columns. Use csv or parquet"
         )
         raise ExportError(message)
+
+
+def _refuse_beyond_xlsx(frame: pl.DataFrame) -> None:
+    """Raise ExportError for what a worksheet would cut or change: long text, large whole numbers."""
+    _refuse_non_finite(frame, "xlsx")
     for column in frame.get_columns():
         if column.dtype == pl.String() and (column.str.len_chars() > XLSX_TEXT).any():
             message = f"an XLSX cell ends at {XLSX_TEXT:,} characters; column {column.name} has longer text. Use csv"
@@ -240,7 +265,7 @@ def _refuse_beyond_xlsx(frame: pl.DataFrame) -> None:
             raise ExportError(message)
 
 
-def _write_xlsx(frame: pl.DataFrame, file: BinaryIO, *, guard_formulas: bool) -> None:
+def _write_xlsx(frame: pl.DataFrame, file: BinaryIO, *, guard_formulas: bool, progress: Progress | None) -> None:
     import xlsxwriter
 
     frame = _flat(frame.lazy(), guard_formulas=guard_formulas).collect()
@@ -248,6 +273,7 @@ def _write_xlsx(frame: pl.DataFrame, file: BinaryIO, *, guard_formulas: bool) ->
     # Rows go to the disk as they come; a sheet kept in memory would take kilobytes a row.
     with tempfile.TemporaryDirectory(prefix="trade-analyst-xlsx-") as scratch:
         book = xlsxwriter.Workbook(file, {"constant_memory": True, "tmpdir": scratch})
+        book.use_zip64()  # a sheet of long texts passes 4 GiB
         sheet = book.add_worksheet("data")
         header = book.add_format({"bold": True})
         for place, name in enumerate(frame.columns):
@@ -258,6 +284,8 @@ def _write_xlsx(frame: pl.DataFrame, file: BinaryIO, *, guard_formulas: bool) ->
             for place, (write, value) in enumerate(zip(writers, row, strict=True)):
                 if value is not None:
                     write(number, place, value)
+            if progress is not None and number % XLSX_STEP == 0:
+                progress(number)
         book.close()
 
 

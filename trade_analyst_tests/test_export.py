@@ -190,6 +190,50 @@ def test_wrong_use_is_told(frame: pl.DataFrame, tmp_path: Path) -> None:
         exported(frame, tmp_path, "xls")
     with pytest.raises(ExportError, match="nowhere does not exist"):
         exported(frame, tmp_path / "nowhere", "csv")
+    with pytest.raises(ExportError, match=r"is a folder; name the file to write, such as .*/table\.csv"):
+        export_table(frame, tmp_path, format="csv")
+
+
+def test_folder_that_is_closed_to_the_user_is_told(
+    frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the right to write there, the folder is named; root may write anywhere, so the right is played."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ExportError, match=f"{tmp_path} cannot be written to"):
+        exported(frame, tmp_path, "csv")
+
+
+def test_too_many_cells_are_refused_before_any_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows times columns has a bound, told from the number of rows alone; CSV has none. At the bound it is written."""
+    monkeypatch.setattr(export, "XLSX_CELLS", 12)
+    read = []
+
+    def note(values: pl.Series) -> pl.Series:
+        read.append(len(values))
+        return values
+
+    rows = pl.LazyFrame({"a": range(4), "b": range(4), "c": range(4)})
+    exported(rows, tmp_path, "xlsx")
+    seen = rows.with_columns(d=pl.col("a").map_batches(note, return_dtype=pl.Int64()))
+    with pytest.raises(ExportError, match=r"12 cells; these are 4 rows of 4 columns\. Use csv"):
+        exported(seen, tmp_path, "xlsx")
+    assert read == []
+    exported(seen, tmp_path, "csv")
+    assert read == [4]
+
+
+def test_a_sheet_larger_than_plain_zip_holds_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the sheet passes the 4 GiB of plain zip files (here: 1,000 bytes), the larger form is used."""
+    monkeypatch.setattr("zipfile.ZIP64_LIMIT", 1000)
+    path = exported(pl.DataFrame({"n": range(2000)}), tmp_path, "xlsx")
+    assert len(cells(path)) == 2001
+
+
+def test_progress_tells_rows_written(tmp_path: Path) -> None:
+    """Every thousandth row of a sheet is told."""
+    told: list[int] = []
+    export_table(pl.DataFrame({"n": range(2500)}), tmp_path / "t.xlsx", format="xlsx", progress=told.append)
+    assert told == [1000, 2000]
 
 
 def test_an_export_is_whole_or_not_there(frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

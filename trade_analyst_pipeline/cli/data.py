@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from trade_analyst_pipeline.cli.shown import parse_session, show_frame
+from trade_analyst_pipeline.cli.shown import parse_session, row_progress, show_frame
 from trade_analyst_pipeline.errors import ExportError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
 
 SHOWN_PROBLEMS = 5
@@ -114,18 +120,41 @@ def query(
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="The most rows to show.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Rows as a JSON array.")] = False,
 ) -> None:
-    """Answer one reading SQL statement (DuckDB) over tables, metrics and quarantine."""
+    """Answer one reading SQL statement (DuckDB) over tables, metrics and quarantine.
+
+    At most 1,000 rows are shown unless --limit says otherwise; when there are more, a note on standard error says so.
+    """
     from trade_analyst_pipeline.lineage.schemas import table_schemas
     from trade_analyst_pipeline.settings import load_settings
     from trade_analyst_pipeline.storage import catalogue
 
-    result = catalogue.query(load_settings().data_folder, sql, limit=limit, declared=table_schemas())
+    with _interrupted_at_once():
+        result = catalogue.query(load_settings().data_folder, sql, limit=limit, declared=table_schemas())
     if as_json:
-        typer.echo(json.dumps(result.frame.to_dicts(), default=str))
+        typer.echo(json.dumps(plain_json(result.frame.to_dicts()), default=str, allow_nan=False))
     else:
         show_frame(result.frame)
     if result.is_cut:
         typer.echo(f"There are more rows; shown are the first {limit:,} (--limit).", err=True)
+
+
+@contextmanager
+def _interrupted_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process as the system does: DuckDB does not return for it, and reading leaves nothing."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def plain_json(value: object) -> object:
+    """A value with null for NaN and the infinities, which JSON cannot say, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: plain_json(item) for name, item in value.items()}
+    return [plain_json(item) for item in value] if isinstance(value, list) else value
 
 
 def export(
@@ -136,9 +165,7 @@ def export(
     to_session: Annotated[str | None, typer.Option("--to", help="Last session, YYYY-MM-DD. [all]")] = None,
     formulas: Annotated[bool, typer.Option(help="Leave text as it is that a spreadsheet would calculate.")] = False,
 ) -> None:
-    """Write a table as Parquet, CSV, JSON or XLSX for other programs."""
-    import polars as pl
-
+    """Write a table as Parquet, CSV, JSON or XLSX for other programs. Without a row nothing is written: exit 1."""
     from trade_analyst_pipeline.export import export_table
     from trade_analyst_pipeline.lineage.schemas import table_schemas
     from trade_analyst_pipeline.settings import load_settings
@@ -150,11 +177,28 @@ def export(
         raise ExportError(message)
     stage, _, name = table.partition(".")
     rows = TableStore(load_settings().data_folder).scan(stage, name, schema=schemas[table])
-    first, last = parse_session(from_session, "--from"), parse_session(to_session, "--to")
-    if first:
-        rows = rows.filter(pl.col("session_date") >= first)
-    if last:
-        rows = rows.filter(pl.col("session_date") <= last)
+    rows = _of_sessions(rows, table, parse_session(from_session, "--from"), parse_session(to_session, "--to"))
     path = output or Path(f"{table}.{format}")
-    export_table(rows, path, format=format, guard_formulas=not formulas)
+    with row_progress(f"Writing {path}") as progress:
+        export_table(rows, path, format=format, guard_formulas=not formulas, progress=progress)
     typer.echo(str(path))
+
+
+def _of_sessions(rows: pl.LazyFrame, table: str, first: date | None, last: date | None) -> pl.LazyFrame:
+    """The rows of sessions from `first` to `last`, None for no bound; wrong use, or ExportError, when that is none."""
+    import polars as pl
+
+    if first and last and first > last:
+        message = f"{first} is after {last}"
+        raise typer.BadParameter(message, param_hint="--from/--to")
+    session = pl.col("session_date")
+    stored = rows.select(first=session.min(), last=session.max()).collect().row(0)
+    if stored[0] is None:
+        message = f"{table} has no rows, so nothing was written; `trade-analyst run` makes what there is"
+        raise ExportError(message)
+    chosen = rows.filter(session.is_between(first or stored[0], last or stored[1]))
+    if chosen.select(pl.len()).collect().item() == 0:
+        asked = f"from {first or 'the first'} to {last or 'the last'}"
+        message = f"{table} has no rows of sessions {asked}, so nothing was written; it has {stored[0]} to {stored[1]}"
+        raise ExportError(message)
+    return chosen

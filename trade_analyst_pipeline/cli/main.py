@@ -2,11 +2,12 @@
 
 A command lives in a module beside this one and is named in `COMMANDS`; heavy libraries are imported inside
 the commands, so that `--help` and `--version` answer at once. Exit codes: 0 success, 1 the thing asked about
-is not well, 2 wrong use.
+is not well, 2 wrong use, 130 interrupted with Ctrl-C, quietly.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from trade_analyst_pipeline.errors import TradeAnalystError
 
 PROGRAM = "trade-analyst"
 FAILED = 1
+INTERRUPTED = 128 + signal.SIGINT
 
 # name -> (function whose docstring is the help text, an example of its use); a first word that several share is a group
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
@@ -75,15 +77,17 @@ for _name, _group_app in _groups.items():
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 success, 1 not well, 2 wrong use; `--debug` lets errors through."""
+    """Run the command line and exit: 0 success, 1 not well, 2 wrong use, 130 Ctrl-C; `--debug` lets errors through."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if "--debug" in given:
-        app(given, prog_name=PROGRAM)
     try:
         app(given, prog_name=PROGRAM)
-    except TradeAnalystError as error:
-        _fail(str(error))
-    except Exception as error:  # noqa: BLE001  the one place where the unexpected is reported
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        if isinstance(error, TradeAnalystError):
+            _fail(str(error))
         advice = f"For the traceback: {PROGRAM} --debug {' '.join(given)}"
         _fail(f"Unexpected {type(error).__name__}: {error}\n{advice}")
 

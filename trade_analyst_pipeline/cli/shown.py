@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ import typer
 
 if TYPE_CHECKING:
     import polars as pl
+
+SHOWN_CHARACTERS = 40
+SHOWN_RECORDS = 3
 
 
 def parse_session(text: str | None, option: str) -> date | None:
@@ -40,13 +44,49 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 else "right")
     for cells in rows:
-        table.add_row(*cells)
+        table.add_row(*map(Text, cells))
     Console().print(table)
+
+
+def fitting_columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> int:
+    """How many columns, from the first, a boxed table of that many characters can show whole; at least one."""
+    used = 1
+    for number, heading in enumerate(headings):
+        used += max(len(heading), *(len(cells[number]) for cells in rows), 0) + 3
+        if used > width:
+            return max(number, 1)
+    return len(headings)
+
+
+def show_records(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows below each other on a terminal, each a block of names and values."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    for number, cells in enumerate(rows, start=1):
+        block = Table("row", str(number), show_edge=False)
+        for heading, text in zip(headings, cells, strict=True):
+            block.add_row(heading, Text(text))
+        Console().print(block)
+
+
+@contextmanager
+def row_progress(text: str) -> Iterator[Callable[[int], object] | None]:
+    """What a long work tells its rows to, shown on a terminal's standard error; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text) as status:
+        yield lambda rows: status.update(f"{text}: {rows:,} rows")
 
 
 def cell(value: object) -> str:
@@ -57,5 +97,24 @@ def cell(value: object) -> str:
 
 
 def show_frame(frame: pl.DataFrame) -> None:
-    """A Polars frame as `show_table` shows it."""
-    show_table(frame.columns, [[cell(value) for value in row] for row in frame.iter_rows()])
+    """A Polars frame as `show_table` shows it.
+
+    Too wide for the terminal, few rows are shown as records, and of many the first columns, with a note on the rest.
+    """
+    headings, rows = frame.columns, [[cell(value) for value in row] for row in frame.iter_rows()]
+    if not sys.stdout.isatty():
+        show_table(headings, rows)
+        return
+    from rich.console import Console
+
+    short = [
+        [text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…" for text in r] for r in rows
+    ]
+    fitting = fitting_columns(headings, short, Console().width)
+    if fitting < len(headings) and len(rows) <= SHOWN_RECORDS:
+        show_records(headings, rows)
+        return
+    show_table(headings[:fitting], [cells[:fitting] for cells in short])
+    if fitting < len(headings):
+        message = f"Shown are the first {fitting} of {len(headings)} columns: the terminal is not wider."
+        typer.echo(f"{message} Name columns in the SELECT, add LIMIT {SHOWN_RECORDS} or --json for all.", err=True)

@@ -1,10 +1,17 @@
 """The commands over the data folder: what they print, write and refuse."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from trade_analyst_pipeline.cli import data
@@ -44,3 +51,93 @@ def test_problems_of_a_session_are_said_once_and_bounded(capsys: pytest.CaptureF
         *(f"  problem {number}" for number in range(5)),
         "  and 2 more problems",
     ]
+
+
+@pytest.fixture
+def with_quotes(project: Path, run_command: Callable[..., Any]) -> Path:
+    """A project whose one table, quotes, has the session 2026-01-05."""
+    assert run_command("import", str(PAYLOADS / "quotes/several.json"), "--dataset", "quotes", *CAPTURED).code == 0
+    assert run_command("rebuild", "--workers", "1").code == 0
+    return project
+
+
+def test_export_writes_the_sessions_asked_for(with_quotes: Path, run_command: Callable[..., Any]) -> None:
+    """Bounds are inclusive, and the path written is printed."""
+    for bounds in (
+        (),
+        ("--from", "2026-01-05"),
+        ("--to", "2026-01-05"),
+        ("--from", "2025-01-01", "--to", "2026-12-31"),
+    ):
+        done = run_command("export", "tables.quotes", "--format", "parquet", *bounds)
+        assert (done.code, done.out) == (0, "tables.quotes.parquet\n")
+        assert set(pl.read_parquet(with_quotes / "tables.quotes.parquet")["session_date"]) == {DAY}
+
+
+@pytest.mark.usefixtures("with_quotes")
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (
+            ("tables.quotes", "--from", "2026-01-06"),
+            1,
+            "tables.quotes has no rows of sessions from 2026-01-06 to the last",
+        ),
+        (("tables.quotes", "--to", "2026-01-04"), 1, "nothing was written; it has 2026-01-05 to 2026-01-05"),
+        (("tables.options",), 1, "tables.options has no rows, so nothing was written; `trade-analyst run`"),
+        (("tables.quotes", "--from", "2026-01-06", "--to", "2026-01-05"), 2, "2026-01-06 is after 2026-01-05"),
+        (("tables.quotes", "--output", "data"), 1, "data is a folder; name the file to write, such as data/table.csv"),
+        (("tables.nonsense",), 1, "there is no table 'tables.nonsense'"),
+    ],
+)
+def test_export_of_nothing_is_no_success(
+    run_command: Callable[..., Any], arguments: tuple[str, ...], code: int, problem: str
+) -> None:
+    """Without a row, or with a folder for a file, the command says so, writes nothing and does not exit with 0."""
+    refused = run_command("export", *arguments, "--format", "csv")
+    assert (refused.code, refused.out) == (code, "")
+    assert problem in refused.err
+    assert not list(Path().glob("*.csv"))
+
+
+@pytest.mark.usefixtures("project")
+def test_query_answers_in_json_that_any_program_reads(run_command: Callable[..., Any]) -> None:
+    """NaN and the infinities are null, also inside lists and structures; other values stay."""
+    sql = "select 'nan'::double a, ['inf'::double, 1.5] b, {'x': '-inf'::double, 'y': 2} c, null d, 'NaN' e"
+    answered = run_command("query", sql, "--json")
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    (row,) = json.loads(answered.out, parse_constant=refuse)
+    assert row == {"a": None, "b": [None, 1.5], "c": {"x": None, "y": 2}, "d": None, "e": "NaN"}
+
+
+@pytest.mark.usefixtures("project")
+def test_query_says_when_rows_were_left_out(run_command: Callable[..., Any]) -> None:
+    """The bound of 1,000 rows, or the one given, is told on standard error when it cuts."""
+    whole = run_command("query", "select * from range(1000)")
+    assert (len(whole.out.splitlines()), whole.err) == (1001, "")
+    cut = run_command("query", "select * from range(1001)")
+    assert (len(cut.out.splitlines()), cut.err) == (1001, "There are more rows; shown are the first 1,000 (--limit).\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_ctrl_c_ends_a_long_query_at_once_and_quietly() -> None:
+    """A query that would take hours ends within seconds of an interrupt, without a word."""
+    sql = "select count(*) from range(3000000) a, range(3000000) b where a.range + b.range > 3"
+    code = "from trade_analyst_pipeline.storage import catalogue\n"
+    code += "known = catalogue.query\n"
+    code += "def told(*args, **options):\n    print('asked', flush=True)\n    return known(*args, **options)\n"
+    code += "catalogue.query = told\n"
+    code += f"from trade_analyst_pipeline.cli.main import main\nmain(['query', {sql!r}])\n"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"asked\n"
+    os.killpg(running.pid, signal.SIGINT)
+    started = time.monotonic()
+    _, said = running.communicate(timeout=60)
+    assert time.monotonic() - started < 10
+    assert (running.returncode, said) == (-signal.SIGINT, b"")

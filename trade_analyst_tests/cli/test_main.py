@@ -38,7 +38,7 @@ def test_each_command_has_help_with_an_example(run_command: Callable[..., Any], 
     assert f"Example: trade-analyst {command}" in outcome.out
 
 
-def _fail_with(error: Exception) -> Callable[..., Any]:
+def _fail_with(error: BaseException) -> Callable[..., Any]:
     def command(*_args: Any, **_options: Any) -> None:
         raise error
 
@@ -66,6 +66,19 @@ def test_unexpected_error_names_its_type_and_the_way_to_the_traceback(
         "Unexpected KeyError: 'Bearer [secret]'",
         "For the traceback: trade-analyst --debug gaps --json",
     ]
+
+
+@pytest.mark.parametrize("arguments", [("token", "status"), ("--debug", "token", "status")])
+def test_ctrl_c_is_exit_code_130_without_a_word(
+    run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """An interrupt ends a command as it ends any other program, wherever it arrives, and is no error."""
+    monkeypatch.setattr("trade_analyst_pipeline.settings.load_settings", _fail_with(KeyboardInterrupt()))
+    inside = run_command(*arguments)
+    monkeypatch.setattr(main_module, "app", _fail_with(KeyboardInterrupt()))
+    outside = run_command(*arguments)
+    for outcome in (inside, outside):
+        assert (outcome.code, outcome.out, outcome.err) == (130, "", "")
 
 
 def test_debug_lets_the_error_through(monkeypatch: pytest.MonkeyPatch) -> None:
