@@ -8,7 +8,7 @@ any more becomes a gap with a reason, once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -142,7 +142,7 @@ async def take_each(
     ask: Callable[[Snapshot], Question],
     archive: Archive,
     at_once: int = 3,
-) -> AsyncIterator[Outcome]:
+) -> AsyncGenerator[Outcome, None]:
     """Take what is not archived yet of each snapshot, `at_once` at a time; outcomes come in the order planned."""
     limit = asyncio.Semaphore(at_once)
 

@@ -12,10 +12,11 @@ import logging
 import random
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import FrameType
 
 from pydantic import SecretStr
 
@@ -93,13 +94,18 @@ class SourceResource:
             async with open_source(self._settings) as source_at:
                 async for gap in take_each(missed, source_at=source_at, ask=self._ask, archive=archive):
                     _log.warning("%s of session %s was missed", gap.snapshot.dataset, gap.snapshot.session_date)
-                async for outcome in take_each(snapshots, source_at=source_at, ask=self._ask, archive=archive):
-                    yield outcome
+                taken = take_each(snapshots, source_at=source_at, ask=self._ask, archive=archive)
+                async with aclosing(taken):
+                    async for outcome in taken:
+                        yield outcome
 
-        with asyncio.Runner() as runner:  # its end cancels what is under way and closes the generator
+        with asyncio.Runner() as runner:
             stream = outcomes()
-            while (outcome := _next(runner, stream)) is not None:
-                yield outcome
+            try:
+                while (outcome := _next(runner, stream)) is not None:
+                    yield outcome
+            finally:
+                runner.run(stream.aclose())  # the runner itself would close all generators at once, in no order
 
     def has_to_ask(self, snapshots: Sequence[Snapshot], archive: Archive) -> bool:
         """Whether anything of the snapshots is neither archived nor over."""
@@ -176,18 +182,36 @@ class SourceResource:
 
 
 def _next(runner: asyncio.Runner, stream: AsyncGenerator[Outcome, None]) -> Outcome | None:
-    """The next outcome, None after the last; Ctrl-C cancels the work under way and is KeyboardInterrupt.
+    """The next outcome, None after the last; Ctrl-C cancels the work under way and is KeyboardInterrupt after it.
 
-    Dagster's own handler raises wherever the signal finds the program; in a callback of asyncio that is dropped.
+    A handler that raises, such as Dagster's or asyncio's own, would do so wherever the signal finds the program: in a
+    callback of the event loop that is dropped, or leaves the loop unfit for its own end.
     """
-    present = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(present):
+    if threading.current_thread() is not threading.main_thread():
         return runner.run(anext(stream, None))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    loop = runner.get_loop()
+    task = loop.create_task(_awaited(anext(stream, None)))
+    is_stopped = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_stopped
+        is_stopped = True
+        loop.call_soon_threadsafe(task.cancel)
+
+    present = signal.signal(signal.SIGINT, stop)
     try:
-        return runner.run(anext(stream, None))
+        found = loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        found = None
     finally:
         signal.signal(signal.SIGINT, present)
+    if is_stopped:
+        raise KeyboardInterrupt
+    return found
+
+
+async def _awaited(outcome: Awaitable[Outcome | None]) -> Outcome | None:
+    return await outcome
 
 
 def _recover(archive: Archive, dataset: str) -> None:
