@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,7 +12,13 @@ if TYPE_CHECKING:
 
 
 def assemble(settings: Settings) -> dg.Definitions:
-    """All definitions for these settings."""
+    """All definitions for these settings; that parts of Dagster used here are in beta is not told each time anew."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*currently in beta")
+        return _assemble(settings)
+
+
+def _assemble(settings: Settings) -> dg.Definitions:
     from dagster_duckdb import DuckDBResource
 
     from trade_analyst_pipeline.defs.assets import all_assets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def test_the_graph_is_the_one_written_here(settings: Settings) -> None:
         key.name for key in definitions.resolve_asset_graph().asset_check_keys if key.asset_key == dg.AssetKey("token")
     }
     assert checks == {"login_lasts"}
+
+
+def test_beta_parts_of_dagster_are_used_without_a_word(settings: Settings) -> None:
+    """Nobody who starts the page or a run is told at each start which parts of Dagster are in beta."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert assemble(settings).jobs
+    assert [str(warning.message) for warning in shown if "in beta" in str(warning.message)] == []
 
 
 def test_partitions_are_sessions() -> None:

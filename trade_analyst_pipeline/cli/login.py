@@ -16,6 +16,7 @@ from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import typer
 
+from trade_analyst_pipeline.cli.interrupts import interruptible
 from trade_analyst_pipeline.errors import AuthUnavailableError
 
 if TYPE_CHECKING:
@@ -125,9 +126,10 @@ def _pasted_address() -> SecretStr:
 
     if sys.stdin is None:  # closed before the program began
         return SecretStr("")
-    if sys.stdin.isatty():
-        return SecretStr(getpass.getpass("Address (not shown; empty to give up): ", stream=sys.stderr).strip())
-    return SecretStr(sys.stdin.readline(LONGEST_PASTE).strip())
+    with interruptible():
+        if sys.stdin.isatty():
+            return SecretStr(getpass.getpass("Address (not shown; empty to give up): ", stream=sys.stderr).strip())
+        return SecretStr(sys.stdin.readline(LONGEST_PASTE).strip())
 
 
 def _consent(trusted: list[Path | None], redirect_uri: str) -> Callable[[str], None]:

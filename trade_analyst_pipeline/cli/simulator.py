@@ -68,13 +68,16 @@ def simulator(
 
 
 @contextmanager
-def free_port_needed(port: int) -> Iterator[None]:
-    """Explain it when the simulator cannot listen on its port; raises SettingsError for that."""
+def free_port_needed(port: int, *, advice: str = "--port or simulator.port") -> Iterator[None]:
+    """Explain it when the simulator cannot listen on its port; raises SettingsError for that.
+
+    `advice` says where another port is chosen.
+    """
     try:
         yield
     except OSError as error:
         message = (
             f"the simulator cannot listen on 127.0.0.1:{port}: {error.strerror}. Is another one running? "
-            "Choose another port with --port or simulator.port."
+            f"Choose another port with {advice}."
         )
         raise SettingsError(message) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trade_analyst_pipeline.cli.interrupts import interruptible
+from trade_analyst_pipeline.errors import SettingsError
+
 if TYPE_CHECKING:
     from trade_analyst_pipeline.settings import Settings
 
 STOP_SECONDS = 30
+_ADVISES_ANOTHER_COMMAND = "ignore:Function `dev_command` is superseded"
 
 
 def ui(
@@ -25,12 +31,33 @@ def ui(
     from trade_analyst_pipeline.settings import load_settings
 
     settings = load_settings()
+    _refuse_taken_port(port)
     choose_instance(settings)
     with _source(settings):
         typer.echo(f"Dagster will be at http://127.0.0.1:{port} in a few seconds. Ctrl-C stops it.")
         sys.exit(
             run_until_stopped([sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)])
         )
+
+
+def _refuse_taken_port(port: int) -> None:
+    """Raise SettingsError where the page could not be served on its port: Dagster tells that only after its start."""
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            place.bind(("127.0.0.1", port))
+        except OSError as error:
+            message = (
+                f"the page cannot be served on 127.0.0.1:{port}: {error.strerror}. If `make ui` runs already, open "
+                f"http://127.0.0.1:{port}; else choose another port: `trade-analyst ui --port {_other(port)}`, or "
+                f'`make ui ARGS="--port {_other(port)}"`.'
+            )
+            raise SettingsError(message) from error
+
+
+def _other(port: int) -> int:
+    """A port to suggest instead."""
+    return port + 1 if 1024 <= port < 65535 else 3001
 
 
 @contextmanager
@@ -50,7 +77,7 @@ def _source(settings: Settings) -> Iterator[None]:
         ca_file=settings.cache_folder / "simulator-ca.pem",
         redirect_uris=settings.schwab.redirect_allowlist,
     )
-    with free_port_needed(port):
+    with free_port_needed(port, advice="simulator.port in config.toml"):
         server.start()
     try:
         login_to_simulator(settings)
@@ -65,9 +92,13 @@ def run_until_stopped(program: list[str]) -> int:
     The program has a session of its own, so that it is told to end once, and given `STOP_SECONDS` for it.
     """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    process = subprocess.Popen(program, start_new_session=True)  # noqa: S603  our own arguments, no shell
+    filters = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), _ADVISES_ANOTHER_COMMAND)))
+    process = subprocess.Popen(  # noqa: S603  our own arguments, no shell
+        program, start_new_session=True, env={**os.environ, "PYTHONWARNINGS": filters}
+    )
     try:
-        return process.wait()
+        with interruptible():
+            return process.wait()
     except KeyboardInterrupt:
         process.terminate()
         process.wait(STOP_SECONDS)

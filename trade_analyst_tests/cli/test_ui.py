@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from trade_analyst_pipeline.cli import ui
 
 PROGRAM = """
 import sys
+import polars  # as the command has imported it by then: it changes what Ctrl-C does to a call that waits
 from trade_analyst_pipeline.cli.ui import run_until_stopped
 sys.exit(run_until_stopped([sys.executable, "-c", {child!r}]))
 """
@@ -99,3 +101,55 @@ def test_live_environment_starts_no_simulator(run_command: Callable[..., Any], m
 def _refuse(_server: Any) -> None:
     message = "a simulator was started"
     raise AssertionError(message)
+
+
+def test_page_port_that_is_taken_is_told_before_anything_starts(
+    project: Path, run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the port and how to choose another; neither simulator nor Dagster is started."""
+    monkeypatch.setattr("trade_analyst_pipeline.simulator.server.SimulatorServer.start", _refuse)
+    monkeypatch.setattr(ui, "run_until_stopped", _refuse)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        answer = run_command("ui", "--port", str(port))
+    assert answer.code == 1
+    assert f"the page cannot be served on 127.0.0.1:{port}: Address already in use" in answer.err
+    assert "make ui ARGS=" in answer.err
+    assert not (project / "data" / "simulate" / ".dagster").exists()
+
+
+def test_simulator_port_that_is_taken_is_told_with_its_setting(
+    project: Path, run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--port` is the page's: for the simulator's port the advice is its setting alone."""
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.setenv("DAGSTER_INSTANCE_DIR", "")
+    monkeypatch.setattr(ui, "run_until_stopped", _refuse)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("TRADE_ANALYST_SIMULATOR__PORT", str(port))
+        answer = run_command("ui", "--port", str(_free_port()))
+    assert answer.code == 1
+    assert f"the simulator cannot listen on 127.0.0.1:{port}" in answer.err
+    assert "Choose another port with simulator.port in config.toml." in answer.err
+    assert project.exists()
+
+
+def _free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return int(place.getsockname()[1])
+
+
+def test_advice_for_another_command_is_not_shown() -> None:
+    """Dagster's warning that another command of its own should be used does not reach the terminal; others do."""
+    child = "import warnings; warnings.warn('Function `dev_command` is superseded and'); warnings.warn('a thing')"
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(child=child)], stderr=subprocess.PIPE, text=True, check=True, timeout=60
+    )
+    assert "superseded" not in done.stderr
+    assert "a thing" in done.stderr
