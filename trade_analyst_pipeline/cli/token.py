@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -158,8 +158,16 @@ def _login(store: TokenStore, tokens: StoredTokens) -> dict[str, Any]:
         "login_ends": _instant(tokens.login_ends_time),
         "login_ends_text": both_times(tokens.login_ends_time),
         "days_left": round(max(0.0, tokens.login_ends_time - store.now()) / 86_400, 3),
+        "clock_problem": _clock_problem(store),
         "refresh": _refresh(store, tokens),
     }
+
+
+def _clock_problem(store: TokenStore) -> str | None:
+    """What to say when the login is dated in the future; else None."""
+    from trade_analyst_pipeline.ops.login_outlook import Login, ahead_notice
+
+    return ahead_notice(Login(None, None, lead=timedelta(seconds=store.lead())))
 
 
 def _refresh(store: TokenStore, tokens: StoredTokens) -> dict[str, Any]:
@@ -211,6 +219,8 @@ def _login_lines(login: dict[str, Any]) -> list[tuple[str, str]]:
         ("login", f"made {login['logged_in']}"),
         ("", f"ends {login['login_ends_text']}: {login['days_left']:.1f} days left"),
     ]
+    if login["clock_problem"] is not None:
+        lines[-1] = ("", login["clock_problem"])
     refresh = _REFRESH_LINES[login["refresh"]["state"]]
     return lines + ([("refresh", refresh.format(**login["refresh"]))] if refresh else [])
 

@@ -7,7 +7,7 @@ asset and runs about to start. What each of them is built from is chosen in `res
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from trade_analyst_pipeline.defs.resources import (
     app_credentials,
@@ -53,7 +53,7 @@ def stored_login(settings: Settings, *, keyring_seconds: float = KEYRING_SECONDS
     except TokenStoreError as error:  # what was given as its key is none
         return Login(None, None, problem=str(error), key_source=_NO_KEY)
     try:
-        tokens = store.load()
+        tokens, lead = store.load(), store.lead()
     except LoginRequiredError:
         return Login(None, None, key_source=_key_source(store))
     except (TokenStoreError, AuthUnavailableError) as error:  # the second: while a keyring does not answer
@@ -66,6 +66,7 @@ def stored_login(settings: Settings, *, keyring_seconds: float = KEYRING_SECONDS
         generation=tokens.generation,
         problem=f"the source refused the stored login at {both_times(refused.since)}" if refused else None,
         key_source=_key_source(store),
+        lead=timedelta(seconds=lead),
     )
 
 

@@ -13,6 +13,7 @@ from trade_analyst_pipeline.market.sessions import session_close
 from trade_analyst_pipeline.schwab.tokens import both_times
 
 WARN_HOURS = (48, 12)
+LEAD_ALLOWED = timedelta(minutes=1)
 ADVICE = "Run `trade-analyst login`: a new login lasts seven days from then."
 
 
@@ -21,7 +22,8 @@ class Login:
     """The login as it is stored: when it was made and when it ends, both None without one.
 
     `problem` says why it cannot be used although it has not ended (the source refused it, the file cannot be opened).
-    `generation` grows with each renewal; `key_source` is where the key to the file comes from.
+    `generation` grows with each renewal; `key_source` is where the key to the file comes from. `lead` is how far ahead
+    of the machine's clock the login is dated: such a one counts from now, and when it ends is not known.
     """
 
     login_time: datetime | None
@@ -29,6 +31,12 @@ class Login:
     generation: int = 0
     problem: str | None = None
     key_source: str = "unknown"
+    lead: timedelta = timedelta()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it is dated in the future: the clock is wrong now, or was when the login was made."""
+        return self.lead > LEAD_ALLOWED
 
     def left(self, now: datetime) -> timedelta:
         """How long it still lasts; zero without a usable login."""
@@ -54,6 +62,16 @@ def span(length: timedelta) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def ahead_notice(login: Login) -> str | None:
+    """What to say of a login that is dated in the future; None of any other."""
+    if not login.is_ahead:
+        return None
+    return (
+        f"the login is dated {span(login.lead)} ahead of this machine's clock, so when it ends is not known: set the "
+        "clock (NTP); if it is right, log in again"
+    )
+
+
 def standing(login: Login, now: datetime) -> str:
     """One sentence on how the login stands."""
     if login.ends_time is None:
@@ -62,19 +80,25 @@ def standing(login: Login, now: datetime) -> str:
         return login.problem
     if not login.is_usable(now):
         return f"the login ended at {_told(login.ends_time)}, seven days after it was made"
-    return f"{span(login.left(now))} left, until {_told(login.ends_time)}"
+    return ahead_notice(login) or f"{span(login.left(now))} left, until {_told(login.ends_time)}"
 
 
 def passed_threshold(login: Login, now: datetime) -> int | None:
-    """The smallest of `WARN_HOURS` that is not more than the hours left; None before the first, and without a login."""
+    """The smallest of `WARN_HOURS` that is not more than the hours left; None before the first, and without a login.
+
+    The first also for a login dated in the future, which may end at any time.
+    """
     if not login.is_usable(now):
         return None
+    if login.is_ahead:
+        return max(WARN_HOURS)
     return min((hours for hours in WARN_HOURS if login.left(now) <= timedelta(hours=hours)), default=None)
 
 
 def ending_notice(login: Login, now: datetime) -> str:
     """What to tell a person whose login is about to end: when, in both zones, and what to do."""
-    return f"the login at the source ends soon: {standing(login, now)}. {ADVICE}"
+    when = "may end at any time" if login.is_ahead else "ends soon"
+    return f"the login at the source {when}: {standing(login, now)}. {ADVICE}"
 
 
 def shortfall(login: Login, *, now: datetime, takes: timedelta, sessions: Sequence[date]) -> str | None:

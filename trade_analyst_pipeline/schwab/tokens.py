@@ -111,6 +111,14 @@ class TokenStore:
         """
         return self._shown(self._loaded())
 
+    def lead(self) -> float:
+        """How many seconds ahead of the machine's clock the login is dated, 0.0 where it is not; raises as `load`.
+
+        The clock is wrong then, or was at the login.
+        """
+        now = self.now()
+        return max(0.0, on_clock(self._loaded(), now, self._uptime()).login_time - now)
+
     def _loaded(self) -> StoredTokens:
         for _ in range(_READ_TRIES - 1):
             found = signature(self.path)

@@ -101,6 +101,23 @@ def test_status_of_a_login(run_command: RunCommand, store: TokenStore) -> None:
     assert "CANARY" not in outcome.out + json.dumps(shown)
 
 
+def test_a_login_of_the_future_is_told_as_one_whose_end_is_not_known(
+    run_command: RunCommand, store: TokenStore
+) -> None:
+    """Dated two hours ahead of the clock it can be used, but seven days are not promised; one in time says nothing."""
+    assert report(run_command)["login"]["clock_problem"] is None
+    now = time.time() + 2 * 3600 + 30
+    store.now = lambda: now
+    store._uptime = lambda: NO_UPTIME
+    store.save_login(grant())
+    shown = report(run_command)
+    assert shown["is_usable"] is True
+    assert shown["login"]["clock_problem"].startswith("the login is dated 2 h 0 min ahead of this machine's clock")
+    lines = run_command("token", "status").out
+    assert "when it ends is not known: set the clock (NTP)" in lines
+    assert "days left" not in lines
+
+
 def test_the_days_of_the_login_count_from_the_login(run_command: RunCommand, store: TokenStore) -> None:
     """A refresh on the third day leaves four days; what it did with the refresh token is told."""
     now = time.time() - 3 * DAY

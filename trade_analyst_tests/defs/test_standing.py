@@ -15,6 +15,7 @@ from trade_analyst_pipeline.defs.standing import budget_state, check_client, sto
 from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError, SettingsError
 from trade_analyst_pipeline.schwab.key_places import SystemKeyring
 from trade_analyst_pipeline.schwab.token_records import TokenGrant
+from trade_analyst_pipeline.schwab.uptime import NO_UPTIME
 from trade_analyst_pipeline.settings import Settings, load_settings
 
 LIVE = {"environment": "live", "app_key": "key-of-the-app", "app_secret": "its-secret"}  # pragma: allowlist secret
@@ -51,6 +52,19 @@ def test_login_ends_seven_days_after_it_was_made() -> None:
     assert before <= found.login_time <= datetime.now(UTC)
     assert found.ends_time == found.login_time + timedelta(days=7)
     assert (found.generation, found.problem) == (1, None)
+    assert found.is_usable(datetime.now(UTC))
+
+
+def test_login_of_the_future_is_told_by_how_far() -> None:
+    """A login stored while the clock stood a day ahead is dated a day ahead of the clock as it is now."""
+    settings = load_settings(**LIVE)
+    store = token_store(settings)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    store.now = tomorrow.timestamp
+    store._uptime = lambda: NO_UPTIME
+    store.save_login(TokenGrant(SecretStr("access-token"), SecretStr("refresh-token"), 1800.0))
+    found = stored_login(settings)
+    assert timedelta(hours=23, minutes=59) < found.lead <= timedelta(days=1)
     assert found.is_usable(datetime.now(UTC))
 
 

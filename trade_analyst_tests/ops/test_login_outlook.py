@@ -64,6 +64,15 @@ def test_notice_says_when_and_what_to_do() -> None:
     assert "trade-analyst login" in notice
 
 
+def test_login_of_the_future_may_end_at_any_time() -> None:
+    """It is warned of at once, with its date and not with an end that nobody knows."""
+    ahead = Login(LOGIN.login_time, ENDS, lead=timedelta(days=2, hours=1))
+    assert passed_threshold(ahead, ENDS - 167 * HOUR) == 48
+    notice = ending_notice(ahead, ENDS - 167 * HOUR)
+    assert notice.startswith("the login at the source may end at any time: the login is dated 2 days 1 h ahead of this")
+    assert "left, until" not in notice
+
+
 FRIDAY, MONDAY = date(2026, 3, 6), date(2026, 3, 9)
 
 
