@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,14 @@ def simulator(
     seed: Annotated[int | None, typer.Option(min=0, help="Which market. [simulator.seed]")] = None,
     ca_file: Annotated[
         Path | None, typer.Option(help="Where the certificate that clients have to trust is written.")
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A further host name the certificate is for, such as api.schwabapi.com; may be repeated."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="UTC instant that addresses without one show, such as 2026-01-05T20:55:00Z. [the clock]"),
     ] = None,
     rotation: Annotated[
         Literal["same", "rotate", "omit"], typer.Option(help="What a refresh does with the refresh token.")
@@ -48,6 +57,7 @@ def simulator(
 
     settings = load_settings()
     wanted = settings.simulator.port if port is None else port
+    names, instant = _host_names(name or []), None if at is None else _instant(at)
     with free_port_needed(wanted):
         serve(
             port=wanted,
@@ -55,6 +65,8 @@ def simulator(
             ca_file=ca_file or settings.cache_folder / "simulator-ca.pem",
             redirect_uris=settings.schwab.redirect_allowlist,
             announce=typer.echo,
+            names=names,
+            instant=instant,
             rotation=rotation,
             single_use_refresh=single_use_refresh,
             dead_token=refusal,
@@ -65,6 +77,28 @@ def simulator(
             clock_skew_seconds=clock_skew_seconds,
             is_consent_automatic=not ask_consent,
         )
+
+
+def _host_names(names: list[str]) -> tuple[str, ...]:
+    """The names of `--name`; raises SettingsError for one that is no host name."""
+    from trade_analyst_pipeline.simulator.certificate import checked_host_name
+
+    try:
+        return tuple(checked_host_name(name) for name in names)
+    except ValueError as error:
+        message = f"--name: {error}"
+        raise SettingsError(message) from error
+
+
+def _instant(text: str) -> datetime:
+    """The instant of `--at`; raises SettingsError for a text that is none."""
+    from trade_analyst_pipeline.simulator.server import parse_instant
+
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        message = f"--at {text}: {error}; write it as 2026-01-05T20:55:00Z"
+        raise SettingsError(message) from error
 
 
 @contextmanager

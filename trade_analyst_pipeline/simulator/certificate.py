@@ -1,8 +1,13 @@
-"""The simulator's certificate: made at start, for loopback only, signed by an authority that lives no longer."""
+"""The simulator's certificate: made at start, for loopback, signed by an authority that lives no longer.
+
+Further host names may be put into it, so that a client that insists on its source's own name accepts the simulator
+once the machine resolves that name to loopback.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,7 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+LOCAL_NAMES = ("localhost",)
 _LIFE = timedelta(days=30)
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 @dataclass(frozen=True)
@@ -23,8 +31,11 @@ class ServerIdentity:
     key: bytes = field(repr=False)
 
 
-def make_identity(now: datetime) -> ServerIdentity:
-    """A fresh EC P-256 identity for 127.0.0.1 and localhost, valid for 30 days from an hour before `now`."""
+def make_identity(now: datetime, names: tuple[str, ...] = ()) -> ServerIdentity:
+    """A fresh EC P-256 identity for 127.0.0.1, localhost and `names`, valid for 30 days from an hour before `now`.
+
+    Raises ValueError for a name that is no host name (a wildcard, an address, a URL).
+    """
     authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority_name, server_name = _name("trade-analyst simulator authority"), _name("trade-analyst simulator")
     authority = (
@@ -33,19 +44,28 @@ def make_identity(now: datetime) -> ServerIdentity:
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    hosts = [x509.DNSName(checked_host_name(name)) for name in dict.fromkeys((*LOCAL_NAMES, *names))]
+    entries = [*hosts, x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     server = (
         _builder(server_name, authority_name, server_key.public_key(), now)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectAlternativeName(entries), critical=False)
         .add_extension(_issuer(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
     key = server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return ServerIdentity(authority.public_bytes(pem), server.public_bytes(pem), key)
+
+
+def checked_host_name(name: str) -> str:
+    """A host name, or ValueError for a text that is none."""
+    if len(name) > 253 or not _HOST_NAME.fullmatch(name) or name.replace(".", "").isdigit():
+        message = f"{name!r} is no host name for a certificate: write it like api.schwabapi.com"
+        raise ValueError(message)
+    return name
 
 
 def _name(text: str) -> x509.Name:

@@ -213,7 +213,8 @@ class SimulatorServer:
     """The simulator on 127.0.0.1 over TLS, on a thread of its own.
 
     `port` 0 takes a free one. The certificate authority to trust is written to `ca_file`; the private key exists only
-    in memory and, while the server reads it, in a folder nobody else can open. `options` are the desk's.
+    in memory and, while the server reads it, in a folder nobody else can open. `names` are further host names the
+    certificate is for. `options` are the desk's.
     """
 
     def __init__(
@@ -227,8 +228,10 @@ class SimulatorServer:
         redirect_uris: tuple[str, ...] = DEFAULT_REDIRECT_URIS,
         compress: bool = False,
         market: Market | None = None,
+        names: tuple[str, ...] = (),
         **options: Unpack[DeskOptions],
     ) -> None:
+        self.names = names
         self.market = market if market is not None else Market(seed)
         self.ca_file = ca_file
         self.desk = OAuthDesk(machine_now=machine_now, redirect_uris=redirect_uris, **options)
@@ -293,7 +296,7 @@ class SimulatorServer:
         return self._server
 
     def _config(self) -> uvicorn.Config:
-        identity = make_identity(machine_time())
+        identity = make_identity(machine_time(), self.names)
         self.ca_file.parent.mkdir(parents=True, exist_ok=True)
         self.ca_file.write_bytes(identity.authority)
         with tempfile.TemporaryDirectory(prefix="simulator-") as folder:
@@ -325,10 +328,23 @@ def serve(
     ca_file: Path,
     redirect_uris: tuple[str, ...] = DEFAULT_REDIRECT_URIS,
     announce: Callable[[str], None],
+    names: tuple[str, ...] = (),
+    instant: datetime | None = None,
     **options: Unpack[DeskOptions],
 ) -> None:
-    """Run the simulator in the foreground until interrupted; `announce` gets one line once it is ready."""
-    server = SimulatorServer(seed=seed, port=port, ca_file=ca_file, redirect_uris=redirect_uris, **options)
+    """Run the simulator in the foreground until interrupted; `announce` gets one line once it is ready.
+
+    Addresses that name no instant show the market at `instant`, or by the machine's clock when it is None.
+    """
+    server = SimulatorServer(
+        seed=seed,
+        port=port,
+        ca_file=ca_file,
+        redirect_uris=redirect_uris,
+        now=machine_time if instant is None else lambda: instant,
+        names=names,
+        **options,
+    )
     try:
         server.run(lambda base: announce(f"simulator ready at {base} (seed {seed}, trust {ca_file})"))
     finally:

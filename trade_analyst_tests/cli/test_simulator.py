@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_the_desks_options_reach_the_desk(run_command: Callable[..., Any], monke
         "--code-seconds 2 --answer-seconds 0.5 --clock-skew-seconds -10 --ask-consent"
     )
     assert run_command("simulator", *arguments.split()).code == 0
-    for name in ("port", "seed", "ca_file", "redirect_uris", "announce"):
+    for name in ("port", "seed", "ca_file", "redirect_uris", "announce", "names", "instant"):
         given.pop(name)
     assert given == {
         "rotation": "rotate",
@@ -61,3 +62,32 @@ def test_the_desks_options_reach_the_desk(run_command: Callable[..., Any], monke
         "clock_skew_seconds": -10.0,
         "is_consent_automatic": False,
     }
+
+
+@pytest.mark.usefixtures("project")
+def test_names_and_instant_reach_the_server(run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--name` may be repeated; `--at` is an instant in UTC; without them the clock and no further name."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("trade_analyst_pipeline.simulator.server.serve", lambda **options: given.update(options))
+    names = ["--name", "api.schwabapi.com", "--name", "streamer-api.schwab.com"]
+    assert run_command("simulator", *names, "--at", "2026-01-05T15:55:00-05:00").code == 0
+    assert given["names"] == ("api.schwabapi.com", "streamer-api.schwab.com")
+    assert given["instant"] == datetime(2026, 1, 5, 20, 55, tzinfo=UTC)
+    assert run_command("simulator").code == 0
+    assert (given["names"], given["instant"]) == ((), None)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--name", "https://api.schwabapi.com"], "--name: 'https://api.schwabapi.com' is no host name"),
+        (["--at", "yesterday"], "--at yesterday: "),
+        (["--at", "2026-01-05T20:55:00"], "has no time zone"),
+    ],
+)
+def test_bad_names_and_instants_are_refused(run_command: Callable[..., Any], arguments: list[str], told: str) -> None:
+    """The message repeats what was given and how to write it."""
+    outcome = run_command("simulator", *arguments)
+    assert outcome.code == 1
+    assert told in outcome.err

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -30,3 +31,22 @@ def test_each_start_has_its_own() -> None:
     assert first.key != second.key
     assert first.authority != second.authority
     assert "PRIVATE" not in repr(first)
+
+
+def test_further_names_stand_beside_the_local_ones() -> None:
+    """Names of another host are added once each, after localhost; 127.0.0.1 stays the only address."""
+    identity = make_identity(NOW, ("api.schwabapi.com", "streamer-api.schwab.com", "api.schwabapi.com", "localhost"))
+    server = x509.load_pem_x509_certificate(identity.certificate)
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    expected = ["localhost", "api.schwabapi.com", "streamer-api.schwab.com"]
+    assert names.get_values_for_type(x509.DNSName) == expected
+    assert len(list(names)) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["", "*.schwabapi.com", "https://api.schwabapi.com", "10.0.0.1", "a..b", "-a.com", "a b", "x" * 64]
+)
+def test_what_is_no_host_name_is_refused(name: str) -> None:
+    """Wildcards, addresses, URLs and malformed names are refused with the text that was given."""
+    with pytest.raises(ValueError, match="no host name"):
+        make_identity(NOW, (name,))
