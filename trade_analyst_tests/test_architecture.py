@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trade_analyst_pipeline.market.columns import COLUMNS
+from trade_analyst_pipeline.market.columns import COLUMNS, TableSchema
 
 PACKAGE = "trade_analyst_pipeline"
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -274,16 +274,15 @@ def test_each_dataset_is_complete() -> None:
 
 def test_columns_of_every_schema_are_declared_once() -> None:
     """A schema's columns are the declared ones, unchanged: one name means one thing everywhere."""
-    schemas = [
-        importlib.import_module(f"{PACKAGE}.{name}").SCHEMA
-        for name, tree in modules().items()
-        if unit(name) in ("datasets", "metrics") and _assigns(tree, "SCHEMA")
-    ]
-    assert schemas
-    for schema in schemas:
+    schemas = {
+        schema.name: schema for name in modules() if unit(name) in ("datasets", "metrics") for schema in _of(name)
+    }
+    assert {"quotes", "ohlc", "options", "iv_history", "put_call_ratio", "put_call_ratio_daily"} <= set(schemas)
+    for schema in schemas.values():
         assert all(COLUMNS[column.name] is column for column in schema.columns)
 
 
-def _assigns(tree: ast.Module, name: str) -> bool:
-    targets = (target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets)
-    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+def _of(name: str) -> list[TableSchema]:
+    """The schemas a module declares, whatever they are called."""
+    module = importlib.import_module(f"{PACKAGE}.{name}")
+    return [value for value in vars(module).values() if isinstance(value, TableSchema)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -35,9 +34,8 @@ def ui(
     choose_instance(settings)
     with _source(settings):
         typer.echo(f"Dagster will be at http://127.0.0.1:{port} in a few seconds. Ctrl-C stops it.")
-        sys.exit(
-            run_until_stopped([sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)])
-        )
+        dagster = [sys.executable, "-W", _ADVISES_ANOTHER_COMMAND, "-m", "dagster"]
+        sys.exit(run_until_stopped([*dagster, "dev", "--host", "127.0.0.1", "--port", str(port)]))
 
 
 def _refuse_taken_port(port: int) -> None:
@@ -92,10 +90,7 @@ def run_until_stopped(program: list[str]) -> int:
     The program has a session of its own, so that it is told to end once, and given `STOP_SECONDS` for it.
     """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    filters = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), _ADVISES_ANOTHER_COMMAND)))
-    process = subprocess.Popen(  # noqa: S603  our own arguments, no shell
-        program, start_new_session=True, env={**os.environ, "PYTHONWARNINGS": filters}
-    )
+    process = subprocess.Popen(program, start_new_session=True)  # noqa: S603  our own arguments, no shell
     try:
         with interruptible():
             return process.wait()

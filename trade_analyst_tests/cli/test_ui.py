@@ -58,7 +58,7 @@ def test_simulator_answers_while_the_page_is_served(
     statuses: list[int] = []
 
     def ask_simulator(program: list[str]) -> int:
-        assert program[-3:] == ["127.0.0.1", "--port", "3000"]
+        assert program[-3:] == ["127.0.0.1", "--port", port]
         context = ssl.create_default_context(cafile=str(project / ".cache/simulate/simulator-ca.pem"))
         try:
             urllib.request.urlopen(f"{seen[0].base_url}/marketdata/v1/quotes?symbols=SPY", context=context)  # noqa: S310  our own loopback address
@@ -67,8 +67,9 @@ def test_simulator_answers_while_the_page_is_served(
             refused.close()
         return 0
 
+    port = str(_free_port())
     monkeypatch.setattr(ui, "run_until_stopped", ask_simulator)
-    assert run_command("ui").code == 0
+    assert run_command("ui", "--port", port).code == 0
     assert logged_in == ["simulate"]
     assert statuses == [400]  # no Authorization header: the real answer of the source to that
     with pytest.raises(OSError, match="refused"):
@@ -95,7 +96,7 @@ def test_live_environment_starts_no_simulator(run_command: Callable[..., Any], m
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("trade_analyst_pipeline.simulator.server.SimulatorServer.start", _refuse)
     monkeypatch.setattr(ui, "run_until_stopped", lambda _program: 0)
-    assert run_command("ui", "--port", "3999").code == 0
+    assert run_command("ui", "--port", str(_free_port())).code == 0
 
 
 def _refuse(_server: Any) -> None:
@@ -145,11 +146,23 @@ def _free_port() -> int:
         return int(place.getsockname()[1])
 
 
-def test_advice_for_another_command_is_not_shown() -> None:
+@pytest.mark.usefixtures("project")
+def test_advice_for_another_command_is_not_shown(
+    run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Dagster's warning that another command of its own should be used does not reach the terminal; others do."""
-    child = "import warnings; warnings.warn('Function `dev_command` is superseded and'); warnings.warn('a thing')"
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(child=child)], stderr=subprocess.PIPE, text=True, check=True, timeout=60
-    )
-    assert "superseded" not in done.stderr
-    assert "a thing" in done.stderr
+    for name, value in {"TRADE_ANALYST_ENVIRONMENT": "live", "DAGSTER_HOME": "", "DAGSTER_INSTANCE_DIR": ""}.items():
+        monkeypatch.setenv(name, value)
+    warn = "import warnings; warnings.warn('Function `dev_command` is superseded and'); warnings.warn('a thing')"
+    told: list[str] = []
+
+    def warn_likewise(program: list[str]) -> int:
+        options = program[: program.index("-m")]
+        done = subprocess.run([*options, "-c", warn], stderr=subprocess.PIPE, text=True, check=True, timeout=60)
+        told.append(done.stderr)
+        return 0
+
+    monkeypatch.setattr(ui, "run_until_stopped", warn_likewise)
+    assert run_command("ui", "--port", str(_free_port())).code == 0
+    assert "superseded" not in told[0]
+    assert "a thing" in told[0]
