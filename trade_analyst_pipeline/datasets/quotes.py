@@ -1,7 +1,8 @@
 """Quotes of any instrument: how they are asked for, how the blocks of each entry become one row, which are acceptable.
 
 One row per symbol and snapshot; columns that do not apply to an instrument are null. The source answers what it knows
-and lists the rest, so an unknown symbol is a problem of that symbol alone.
+and lists the rest, so an unknown symbol is a problem of that symbol alone. A future asked for by its root is answered
+under the contract in front: the row has both names.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ QUOTE: Final = RowShape(
         "netPercentChange:net_change_pct:number openInterest:open_interest:whole openPrice:open:number",
         "postMarketChange:post_market_change:number postMarketPercentChange:post_market_change_pct:number",
         "quoteTime:quote_time:instant quotedInSession:is_quoted_in_session:flag rho:vendor_rho:model",
-        "securityStatus:security_status:text settleTime:settle_time:instant",
+        "securityStatus:security_status:text settleTime:settle_time:instant settlementPrice:quoted_settlement:number",
+        "settlemetPrice:misspelt_settlement:number",
         "theoreticalOptionValue:vendor_theoretical_value:model theta:vendor_theta:model tick:tick_size:number",
         "tickAmount:tick_value:number timeValue:time_value:number totalVolume:volume:whole",
         "tradeTime:trade_time:instant underlyingPrice:underlying_price:model vega:vendor_vega:model",
@@ -90,8 +92,10 @@ REFERENCE: Final = RowShape(
     wire_fields(
         "contractType:option_type:text cusip:cusip:text daysToExpiration:days_to_expiration:whole",
         "deliverables:deliverables:text description:description:text exchange:exchange_code:text",
-        "exchangeName:exchange_name:text exerciseType:exercise_type:text expirationDay:expiration_day:whole",
-        "expirationMonth:expiration_month:whole expirationType:expiration_type:text",
+        "exchangeName:exchange_name:text exerciseType:exercise_type:text",
+        "expirationDate:future_option_expiration:instant expirationDay:expiration_day:whole",
+        "expirationMonth:expiration_month:whole expirationStyle:expiration_style:text",
+        "expirationType:expiration_type:text",
         "expirationYear:expiration_year:whole fsiDesc:financial_status:text futureActiveSymbol:active_symbol:text",
         "futureExpirationDate:future_expiration:instant futureIsActive:is_active:flag",
         "futureIsTradable:is_future_tradable:flag futureMultiplier:future_multiplier:number",
@@ -139,12 +143,23 @@ _PLACES: Final = {"$": ENTRY.name, **{f"$.{block.name}": block.name for block in
 
 SCHEMA: Final = table_schema(
     NAME,
-    "1.0",
+    "1.1",
     key=("symbol", "snapshot_time"),
     columns=(
-        *("symbol", "session_date", "snapshot_time", "asset_type", "asset_sub_type", "quote_type", "is_realtime"),
-        *("security_id", "security_status", "bid", "ask", "quote_status", "bid_size", "ask_size", "bid_time"),
-        *("ask_time", "bid_venue", "ask_venue", "quote_time", "last", "last_size", "last_venue", "trade_time", "mark"),
+        *("symbol", "requested_symbol", "session_date", "snapshot_time", "asset_type", "asset_sub_type", "quote_type"),
+        *("is_realtime", "security_id", "security_status", "bid", "ask", "quote_status", "bid_size", "ask_size"),
+        *(
+            "bid_time",
+            "ask_time",
+            "bid_venue",
+            "ask_venue",
+            "quote_time",
+            "last",
+            "last_size",
+            "last_venue",
+            "trade_time",
+            "mark",
+        ),
         *("mark_change", "mark_change_pct", "net_change", "net_change_pct", "open", "high", "low", "previous_close"),
         *("high_52_week", "low_52_week", "volume", "open_interest", "net_asset_value", "post_market_change"),
         *("post_market_change_pct", "regular_last", "regular_last_size", "regular_net_change"),
@@ -153,7 +168,14 @@ SCHEMA: Final = table_schema(
         *("extended_quote_time", "extended_trade_time", "indicative_bid", "indicative_ask", "indicative_quote_time"),
         *("underlying_symbol", "underlying_asset_type", "underlying_price", "option_type", "expiration_date"),
         *("days_to_expiration", "last_trading_date", "strike", "multiplier", "settlement_type", "expiration_type"),
-        *("exercise_type", "is_penny_pilot", "deliverables", "vendor_implied_volatility", "vendor_delta"),
+        *(
+            "exercise_type",
+            "expiration_style",
+            "is_penny_pilot",
+            "deliverables",
+            "vendor_implied_volatility",
+            "vendor_delta",
+        ),
         *("vendor_gamma", "vendor_theta", "vendor_vega", "vendor_rho", "vendor_theoretical_value"),
         *("intrinsic_value", "time_value", "implied_yield", "tick_size", "tick_value", "settlement_price"),
         *("settle_time", "is_quoted_in_session", "is_active", "is_tradable", "active_symbol", "product"),
@@ -188,9 +210,9 @@ def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normal
 
 @dataclass
 class _Answer:
-    """One response, read: its entries with the unknown fields of each, what is wrong, and the symbols not known."""
+    """One response, read: its entries with their keys and unknown fields, what is wrong, and the symbols not known."""
 
-    found: list[tuple[Any, Unknown]] = field(default_factory=list)
+    found: list[tuple[str, Any, Unknown]] = field(default_factory=list)
     bad: list[tuple[str, BadRow]] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -204,7 +226,7 @@ class _Table:
         self._intake = intake
         self._entries = RowColumns(ENTRY)
         self._blocks = [RowColumns(block) for block in _BLOCKS]
-        self._times: list[tuple[date, datetime, datetime]] = []
+        self._beside: list[tuple[str | None, date, datetime, datetime]] = []
 
     def add(self, response: RawResponse, answer: _Answer, request: str) -> None:
         """Take on the entries of one response; `request` is what asked for them, as text."""
@@ -214,10 +236,10 @@ class _Table:
         for symbol, row in answer.bad:
             self._intake.reject([row], symbol=symbol, snapshot_time=arrived, request=request)
         self._intake.counts += answer.counts
-        for entry, unknown in answer.found:
-            self._add_row(entry, unknown, arrived)
+        for key, entry, unknown in answer.found:
+            self._add_row(entry, unknown, arrived, _requested(key, entry, response.request.symbols))
 
-    def _add_row(self, entry: Any, unknown: Unknown, snapshot_time: datetime) -> None:
+    def _add_row(self, entry: Any, unknown: Unknown, snapshot_time: datetime, requested: str | None) -> None:
         self._entries.extend([_only(entry, ENTRY, unknown)], unknown)
         for columns in self._blocks:
             block = getattr(entry, columns.shape.name)
@@ -225,19 +247,21 @@ class _Table:
                 [row_type(columns.shape)() if block is None else block], unknown if block else NOTHING_UNKNOWN
             )
         fresh = fresh_since(snapshot_time, self._session_date, _product(entry))
-        self._times.append((self._session_date, snapshot_time, fresh))
+        self._beside.append((requested, self._session_date, snapshot_time, fresh))
 
     def finished(self) -> pl.DataFrame:
         """The table of everything added."""
         parts = [self._entries, *self._blocks]
-        times = pl.DataFrame(self._times, schema=_TIMES, orient="row")
-        wire = pl.concat([times, *(pl.DataFrame(columns.series()) for columns in parts)], how="horizontal")
+        beside = pl.DataFrame(self._beside, schema=_BESIDE, orient="row")
+        wire = pl.concat([beside, *(pl.DataFrame(columns.series()) for columns in parts)], how="horizontal")
         table, counts = quote_table(wire, SCHEMA.names)
         self._intake.counts += sum((columns.counts for columns in parts), counts)
         return table
 
 
-_TIMES: Final = pl.Schema({"session_date": pl.Date(), "snapshot_time": TIME, "fresh_since": TIME})
+_BESIDE: Final = pl.Schema(
+    {"requested_symbol": pl.String(), "session_date": pl.Date(), "snapshot_time": TIME, "fresh_since": TIME}
+)
 
 
 def _only(entry: Any, shape: RowShape, unknown: Unknown) -> msgspec.Struct:
@@ -273,12 +297,12 @@ def _read_strict(body: bytes) -> _Answer | None:
     if body.count(b'"assetMainType"') != len(members):
         return None
     answer = _Answer(invalid=errors.symbols)
-    for raw in members.values():
+    for key, raw in members.items():
         entry, unknown = decode_strict(raw, _entry_type, _PLACES)
         text = bytes(raw)
         if count_keys(text) > stated_keys(entry) and repeated_keys(text):
             return None
-        answer.found.append((entry, unknown))
+        answer.found.append((key, entry, unknown))
     return answer
 
 
@@ -319,20 +343,54 @@ def _read_entry(key: str, value: Any, answer: _Answer) -> None:
     head = parts.pop(ENTRY.name)
     names = row_type(ENTRY).__struct_fields__
     entry = _entry_type(NOTHING_UNKNOWN)(**{name: getattr(head, name) for name in names}, **parts)
-    answer.found.append((entry, NOTHING_UNKNOWN))
+    answer.found.append((key, entry, NOTHING_UNKNOWN))
 
 
 def _has(value: Any, name: str) -> bool:
     return isinstance(value, dict) and value.get(name) is not None
 
 
+def left_out(response: RawResponse) -> tuple[str, ...]:
+    """The symbols asked for that an answer neither has nor calls unknown, in the order asked.
+
+    None of an answer that is no answer to a request for quotes: that is a problem of another kind.
+    """
+    try:
+        answer = _read(response)
+    except ResponseRejectedError:
+        return ()
+    return _missing(answer, response.request.symbols)
+
+
 def _unanswered(answer: _Answer, asked: Sequence[str]) -> Iterable[tuple[ResponseRejectedError, tuple[str, ...]]]:
-    """The symbols that have no row, by reason; a future asked for by its root is answered under its contract."""
+    """The symbols that have no row, by reason."""
     if answer.invalid:
         error = ResponseRejectedError("unknown_symbol", "the source does not know it (errors.invalidSymbols)")
         yield error, tuple(answer.invalid)
-    answered = {entry.symbol for entry, _ in answer.found} | {symbol for symbol, _ in answer.bad} | set(answer.invalid)
-    answered |= {entry.reference.product for entry, _ in answer.found if entry.reference}
-    missing = tuple(symbol for symbol in asked if symbol not in answered)
+    missing = _missing(answer, asked)
     if missing:
         yield ResponseRejectedError("not_answered", "asked for and left out of the answer"), missing
+
+
+def _missing(answer: _Answer, asked: Sequence[str]) -> tuple[str, ...]:
+    answered = {symbol for symbol, _ in answer.bad} | set(answer.invalid)
+    for key, entry, _ in answer.found:
+        answered |= {entry.symbol, _requested(key, entry, asked) or entry.symbol}
+    return tuple(symbol for symbol in asked if symbol not in answered)
+
+
+def _requested(key: str, entry: Any, asked: Sequence[str]) -> str | None:
+    """The name by which this entry was asked for; null where it was not.
+
+    The root of a future is that name if it was asked and the entry is the contract in front, or was not asked for by
+    its own name: `/ESZ24` beside `/ES` may be a later contract.
+    """
+    root = entry.reference.product if entry.reference else None
+    if root in asked and (entry.symbol not in asked or _is_front(entry)):
+        return str(root)
+    return next((name for name in (key, entry.symbol) if name in asked), None)
+
+
+def _is_front(entry: Any) -> bool:
+    active = entry.reference.active_symbol
+    return bool(entry.reference.is_active) if active is None else bool(active == entry.symbol)

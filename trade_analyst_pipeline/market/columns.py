@@ -147,6 +147,7 @@ _DECLARED: tuple[Column, ...] = (
     Column("strike", pl.Float64(), "dollars", "Strike price."),
     Column("settlement_type", pl.String(), None, "A: settles at the open of expiration day; P: at its close."),
     Column("expiration_type", pl.String(), None, "M end of month, Q quarterly, S third Friday, W weekly."),
+    Column("expiration_style", pl.String(), None, "The vendor's text for how an option on a future expires."),
     Column("exercise_type", pl.String(), None, "A American, E European."),
     Column("intrinsic_value", pl.Float64(), "dollars", "Underlying's last against strike, negative out of the money."),
     Column(
@@ -196,6 +197,13 @@ _DECLARED: tuple[Column, ...] = (
     Column("is_index", pl.Boolean(), None, "Whether the underlying is an index."),
     Column("is_delayed", pl.Boolean(), None, "Whether the vendor calls the quotes delayed."),
     # quotes
+    Column(
+        "requested_symbol",
+        pl.String(),
+        None,
+        "The name by which the source was asked: a future's root such as /ES where that was asked and `symbol` is the "
+        "contract that answered, else as `symbol`; null: not asked for, as in a recording.",
+    ),
     Column("asset_type", pl.String(), None, "EQUITY, OPTION, INDEX, MUTUAL_FUND, FUTURE, FOREX and so on, as sent."),
     Column("asset_sub_type", pl.String(), None, "ETF, COE (common stock), OEF and so on, as sent; null: none."),
     Column("quote_type", pl.String(), None, "NBBO: best of all exchanges; NFL: of some; null: not said."),
@@ -234,7 +242,7 @@ _DECLARED: tuple[Column, ...] = (
     Column("tick_size", pl.Float64(), "dollars", "Smallest price step; null: none."),
     Column("tick_value", pl.Float64(), "dollars", "Worth of one price step of one contract; null: none."),
     Column("settle_time", TIME, "UTC", "Time of the settlement price; null: none."),
-    Column("settlement_price", pl.Float64(), "dollars", "Last settlement price of a future; null: none."),
+    Column("settlement_price", pl.Float64(), "dollars", "Last settlement price of a future or its option; null: none."),
     Column("is_quoted_in_session", pl.Boolean(), None, "Whether the future is quoted in the running session."),
     Column("is_active", pl.Boolean(), None, "Whether the future is the active contract of its product."),
     Column("is_tradable", pl.Boolean(), None, "Whether the vendor lets it be traded."),

@@ -50,6 +50,7 @@ def quote_table(wire: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFram
     `fresh_since` of the wire table is the oldest time a quote of the row may have. Most columns do not apply to most
     instruments, so values that were not sent are not counted here.
     """
+    wire = wire.with_columns(pl.coalesce("settlement_price", "quoted_settlement", "misspelt_settlement"))
     table = _cleaned(wire).select(columns).collect()
     nulled = vendor.nulled(wire, table, _SENTINELS)
     counts = Counter({name: count for name, count in nulled.items() if not name.startswith("absent:")})
@@ -59,7 +60,7 @@ def quote_table(wire: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFram
 
 
 def _cleaned(wire: pl.DataFrame) -> pl.LazyFrame:
-    is_option = pl.col("asset_type") == "OPTION"
+    is_option = pl.col("asset_type").is_in(["OPTION", "FUTURE_OPTION"])
     has_quote = pl.any_horizontal(pl.col("bid", "ask", "bid_size", "ask_size", "quote_time").is_not_null())
     return (
         wire.lazy()
@@ -74,7 +75,9 @@ def _cleaned(wire: pl.DataFrame) -> pl.LazyFrame:
             vendor.model_value("vendor_theoretical_value"),
             pl.when(is_option).then(vendor.volatility("vendor_implied_volatility")),
             _day_of_instant("last_trading_date"),
-            pl.coalesce(_expiration_day(), _day_of_instant("future_expiration")).alias("expiration_date"),
+            pl.coalesce(
+                _expiration_day(), _day_of_instant("future_expiration"), _day_of_instant("future_option_expiration")
+            ).alias("expiration_date"),
             pl.coalesce("net_change_pct", "future_change_pct"),
             pl.coalesce("multiplier", "future_multiplier"),
             pl.coalesce("is_tradable", "is_future_tradable"),

@@ -56,6 +56,7 @@ def test_row_of_a_stock() -> None:
     """Every block of a stock's entry lands in its own columns, in our units."""
     assert given(row(normalized(payload("quotes/several.json")))) == {
         "symbol": "XYZ",
+        "requested_symbol": "XYZ",
         "session_date": date(2026, 1, 5),
         "snapshot_time": RECEIVED,
         "asset_type": "EQUITY",
@@ -177,6 +178,100 @@ def test_row_of_a_future() -> None:
         "product": "/QQ",
     }
     assert {name: found[name] for name in expected} == expected
+
+
+FUTURE: dict[str, Any] = {"assetMainType": "FUTURE", "symbol": "/QQH26", "reference": {"product": "/QQ"}}
+
+
+def future(symbol: str, **reference: Any) -> dict[str, Any]:
+    """The entry of a contract of the product /QQ."""
+    return FUTURE | {"symbol": symbol, "reference": FUTURE["reference"] | reference}
+
+
+def asked(*symbols: str) -> MarketDataRequest:
+    """A request for these symbols."""
+    (request,) = quotes.requests(symbols)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("symbols", "entries", "requested"),
+    [
+        (("/QQ",), [future("/QQH26")], {"/QQH26": "/QQ"}),
+        (("/QQ",), [future("/QQH26", futureIsActive=False)], {"/QQH26": "/QQ"}),
+        (("/QQH26",), [future("/QQH26")], {"/QQH26": "/QQH26"}),
+        # both asked: the contract in front answers the root, a later one only itself
+        (
+            ("/QQ", "/QQM26"),
+            [future("/QQH26", futureActiveSymbol="/QQH26"), future("/QQM26", futureActiveSymbol="/QQH26")],
+            {"/QQH26": "/QQ", "/QQM26": "/QQM26"},
+        ),
+        (("/QQH26", "/QQ"), [future("/QQH26", futureIsActive=True)], {"/QQH26": "/QQ"}),
+        ((), [future("/QQH26")], {"/QQH26": None}),
+    ],
+)
+def test_future_has_both_names(
+    symbols: tuple[str, ...], entries: list[dict[str, Any]], requested: dict[str, str | None]
+) -> None:
+    """A root is answered by the contract in front: `symbol` says which, `requested_symbol` by which name it came."""
+    request = asked(*symbols) if symbols else MarketDataRequest("quotes", "/quotes", (), ())
+    found = normalized({entry["symbol"]: entry for entry in entries}, request=request)
+    assert dict(found.frame.select("symbol", "requested_symbol").rows()) == requested
+    assert found.problems == ()
+
+
+def test_entry_under_the_name_asked_keeps_that_name() -> None:
+    """Where the source answers under the name asked for, with another symbol inside, both names are in the row."""
+    found = normalized({"/QQ": future("/QQH26", product=None)}, request=asked("/QQ"))
+    assert found.frame.select("symbol", "requested_symbol").rows() == [("/QQH26", "/QQ")]
+    assert found.problems == ()
+
+
+def test_root_is_not_answered_by_a_later_contract_that_was_asked_for() -> None:
+    """A later contract asked for by its own name does not stand for the root beside it."""
+    request = asked("/QQ", "/QQM26")
+    found = normalized({"/QQM26": future("/QQM26", futureIsActive=False)}, request=request)
+    assert [(problem.reason, problem.symbols) for problem in found.problems] == [("not_answered", ("/QQ",))]
+
+
+def test_row_of_an_option_on_a_future() -> None:
+    """An option on a future has its own names for expiration and settlement, one of them misspelt by the source."""
+    entry = {
+        "assetMainType": "FUTURE_OPTION",
+        "symbol": "./QQH26C6000",
+        "quote": {"bidPrice": 10.0, "askPrice": 10.5, "settlemetPrice": 9.75, "tick": 0.05, "tickAmount": 2.5},
+        "reference": {
+            "contractType": "C",
+            "expirationDate": 1773982800000,
+            "expirationStyle": "E",
+            "multiplier": 50.0,
+            "strikePrice": 6000.0,
+            "underlying": "/QQH26",
+        },
+    }
+    found = normalized({"./QQH26C6000": entry}, request=asked("./QQH26C6000"))
+    expected = {
+        "option_type": "C",
+        "strike": 6000.0,
+        "expiration_date": date(2026, 3, 20),
+        "expiration_style": "E",
+        "settlement_price": 9.75,
+        "multiplier": 50.0,
+        "underlying_symbol": "/QQH26",
+        "tick_size": 0.05,
+        "tick_value": 2.5,
+    }
+    seen = row(found, "./QQH26C6000")
+    assert {name: seen[name] for name in expected} == expected
+    assert not any(name.startswith("unknown") for name in found.counts)
+
+
+def test_left_out_are_the_symbols_neither_answered_nor_unknown() -> None:
+    """Of five asked one is listed as unknown and four are answered; without its entry one is left out."""
+    assert quotes.left_out(answered(REQUEST, payload("quotes/several.json"))) == ()
+    short = changed(document("quotes/several.json"), lambda answer: answer.pop("$IDX"))
+    assert quotes.left_out(answered(REQUEST, short)) == ("$IDX",)
+    assert quotes.left_out(answered(REQUEST, b"<html>")) == ()
 
 
 def test_unknown_symbol_is_a_problem_of_that_symbol_alone() -> None:
