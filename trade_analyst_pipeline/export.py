@@ -170,12 +170,14 @@ def publish_session(
     return publication
 
 
+# made here: two threads that decode a type for the first time at once crash the library
+_PUBLICATION = msgspec.json.Decoder(Publication)
+
+
 def _publication(folder: Path) -> Publication | None:
     """The manifest that is there; None when there is none or it cannot be read, as it is made anew then."""
     try:
-        return msgspec.json.decode(
-            durable.read_bytes(folder / PUBLISHED_MANIFEST, limit=_MANIFEST_LIMIT), type=Publication
-        )
+        return _PUBLICATION.decode(durable.read_bytes(folder / PUBLISHED_MANIFEST, limit=_MANIFEST_LIMIT))
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 

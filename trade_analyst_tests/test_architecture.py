@@ -240,6 +240,24 @@ def test_names_carry_meaning() -> None:
     assert [node.name for node in classes if CLASSES_WITHOUT_MEANING.search(node.name)] == []
 
 
+def test_typed_decoders_are_made_when_their_module_is() -> None:
+    """Two threads that decode a type for the first time at once crash msgspec, so no decoder is made at first use."""
+    assert [name for name, tree in modules().items() if late_decoders(tree)] == []
+    assert late_decoders(ast.parse("msgspec.json.decode(body, type=Thing)"))
+    assert not late_decoders(ast.parse("msgspec.json.decode(body)\n_THING.decode(body)"))
+
+
+def late_decoders(tree: ast.Module) -> list[int]:
+    """Lines that decode JSON to a type named on the spot."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith("json.decode")
+        and any(keyword.arg == "type" for keyword in node.keywords)
+    ]
+
+
 def test_every_test_says_what_it_proves() -> None:
     """Each test function has a docstring that states the behaviour."""
     silent = [

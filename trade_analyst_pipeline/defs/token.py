@@ -96,10 +96,14 @@ class Memory(msgspec.Struct, frozen=True):
     told_unreadable_time: Instant | None = None
 
 
+# made here: two threads that decode a type for the first time at once crash the library
+_MEMORY = msgspec.json.Decoder(Memory)
+
+
 def remembered(cursor: str | None) -> Memory:
     """The memory in a cursor; a new one where there is none or it cannot be read."""
     try:
-        return msgspec.json.decode(cursor or "{}", type=Memory)
+        return _MEMORY.decode(cursor or "{}")
     except msgspec.DecodeError:
         return Memory()
 

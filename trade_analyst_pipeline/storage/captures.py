@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -137,12 +137,19 @@ class _RecordHead:
     body_sha256: str
 
 
+# made here: two threads that decode a type for the first time at once crash the library
+_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (Header, Gap, Footer, _RecordHead)
+}
+
+
 def decode(payload: bytes, kind: type[T]) -> T:
     """A payload of JSON as its dataclass; raises DamagedFrameError."""
     try:
-        return msgspec.json.decode(payload, type=kind)
+        found: T = _DECODERS[kind].decode(payload)
     except msgspec.DecodeError as error:
         raise DamagedFrameError(f"a {kind.__name__.strip('_').lower()} is not as written: {error}") from error
+    return found
 
 
 def decode_record(frame: Frame) -> tuple[RawResponse, IndexEntry]:

@@ -137,6 +137,10 @@ def table_folder_names(stage: str, name: str) -> tuple[str, str]:
     return stage, name
 
 
+# made here: two threads that decode a type for the first time at once crash the library
+_MANIFEST = msgspec.json.Decoder(Manifest)
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest in a partition's folder, None without one; raises PartitionDamagedError."""
     path = folder / MANIFEST_NAME
@@ -145,7 +149,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     try:
-        manifest = msgspec.json.decode(text, type=Manifest, strict=True)
+        manifest = _MANIFEST.decode(text)
     except msgspec.DecodeError as error:
         message = f"{path} is not a manifest ({error}); run `trade-analyst rebuild` for this partition"
         raise PartitionDamagedError(message) from error
