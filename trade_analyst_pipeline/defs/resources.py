@@ -32,12 +32,13 @@ from trade_analyst_pipeline.capture.plan import (
     not_begun,
 )
 from trade_analyst_pipeline.capture.take import Outcome, Question, Source, held, take_each
+from trade_analyst_pipeline.capture.urgency import urgency
 from trade_analyst_pipeline.errors import SessionNotCapturableError, SettingsError
 from trade_analyst_pipeline.market.clock import Clock, MachineClock, SimulatedClock
 from trade_analyst_pipeline.market.sessions import NEW_YORK, capturable_session, latest_complete_session
 from trade_analyst_pipeline.market.sessions import sessions as exchange_sessions
 from trade_analyst_pipeline.schwab.auth import StoredAccessTokens, TokenClient
-from trade_analyst_pipeline.schwab.budget import RequestBudget
+from trade_analyst_pipeline.schwab.budget import Priority, RequestBudget, Usage
 from trade_analyst_pipeline.schwab.client import SchwabClient, Transport, open_http
 from trade_analyst_pipeline.schwab.key_places import KEYRING_SECONDS, KeyFile, KeyPlace, SystemKeyring
 from trade_analyst_pipeline.schwab.keys import TokenKeys, ephemeral_folder, name_of, open_keys
@@ -48,7 +49,7 @@ from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.tables import TableStore
 
-SourceAt = Callable[[datetime], Source]
+SourceAt = Callable[[datetime, Priority], Source]
 
 _log = logging.getLogger("trade_analyst.capture")
 
@@ -79,8 +80,10 @@ class SourceResource:
             return self._at_tick(dataset, tick)
         return [snapshot for day in sessions for snapshot in self._latest_due(dataset, day)]
 
-    def take(self, snapshots: Sequence[Snapshot], archive: Archive) -> Iterator[Outcome]:
+    def take(self, snapshots: Sequence[Snapshot], archive: Archive, usage: Usage | None = None) -> Iterator[Outcome]:
         """Take what is not archived yet of the snapshots, yielding each outcome in the order planned.
+
+        What is asked for it is added to `usage`.
 
         First what processes that died left unsealed is sealed, so that it is not asked for again, and sessions that
         went by without a capture get their gap.
@@ -91,7 +94,8 @@ class SourceResource:
         missed = [each for name in datasets for each in self.plan(name, self.missed_sessions(name, archive))]
 
         async def outcomes() -> AsyncGenerator[Outcome, None]:
-            async with open_source(self._settings) as source_at:
+            async with open_source(self._settings, usage or Usage()) as open_at:
+                source_at = self._classed(open_at, [*missed, *snapshots])
                 async for gap in take_each(missed, source_at=source_at, ask=self._ask, archive=archive):
                     _log.warning("%s of session %s was missed", gap.snapshot.dataset, gap.snapshot.session_date)
                 taken = take_each(snapshots, source_at=source_at, ask=self._ask, archive=archive)
@@ -106,6 +110,14 @@ class SourceResource:
                     yield outcome
             finally:
                 runner.run(stream.aclose())  # the runner itself would close all generators at once, in no order
+
+    def _classed(self, open_at: SourceAt, snapshots: Sequence[Snapshot]) -> Callable[[datetime], Source]:
+        """The source at the instant of a snapshot, asked with its urgency; the highest where several share one."""
+        minutes, classes = self._settings.capture.closing_snapshot_minutes, dict[datetime, Priority]()
+        for snapshot in snapshots:
+            own, instant = urgency(snapshot, minutes_before=minutes), snapshot.scheduled_time
+            classes[instant] = min(own, classes.get(instant, own))
+        return lambda instant: open_at(instant, classes[instant])
 
     def has_to_ask(self, snapshots: Sequence[Snapshot], archive: Archive) -> bool:
         """Whether anything of the snapshots is neither archived nor over."""
@@ -252,10 +264,19 @@ def requests_per_minute(settings: Settings) -> int:
     return settings.schwab.requests_per_minute - settings.schwab.reserved_per_minute
 
 
-def request_budget(settings: Settings) -> RequestBudget:
+def request_budget(settings: Settings, usage: Usage | None = None) -> RequestBudget:
     """The limit that all processes of this machine share for this environment."""
-    file = settings.cache_folder / "request_budget"
-    return RequestBudget(per_minute=requests_per_minute(settings), clock=MachineClock(), state_file=file)
+    return _budget(settings, MachineClock(), settings.cache_folder / "request_budget", usage)
+
+
+def _budget(settings: Settings, clock: Clock, file: Path | None, usage: Usage | None) -> RequestBudget:
+    return RequestBudget(
+        per_minute=settings.schwab.requests_per_minute,
+        reserved_per_minute=settings.schwab.reserved_per_minute,
+        clock=clock,
+        state_file=file,
+        usage=usage,
+    )
 
 
 def app_credentials(settings: Settings) -> tuple[SecretStr, SecretStr]:
@@ -322,32 +343,35 @@ def access_tokens(settings: Settings) -> StoredAccessTokens:
 
 
 @asynccontextmanager
-async def open_source(settings: Settings) -> AsyncIterator[SourceAt]:
-    """The source, open for one event loop: a function from an instant to the source as it stands then.
+async def open_source(settings: Settings, usage: Usage) -> AsyncIterator[SourceAt]:
+    """The source, open for one event loop: from an instant and a class of requests to the source as it stands then.
 
-    The live source stands at the present whatever instant is asked for; capture refuses what that cannot serve.
+    The live source stands at the present whatever instant is asked for; capture refuses what that cannot serve. What
+    is asked is added to `usage`.
     """
-    in_flight = settings.schwab.requests_in_flight
+    is_live = settings.environment != "simulate"
+    in_flight = settings.schwab.requests_in_flight * (len(Priority) if is_live else 1)  # no class waits for another's
     async with open_http(ca_file=certificate_authority(settings), in_flight=in_flight) as http:
-        yield _simulated(settings, http) if settings.environment == "simulate" else _live(settings, http)
+        yield _live(settings, http, usage) if is_live else _simulated(settings, http, usage)
 
 
-def _simulated(settings: Settings, http: Transport) -> SourceAt:
+def _simulated(settings: Settings, http: Transport, usage: Usage) -> SourceAt:
     tokens = access_tokens(settings)
 
-    def source_at(instant: datetime) -> Source:
+    def source_at(instant: datetime, priority: Priority) -> Source:
         clock = SimulatedClock(instant)
-        budget = RequestBudget(per_minute=requests_per_minute(settings), clock=clock, state_file=None)
+        budget = _budget(settings, clock, None, usage)
         address = f"{source_address(settings)}/at/{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return Source(_client(settings, address, http, tokens, budget, clock), clock)
+        return Source(_client(settings, address, http, tokens, budget, clock, priority), clock)
 
     return source_at
 
 
-def _live(settings: Settings, http: Transport) -> SourceAt:
-    clock, budget = MachineClock(), request_budget(settings)
-    client = _client(settings, source_address(settings), http, access_tokens(settings), budget, clock)
-    return lambda _: Source(client, clock)
+def _live(settings: Settings, http: Transport, usage: Usage) -> SourceAt:
+    clock, budget, tokens = MachineClock(), request_budget(settings, usage), access_tokens(settings)
+    address = source_address(settings)
+    clients = {each: _client(settings, address, http, tokens, budget, clock, each) for each in Priority}
+    return lambda _, priority: Source(clients[priority], clock)
 
 
 def _client(
@@ -357,6 +381,7 @@ def _client(
     tokens: StoredAccessTokens,
     budget: RequestBudget,
     clock: Clock,
+    priority: Priority,
 ) -> SchwabClient:
     return SchwabClient(
         base_url=address,
@@ -367,5 +392,6 @@ def _client(
         deadline_seconds=settings.schwab.deadline_seconds,
         max_response_bytes=settings.schwab.max_response_mib << 20,
         in_flight=settings.schwab.requests_in_flight,
+        priority=priority,
         rng=random.Random(),  # noqa: S311 - jitter of waits, not a secret
     )

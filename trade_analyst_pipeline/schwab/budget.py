@@ -1,248 +1,270 @@
-"""The request limit, shared by all processes of the machine.
+"""The request limit, shared by all processes of the machine: asking for a turn, and telling what came of it.
 
-Belongs here: how many requests may go in a minute, the order in which they go, and the small file that processes
-share for it. Not here: when to retry and what a 429 means (`client.py`).
+Belongs here: waiting for a slot, and how the limit stands. The rule is in `pace.py`, the shared file in
+`budget_file.py`. Not here: when to retry (`client.py`).
 
-The rule is GCRA with reservation: one number, the theoretical arrival time, says when the next slot is. A caller
-takes its slot at once and then waits for it, so slots are handed out in call order and nobody is starved. Limit L is
-split into a burst b and a rate L - b (112 + 8 for 120), which bounds every window of 60 s, wherever it begins, by L.
+With a file a slot is taken when it is due, never before: until then one caller of each process and class stands in a
+queue in the file, higher classes first, each class in order of arrival. So processes take turns, however many calls
+each of them has waiting, and who dies in the queue is passed over.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import fcntl
-import os
-import struct
 import threading
-import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TypeVar
 
 from trade_analyst_pipeline.errors import StorageError
 from trade_analyst_pipeline.market.clock import Clock
+from trade_analyst_pipeline.schwab.budget_file import BudgetFile
+from trade_analyst_pipeline.schwab.pace import (
+    GRACE,
+    LONGEST_PAUSE,
+    NO_HISTORY,
+    SECOND,
+    WIDTH,
+    Pace,
+    Priority,
+    Record,
+    Turn,
+    fail,
+)
 
-LONGEST_PAUSE_SECONDS = 600.0
+__all__ = ["LONGEST_PAUSE_SECONDS", "BudgetState", "Priority", "RequestBudget", "Usage"]
 
-_WINDOW = 60_000_000  # all instants and spans below are whole microseconds, so that sums are exact
-_LONGEST_QUEUE = 1_800_000_000
-_NO_HISTORY = -1  # what a new state file holds: nothing is known of the minute before it
-_LOCK_POLL_SECONDS = 0.0005
-_LOCK_PATIENCE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = LONGEST_PAUSE / SECOND
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class BudgetState:
-    """How the shared limit stands: requests that may go at once, and when the next may go if that is later (UTC).
+    """How the shared limit stands; times are UTC, limits requests a minute.
 
-    `is_known` is False where the file is damaged: everybody waits a full minute then.
+    `per_minute` is what this program may ask: the `learned` limit of the source (`configured` unless refusals lowered
+    it) less the `reserved` share. `free_now` may go at once; `next_time` is None when some may. `waiting` counts those
+    in the queue, at most one for each process and class. `is_down`: the source failed so often that only probes go.
+    `is_known` False: the file is damaged, and everybody waits a full minute.
     """
 
+    configured: int
+    reserved: int
+    learned: int
     per_minute: int
     free_now: int
     next_time: datetime | None
+    used_last_minute: int
+    waiting: int
+    refusals: int
+    last_refusal_time: datetime | None
+    is_down: bool
     is_known: bool
 
 
-class RequestBudget:
-    """At most `per_minute` grants in any 60 s, in call order.
+@dataclass
+class Usage:
+    """What was asked through one or several budgets: requests, the busiest minute, and refusals as over the limit.
 
-    With a `state_file` all processes that name the same file share the limit; with None it holds for this object
-    alone, which is what a simulated clock needs: there grant i goes at an instant that depends on i only, as long as
-    nothing but the budget lets time pass. A missing file starts without burst, a damaged one makes everybody wait a
-    full window: the limit is never exceeded for lack of memory.
+    The busiest minute counts what all processes asked that share the limit.
     """
 
-    def __init__(self, *, per_minute: int, clock: Clock, state_file: Path | None) -> None:
-        if per_minute < 1:
-            message = f"a request limit of {per_minute} a minute lets nothing through; set at least 1"
-            raise ValueError(message)
-        self.per_minute = per_minute
-        self._clock = clock
-        self._burst = max(1, per_minute // 15)
-        self._interval = _WINDOW // max(1, per_minute - self._burst) + 1
-        self._slots: _Slots = _MemorySlots() if state_file is None else _FileSlots(state_file)
+    requests: int = 0
+    busiest_minute: int = 0
+    refusals: int = 0
 
-    async def acquire(self) -> datetime:
-        """Take the next free slot, wait for it on the clock, and return the instant it was granted (UTC)."""
-        now = self._clock.now()
-        start = self._reserve(_micros(now))
-        if start > now:
-            await self._clock.sleep((start - now) / timedelta(seconds=1))
-        return max(start, self._clock.now())
+
+class RequestBudget:
+    """At most `per_minute` less `reserved_per_minute` grants in any minute; serves one event loop.
+
+    With a `state_file` all processes that name the same file share the limit. With None it holds for this object
+    alone, which is what a simulated clock needs: there classes do not matter, and grant i goes at an instant that
+    depends on i only, as long as nothing but the budget lets time pass. A missing file starts without burst, a damaged
+    one makes everybody wait a full minute: the limit is never exceeded for lack of memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        per_minute: int,
+        clock: Clock,
+        state_file: Path | None,
+        reserved_per_minute: int = 0,
+        usage: Usage | None = None,
+    ) -> None:
+        if per_minute - reserved_per_minute < 1:
+            message = (
+                f"a request limit of {per_minute} a minute, {reserved_per_minute} of them reserved, lets nothing "
+                "through; set at least 1 for this program"
+            )
+            raise ValueError(message)
+        self.usage = Usage() if usage is None else usage
+        self._clock = clock
+        self._pace = Pace(per_minute, reserved_per_minute)
+        self._file = None if state_file is None else BudgetFile(state_file)
+        self._shared = _Memory() if self._file is None else self._file
+        self._heads = {priority: asyncio.Lock() for priority in Priority}
+
+    async def acquire(self, priority: Priority = Priority.INTRADAY) -> datetime:
+        """Wait for a slot on the clock, take it, and return the instant it was granted (UTC)."""
+        if self._file is None:
+            return await self._reserve()
+        async with self._heads[priority]:
+            return await self._queue(priority)
 
     async def pause_until(self, instant: datetime) -> None:
         """Grant nothing to anybody before `instant` (zone-aware), nor a burst right after it.
 
-        Reaches at most LONGEST_PAUSE_SECONDS ahead. Slots handed out earlier are not taken back.
+        Reaches at most LONGEST_PAUSE_SECONDS ahead.
         """
-        now = _micros(self._clock.now())
-        resume = min(_micros(instant), now + int(LONGEST_PAUSE_SECONDS * 1e6))
-        self._slots.update(lambda arrival: max(self._known(arrival, now), resume + self._credit))
+        until = _micros(instant)
+        self._change(lambda record, now: self._pace.pause(record, until, now))
+
+    def note_refusal(self, granted: datetime) -> None:
+        """The source refused, as over its limit, a request that was granted then: the limit is lowered for all."""
+        self.usage.refusals += 1
+        self._change(lambda record, now: self._pace.refuse(record, now, granted=_micros(granted)))
+
+    def note_failure(self) -> None:
+        """The source gave no answer, or an error of its own: after some in a row only a probe goes now and then.
+
+        Without effect where the limit is not shared.
+        """
+        if self._file is not None:
+            self._change(fail)
+
+    def note_answer(self) -> None:
+        """The source answered: it is not down. Never raises, for the answer is there."""
+        if self._file is None:
+            return
+        with contextlib.suppress(StorageError):
+            if (found := self._file.look()) is not None and found.failures:
+                self._change(_is_up)
 
     def state(self) -> BudgetState:
         """How the limit stands, as far as it is known without taking part in it; nothing is written."""
-        found, now = self._slots.look(), _micros(self._clock.now())
-        arrival = self._known(found, now)
-        free = max(0, (now + self._credit - arrival) // self._interval + 1)
-        start = arrival - self._credit
-        next_time = _EPOCH + timedelta(microseconds=start) if start > now else None
-        return BudgetState(self.per_minute, min(self._burst, free), next_time, is_known=found is not None)
+        now, found = self._now(), self._shared.look()
+        record, pace = self._known(found, now), self._pace
+        start = pace.slot(record, now)
+        return BudgetState(
+            configured=pace.per_minute,
+            reserved=pace.reserved,
+            learned=pace.learned(record, now),
+            per_minute=pace.usable(record, now),
+            free_now=pace.free(record, now),
+            next_time=_instant(start) if start > now else None,
+            used_last_minute=record.in_minute(now),
+            waiting=sum(now <= waiter.wake + GRACE for waiter in record.waiting),
+            refusals=record.refused,
+            last_refusal_time=_instant(record.refused_time) if record.refused_time else None,
+            is_down=record.is_down,
+            is_known=found is not None,
+        )
 
     def check_access(self) -> None:
         """See that this process can take part in the limit: StorageError where the file cannot be written.
 
         Nothing is changed; a file that is not there yet is left so.
         """
-        self._slots.check_access()
+        if self._file is not None:
+            self._file.check_access()
 
-    @property
-    def _credit(self) -> int:
-        return (self._burst - 1) * self._interval
+    async def _reserve(self) -> datetime:
+        """Take the next slot at once and wait for it: a simulated clock has no one time at which it could be due."""
+        now, start = self._change(self._take)
+        if start > now:
+            await self._clock.sleep((start - now) / SECOND)
+        return max(_instant(start), self._clock.now())
 
-    def _reserve(self, now: int) -> datetime:
-        taken = self._slots.update(lambda arrival: max(self._known(arrival, now), now) + self._interval)
-        return _EPOCH + timedelta(microseconds=max(now, taken - self._interval - self._credit))
+    def _take(self, record: Record, now: int) -> tuple[int, int]:
+        start = self._pace.slot(record, now)
+        self._pace.grant(record, start)
+        self._count(record, start)
+        return now, start
 
-    def _known(self, arrival: int | None, now: int) -> int:
-        """The arrival time to go on from. None or one absurdly far ahead is damage, and costs a full window."""
-        if arrival == _NO_HISTORY:
-            return now + self._credit
-        if arrival is None or arrival > now + _LONGEST_QUEUE:
-            return now + _WINDOW + self._credit
-        return arrival
+    async def _queue(self, priority: Priority) -> datetime:
+        ticket: int | None = None
+        try:
+            while True:
+                now, turn = self._change(partial(self._ask, priority=priority, ticket=ticket))
+                ticket = turn.ticket
+                if turn.wake is None:
+                    return _instant(now)
+                await self._clock.sleep((turn.wake - now) / SECOND)
+        except BaseException:
+            with contextlib.suppress(StorageError):  # who cannot withdraw is passed over in time
+                self._change(partial(_withdraw, ticket=ticket))
+            raise
+
+    def _ask(self, record: Record, now: int, *, priority: Priority, ticket: int | None) -> tuple[int, Turn]:
+        turn = self._pace.ask(record, now, priority=priority, ticket=ticket)
+        if turn.wake is None:
+            self._count(record, now)
+        return now, turn
+
+    def _count(self, record: Record, instant: int) -> None:
+        self.usage.requests += 1
+        self.usage.busiest_minute = max(self.usage.busiest_minute, record.in_minute(instant))
+
+    def _change(self, change: Callable[[Record, int], Found]) -> Found:
+        """What `change` gives; it is handed the record and the present instant, read while nobody else has it."""
+
+        def whole(found: Record | None) -> tuple[Record, Found]:
+            now = self._now()
+            record = self._known(found, now)
+            return record, change(record, now)
+
+        return self._shared.update(whole)
+
+    def _known(self, found: Record | None, now: int) -> Record:
+        """The record to go on from. A damaged one, or one of another time, costs a full minute."""
+        if found is not None and found.arrival == NO_HISTORY:
+            return self._pace.blank(now, wait=0)
+        if found is None or (self._file is not None and found.is_absurd(now)):
+            return self._pace.blank(now, wait=WIDTH)
+        return found
+
+    def _now(self) -> int:
+        return _micros(self._clock.now())
 
 
-class _Slots(Protocol):
-    def update(self, change: Callable[[int | None], int]) -> int:
-        """Replace the theoretical arrival time by `change` of it, undisturbed by others, and return the new one."""
-        ...
+class _Memory:
+    """A record that only this process has."""
 
-    def look(self) -> int | None:
-        """The theoretical arrival time as it stands; None when it is damaged."""
-        ...
-
-    def check_access(self) -> None:
-        """See that `update` would not be refused by the system."""
-        ...
-
-
-class _MemorySlots:
     def __init__(self) -> None:
-        self._arrival = 0
+        self._record = Record()
         self._lock = threading.Lock()
 
-    def update(self, change: Callable[[int | None], int]) -> int:
+    def update(self, change: Callable[[Record | None], tuple[Record, Found]]) -> Found:
+        """As BudgetFile.update."""
         with self._lock:
-            self._arrival = change(self._arrival)
-            return self._arrival
+            self._record, found = change(self._record)
+            return found
 
-    def look(self) -> int | None:
-        return self._arrival
-
-    def check_access(self) -> None:
-        """Memory is always there."""
+    def look(self) -> Record | None:
+        """The record as it stands."""
+        return self._record
 
 
-class _FileSlots:
-    """Eight bytes of arrival time and a checksum, under `flock`; a killed holder frees the lock at once."""
-
-    _record = struct.Struct("<q")
-    _checksum = struct.Struct("<I")
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def update(self, change: Callable[[int | None], int]) -> int:
-        try:
-            with self._locked() as descriptor:
-                arrival = change(self._decode(os.pread(descriptor, 64, 0)))
-                data = self._record.pack(arrival)
-                os.pwrite(descriptor, data + self._checksum.pack(zlib.crc32(data)), 0)
-                os.ftruncate(descriptor, self._record.size + self._checksum.size)
-        except OSError as error:
-            message = f"request budget file {self._path}: {error.strerror}. Make the file and its folder writable."
-            raise StorageError(message) from error
-        return arrival
-
-    def look(self) -> int | None:
-        try:
-            return self._decode(self._path.read_bytes()[:64])
-        except FileNotFoundError:
-            return _NO_HISTORY
-        except OSError as error:
-            message = f"request budget file {self._path}: {error.strerror}. Make the file and its folder readable."
-            raise StorageError(message) from error
-
-    def check_access(self) -> None:
-        try:
-            os.close(os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            message = f"request budget file {self._path}: {error.strerror}. Make the file and its folder writable."
-            raise StorageError(message) from error
-
-    def _decode(self, data: bytes) -> int | None:
-        whole, checksum = data[: self._record.size], data[self._record.size :]
-        if len(whole) < self._record.size or checksum != self._checksum.pack(zlib.crc32(whole)):
-            return None
-        return int(self._record.unpack(whole)[0])
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
-        descriptor = self._open()
-        try:
-            _lock(descriptor, self._path)
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            return os.open(self._path, flags)
-        except FileNotFoundError:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._create()
-            return os.open(self._path, flags)
-
-    def _create(self) -> None:
-        """Put a complete first record in place at once, so that no reader takes a new file for a damaged one."""
-        data = self._record.pack(_NO_HISTORY)
-        draft = self._path.with_name(f".{self._path.name}.{os.getpid()}.{threading.get_ident()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data + self._checksum.pack(zlib.crc32(data)))
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, self._path)
-        finally:
-            draft.unlink()
+def _is_up(record: Record, _: int) -> None:
+    record.failures = 0
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    """Take the exclusive lock. Others hold it for microseconds, so this polls briefly instead of yielding its turn."""
-    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                message = (
-                    f"request budget file {path} has been locked for {_LOCK_PATIENCE_SECONDS:.0f} s by a program that "
-                    "does not go on. End that program, then try again."
-                )
-                raise StorageError(message) from None
-            time.sleep(_LOCK_POLL_SECONDS)
-        else:
-            return
+def _withdraw(record: Record, _: int, *, ticket: int | None) -> None:
+    record.waiting = [waiter for waiter in record.waiting if waiter.ticket != ticket]
 
 
 def _micros(instant: datetime) -> int:
     return (instant - _EPOCH) // _TICK
+
+
+def _instant(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)

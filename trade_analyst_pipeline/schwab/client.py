@@ -35,12 +35,13 @@ from trade_analyst_pipeline.errors import (
 from trade_analyst_pipeline.market.clock import Clock
 from trade_analyst_pipeline.ops.redaction import redact
 from trade_analyst_pipeline.schwab.bodies import check_json_shape, read_body
-from trade_analyst_pipeline.schwab.budget import LONGEST_PAUSE_SECONDS, RequestBudget
+from trade_analyst_pipeline.schwab.budget import LONGEST_PAUSE_SECONDS, Priority, RequestBudget
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.schwab.refusals import connection_failure, refusal, retry_after_seconds
 
 MAX_TRIES = 4
 QUEUE_SECONDS = 300.0
+BACKFILL_QUEUE_SECONDS = 3600.0
 
 _BACKOFF_SECONDS, _BACKOFF_CAP_SECONDS = 0.5, 8.0
 _LIMITED_BACKOFF_SECONDS, _LIMITED_BACKOFF_CAP_SECONDS = 2.0, 20.0
@@ -85,10 +86,11 @@ def open_http(*, ca_file: Path | None, in_flight: int) -> httpx.AsyncClient:
 
 
 class SchwabClient:
-    """Fetches market data from one base address. One object serves one event loop.
+    """Fetches market data from one base address, as one class of requests. One object serves one event loop.
 
     A call waits for its turn (`in_flight` at a time, in call order) and for a slot of the budget, at most
-    QUEUE_SECONDS; from then on it ends within `deadline_seconds` of real time, whatever the source does.
+    QUEUE_SECONDS (backfill, which lets others go first, BACKFILL_QUEUE_SECONDS); from then on it ends within
+    `deadline_seconds` of real time, whatever the source does.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class SchwabClient:
         deadline_seconds: float = 30.0,
         max_response_bytes: int = 32 << 20,
         in_flight: int = 6,
+        priority: Priority = Priority.INTRADAY,
     ) -> None:
         self._root = base_url.rstrip("/") + "/marketdata/v1"
         self._http = http
@@ -114,6 +117,8 @@ class SchwabClient:
         self._max_response_bytes = max_response_bytes
         self._turn = asyncio.Semaphore(in_flight)
         self._retry_credit = _RETRY_RESERVE
+        self._priority = priority
+        self._queue_seconds = BACKFILL_QUEUE_SECONDS if priority is Priority.BACKFILL else QUEUE_SECONDS
 
     async def fetch(self, request: MarketDataRequest) -> RawResponse:
         """The answer to `request`: always status 200, JSON by content type, and complete.
@@ -129,25 +134,42 @@ class SchwabClient:
                 async with asyncio.timeout(self._deadline_seconds):
                     return await self._answer(call, granted)
             except TimeoutError:
+                if call.is_out:
+                    self._budget.note_failure()
                 raise call.last_error or self._deadline_error(call, self._deadline_seconds) from None
 
     async def _admit(self, call: _Call) -> datetime:
         """Wait for the first slot; a dead login fails here, before it takes one."""
         try:
-            async with asyncio.timeout(QUEUE_SECONDS):
+            async with asyncio.timeout(self._queue_seconds):
                 await self._token(call)
-                return await self._budget.acquire()
+                return await self._budget.acquire(self._priority)
         except TimeoutError:
-            raise self._deadline_error(call, QUEUE_SECONDS) from None
+            raise self._deadline_error(call, self._queue_seconds) from None
 
     async def _answer(self, call: _Call, granted: datetime) -> RawResponse:
         while True:
             token = await self._token(call)
+            call.is_out = True
             try:
-                return await self._exchange(call, token, granted)
+                response = await self._exchange(call, token, granted)
             except SourceError as error:
+                call.is_out = False
+                self._note(error, granted)
                 await self._prepare_repeat(call, token, error)
-            granted = await self._budget.acquire()
+            else:
+                self._budget.note_answer()
+                return response
+            granted = await self._budget.acquire(self._priority)
+
+    def _note(self, error: SourceError, granted: datetime) -> None:
+        """Let all processes know what the answer says of the source: over its limit, down, or neither."""
+        if isinstance(error, RateLimitedError):
+            self._budget.note_refusal(granted)
+        elif isinstance(error, SourceUnavailableError):
+            self._budget.note_failure()
+        else:
+            self._budget.note_answer()
 
     async def _token(self, call: _Call) -> SecretStr:
         try:
@@ -242,6 +264,7 @@ class _Call:
     request: MarketDataRequest
     attempts: int = 0
     was_refreshed: bool = False
+    is_out: bool = False
     retry_after: float | None = None
     last_error: SourceError | None = None
 

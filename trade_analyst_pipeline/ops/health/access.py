@@ -111,13 +111,35 @@ def check_adapter(build: Callable[[], None]) -> Finding:
 
 def check_budget(state: BudgetState, now: datetime) -> Finding:
     """What may be asked now under the limit all processes of this machine share."""
-    limit = f"{state.per_minute} a minute for this machine"
+    limit = _limit(state)
     if not state.is_known:
         return warn(f"{limit}; the file that counts is damaged", "It mends itself: the next request waits a minute.")
-    if state.next_time is None:
-        return ok(f"{limit}; {state.free_now} may go at once")
-    wait = (state.next_time - now).total_seconds()
-    detail = f"{limit}; the next may go in {wait:.0f} s, at {state.next_time:%H:%M:%S} UTC"
-    if wait > LONGEST_WAIT_SECONDS:
-        return warn(detail, "The source asked for a pause, or many requests queue: wait, or start fewer programs.")
+    detail = f"{limit}; {_next(state, now)}; {_refusals(state)}"
+    if state.is_down:
+        return warn(
+            f"{detail}; the source failed often in a row", "Wait: one request each 30 s finds out when it is up."
+        )
+    if state.next_time is not None and (state.next_time - now).total_seconds() > LONGEST_WAIT_SECONDS:
+        return warn(detail, "The source asked for a pause, or refused requests: wait, or start fewer programs.")
+    if state.learned < state.configured:
+        return warn(detail, "It recovers by 1 a minute; if it keeps coming back, lower schwab.requests_per_minute.")
     return ok(detail)
+
+
+def _limit(state: BudgetState) -> str:
+    parts = f"{state.configured} set, {state.learned} learned, {state.reserved} reserved"
+    return f"{state.per_minute} a minute for this machine ({parts})"
+
+
+def _next(state: BudgetState, now: datetime) -> str:
+    used = f"{state.used_last_minute} went in the last minute"
+    if state.next_time is None:
+        return f"{used}, {state.free_now} may go at once"
+    wait = (state.next_time - now).total_seconds()
+    return f"{used}, the next may go in {wait:.0f} s, at {state.next_time:%H:%M:%S} UTC"
+
+
+def _refusals(state: BudgetState) -> str:
+    if state.last_refusal_time is None:
+        return "no 429 so far"
+    return f"last 429 at {state.last_refusal_time:%Y-%m-%d %H:%M:%S} UTC ({state.refusals} in all)"

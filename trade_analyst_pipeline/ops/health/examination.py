@@ -64,20 +64,22 @@ def health_report(
     read, facts = Shared(load), Shared(partial(machine.system_facts, checked))
     first = run_probes([Probe("settings", partial(_check_settings, read), late_settings)], seconds=_at_first(seconds))
     settings = read.made if first[0].status == "ok" else None
+    examination = None if settings is None else _Examination(settings, Shared(partial(wire, settings)), checked, now)
     probes = [
         Probe("python", machine.check_python),
         Probe("system", lambda: machine.check_system(facts())),
         Probe("versions", partial(machine.check_versions, LOCK_FILE)),
         Probe("calendar", partial(machine.check_calendar, checked)),
     ]
-    if settings is None:
+    if examination is None:
         probes += [Probe(name, lambda: skipped("the settings are not usable")) for name in LOOKS]
     else:
-        probes += _Examination(settings, Shared(partial(wire, settings)), checked, now).probes()
+        probes += examination.probes()
     others = run_probes(probes, seconds=max(0.0, seconds - (time.monotonic() - started)))
     environment = None if settings is None else settings.environment
     took = round(time.monotonic() - started, 3)
-    return HealthReport(checked, took, environment, facts.made, (*first, *others))
+    budget = None if examination is None else examination.budget_state.made
+    return HealthReport(checked, took, environment, facts.made, (*first, *others), budget)
 
 
 def _at_first(seconds: float) -> float:
@@ -115,6 +117,7 @@ class _Examination:
         self.archive = Archive(settings.data_folder / "raw")
         self.is_asking = False
         self.ping = Shared(partial(self._ask_source, now))
+        self.budget_state = Shared(lambda: self.wiring().budget())
         self.captured = Shared(lambda: stores.last_captured_session(self.archive, stores.FRESH_DATASET))
 
     def probes(self) -> list[Probe]:
@@ -163,7 +166,7 @@ class _Examination:
         return access.check_adapter(wiring.build_client)
 
     def budget(self) -> Finding:
-        state = self.wiring().budget()
+        state = self.budget_state()
         if state is None:
             return skipped("on the simulator each run has a limit of its own")
         return access.check_budget(state, self.checked)

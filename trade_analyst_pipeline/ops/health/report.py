@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 
+from trade_analyst_pipeline.schwab.budget import BudgetState
+
 Status = Literal["ok", "warn", "fail", "skipped"]
 
 
@@ -72,7 +74,8 @@ class SystemFacts:
 class HealthReport:
     """All checks in a fixed order; `environment` is None where the settings cannot be read.
 
-    `system` is None where the machine did not tell in time; the check `system` then says so.
+    `system` is None where the machine did not tell in time; the check `system` then says so. `request_budget` is None
+    where no limit is shared or it could not be read; the check of that name says which.
     """
 
     checked_time: datetime
@@ -80,6 +83,7 @@ class HealthReport:
     environment: str | None
     system: SystemFacts | None
     checks: tuple[Check, ...]
+    request_budget: BudgetState | None = None
 
     @property
     def is_well(self) -> bool:
@@ -88,5 +92,8 @@ class HealthReport:
 
     def to_json(self) -> str:
         """One JSON object, as `docs/healthcheck.schema.json` describes it; times are UTC, durations seconds."""
-        fields = asdict(self) | {"checked_time": f"{self.checked_time:%Y-%m-%dT%H:%M:%SZ}"}
-        return json.dumps({"is_well": self.is_well, **fields}, indent=2)
+        return json.dumps({"is_well": self.is_well, **asdict(self)}, indent=2, default=_written)
+
+
+def _written(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%dT%H:%M:%SZ}"

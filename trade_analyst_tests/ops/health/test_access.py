@@ -1,5 +1,6 @@
 """What stands between this installation and its source is found, with the remedy, and without a secret."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -178,16 +179,21 @@ def test_adapter_is_ready_when_it_can_be_built() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "status", "words"),
+    ("changes", "status", "words"),
     [
-        (BudgetState(120, 8, None, is_known=True), "ok", "120 a minute for this machine; 8 may go at once"),
-        (BudgetState(120, 0, NOW + timedelta(seconds=4), is_known=True), "ok", "in 4 s, at 15:00:04 UTC"),
-        (BudgetState(120, 0, NOW + timedelta(seconds=61), is_known=True), "warn", "in 61 s, at 15:01:01 UTC"),
-        (BudgetState(120, 0, None, is_known=False), "warn", "damaged"),
+        ({}, "ok", "100 a minute for this machine (120 set, 120 learned, 20 reserved); 17 went in the last minute, 3"),
+        ({}, "ok", "3 may go at once; no 429 so far"),
+        ({"next_time": NOW + timedelta(seconds=4)}, "ok", "in 4 s, at 15:00:04 UTC"),
+        ({"refusals": 2, "last_refusal_time": NOW}, "ok", "last 429 at 2026-06-01 15:00:00 UTC (2 in all)"),
+        ({"next_time": NOW + timedelta(seconds=61)}, "warn", "in 61 s, at 15:01:01 UTC"),
+        ({"learned": 60, "per_minute": 40}, "warn", "40 a minute for this machine (120 set, 60 learned, 20 reserved)"),
+        ({"is_down": True}, "warn", "failed often in a row"),
+        ({"is_known": False}, "warn", "damaged"),
     ],
 )
-def test_request_budget_is_told_as_it_stands(state: BudgetState, status: str, words: str) -> None:
-    """What may go now, or when the next may; more than a minute's wait and a damaged file warn."""
-    finding = access.check_budget(state, NOW)
+def test_request_budget_is_told_as_it_stands(changes: dict[str, Any], status: str, words: str) -> None:
+    """What may go now, or when the next may; a long wait, a lowered limit, an outage and a damaged file warn."""
+    state = BudgetState(120, 20, 120, 100, 3, None, 17, 0, 0, None, is_down=False, is_known=True)
+    finding = access.check_budget(replace(state, **changes), NOW)
     assert finding.status == status
     assert words in finding.detail

@@ -175,15 +175,20 @@ def test_live_installation_is_looked_at_as_such() -> None:
         WIRING,
         build_client=refuse,
         login=lambda: Login(None, None),
-        budget=lambda: BudgetState(110, 7, None, is_known=True),
+        budget=lambda: BudgetState(110, 0, 110, 110, 3, None, 5, 0, 0, None, is_down=False, is_known=True),
     )
-    checks = by_name(examine(wiring, environment="live"))
+    report = examine(wiring, environment="live")
+    checks = by_name(report)
+    assert report.request_budget == wiring.budget()
     assert {name for name, check in checks.items() if check.status == "fail"} == {
         *("credentials", "token", "source", "adapter"),
     }
     assert "Connection refused" in checks["source"].detail
     assert checks["clock"].detail == "the source did not answer"
-    assert checks["request budget"].detail == "110 a minute for this machine; 7 may go at once"
+    assert checks["request budget"].detail == (
+        "110 a minute for this machine (110 set, 110 learned, 0 reserved); "
+        "5 went in the last minute, 3 may go at once; no 429 so far"
+    )
     assert by_name(examine(replace(WIRING, ca_file=None), environment="live"))["adapter"].status == "ok"
 
 
