@@ -26,6 +26,7 @@ import polars as pl
 from trade_analyst_pipeline.errors import ExportError
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.storage import durable
+from trade_analyst_pipeline.storage.manifest import partition_of
 from trade_analyst_pipeline.storage.tables import Partition, TableStore, content_hash, parquet_bytes
 
 if TYPE_CHECKING:
@@ -168,6 +169,12 @@ def publish_session(
         if name.endswith(_PUBLISHED_FORMATS) and not name.startswith(".") and name not in kept:
             (folder / name).unlink(missing_ok=True)
     return publication
+
+
+def published_sessions(root: Path) -> list[date]:
+    """The sessions that have a folder in `exports/metrics/` of this data folder, in order."""
+    keys = map(partition_of, durable.list_names(root / "exports" / "metrics"))
+    return sorted(key for key in keys if isinstance(key, date))
 
 
 # made here: two threads that decode a type for the first time at once crash the library

@@ -67,9 +67,10 @@ def rebuild(
     dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset's tables; may be repeated.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes. [capture.workers]")] = None,
 ) -> None:
-    """Make tables and metrics anew from the archive, without Dagster and without the source.
+    """Make tables, metrics and exports anew from the archive, without Dagster and without the source.
 
-    The content is the same whatever the order and the number of workers. Exit 1 when a session could not be built.
+    Exports are those of the sessions exported before, and of the latest. The content is the same whatever the order
+    and the number of workers. Exit 1 when a session could not be built.
     """
     from trade_analyst_pipeline.datasets import DATASETS
     from trade_analyst_pipeline.lineage import rebuild as rebuilding
@@ -93,8 +94,25 @@ def rebuild(
     )
     failed = sum(_show_result(result) for result in results)
     build_catalogue(settings.data_folder, declared=table_schemas())
+    _publish_again(settings.data_folder)
     if failed:
         raise typer.Exit(1)
+
+
+def _publish_again(data_folder: Path) -> None:
+    """Export the sessions that were exported before, and the latest with option chains; prints how many."""
+    from trade_analyst_pipeline.export import publish_session, published_sessions
+    from trade_analyst_pipeline.lineage.built import code_version
+    from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
+    from trade_analyst_pipeline.storage.tables import TableStore
+
+    store = TableStore(data_folder)
+    stored = [day for day in store.partitions("tables", "options") if isinstance(day, date)]
+    days = sorted({*published_sessions(data_folder), *stored[-1:]})
+    for day in days:
+        publish_session(store, day, schemas=METRIC_SCHEMAS, code_version=code_version(), created_time=datetime.now(UTC))
+    if days:
+        typer.echo(f"exports/metrics: {len(days)} sessions, the last {days[-1]}")
 
 
 def _show_result(result: Built | BuiltSeries) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,30 @@ def test_rebuild_names_what_could_not_be_used(run_command: Callable[..., Any]) -
     lines = rebuilt.out.splitlines()
     place = next(number for number, line in enumerate(lines) if line.startswith("quotes 2026-01-05: built"))
     assert lines[place + 1].startswith("  unknown_symbol (NOPE): ")
+
+
+@pytest.mark.usefixtures("project")
+def test_rebuild_makes_the_exports_again(run_command: Callable[..., Any]) -> None:
+    """Those of the latest session and of each that has a folder; made once, nothing is written a second time."""
+    chain = str(PAYLOADS / "options/chain.json")
+    for day in (5, 6, 7):
+        instant = f"2026-01-0{day}T20:55:00Z"
+        assert run_command("import", chain, "--dataset", "options", "--captured-at", instant).code == 0
+    folder = Path("data/simulate/exports/metrics")
+    rebuilt = run_command("rebuild", "--workers", "1")
+    assert rebuilt.out.splitlines()[-1] == "exports/metrics: 1 sessions, the last 2026-01-07"
+    made = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    assert folder / "session_date=2026-01-07" / "manifest.json" in made
+    assert folder / "session_date=2026-01-07" / "put_call_ratio.parquet" in made
+    shutil.rmtree(folder)
+    (folder / "session_date=2026-01-05").mkdir(parents=True)
+    rebuilt = run_command("rebuild", "--workers", "1")
+    assert rebuilt.out.splitlines()[-1] == "exports/metrics: 2 sessions, the last 2026-01-07"
+    sessions = [pl.read_parquet(each)["session_date"].unique().to_list() for each in folder.rglob("put_call_ratio.*et")]
+    assert sorted(sessions) == [[DAY], [date(2026, 1, 7)]]
+    manifests = {path: path.stat().st_mtime_ns for path in folder.rglob("manifest.json")}
+    assert run_command("rebuild", "--workers", "1").code == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("manifest.json")} == manifests
 
 
 def test_problems_of_a_session_are_said_once_and_bounded(capsys: pytest.CaptureFixture[str]) -> None:
