@@ -1,4 +1,4 @@
-"""Price history: daily and minute bars, how they are asked for, their times, and which bars are acceptable.
+"""Price history: bars of any length, how they are asked for, their times, and which bars are acceptable.
 
 One row per bar and the time it became known: a bar asked for again later may have changed, and both rows stand. The
 source stamps daily and longer bars midnight US/Central, minute bars with their start.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -27,11 +27,19 @@ from trade_analyst_pipeline.market.answers import (
 )
 from trade_analyst_pipeline.market.bar_agreement import AGREEMENT_RULES
 from trade_analyst_pipeline.market.bar_rules import BAR_RULES
-from trade_analyst_pipeline.market.bars import CENTRAL, FREQUENCIES, in_calendar, shown_frequency
+from trade_analyst_pipeline.market.bars import (
+    CENTRAL,
+    FREQUENCIES,
+    LONGER,
+    MINUTES,
+    in_calendar,
+    shown_frequency,
+)
 from trade_analyst_pipeline.market.columns import TIME, epoch_milliseconds, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
+from trade_analyst_pipeline.market.option_symbols import is_option_symbol
 from trade_analyst_pipeline.market.prices import ticks
-from trade_analyst_pipeline.market.sessions import session_close, session_open, sessions
+from trade_analyst_pipeline.market.sessions import NEW_YORK, previous_session, session_close, session_open, sessions
 from trade_analyst_pipeline.market.tolerant_json import (
     BadRow,
     RepeatedKeys,
@@ -40,6 +48,7 @@ from trade_analyst_pipeline.market.tolerant_json import (
     repeated_keys,
 )
 from trade_analyst_pipeline.market.wire_json import (
+    NOT_STRICT,
     RowColumns,
     RowShape,
     Unknown,
@@ -73,11 +82,17 @@ HISTORY: Final = RowShape(
 _PLACES: Final = {"$": HISTORY.name, "$.candles[...]": BAR.name}
 
 _DEFAULT_FREQUENCY: Final = {"day": "minute", "month": "weekly", "year": "monthly", "ytd": "weekly"}
-
+_PERIODS: Final = {"day": (1, 2, 3, 4, 5, 10), "month": (1, 2, 3, 6), "year": (1, 2, 3, 5, 10, 15, 20), "ytd": (1,)}
+_FREQUENCIES_OF: Final = {
+    "day": tuple(MINUTES),
+    "month": ("daily", "weekly"),
+    "year": ("daily", "weekly", "monthly"),
+    "ytd": ("daily", "weekly"),
+}
 
 SCHEMA: Final = table_schema(
     NAME,
-    "1.0",
+    "2.0",
     key=("symbol", "frequency", "bar_time", "known_time"),
     columns=(
         *("symbol", "frequency", "session_date", "bar_time", "known_time", "open", "high", "low", "close", "volume"),
@@ -88,29 +103,137 @@ SCHEMA: Final = table_schema(
 )
 
 
-def requests(symbols: Iterable[str], *, session_date: date, years: int = 2) -> list[MarketDataRequest]:
-    """Per symbol the daily bars of `years` up to and including the session, and the session's one-minute bars.
+def requests(
+    symbols: Iterable[str],
+    *,
+    session_date: date,
+    years: int = 2,
+    frequencies: Sequence[str] = ("daily", "minute"),
+    is_extended: bool = False,
+) -> list[MarketDataRequest]:
+    """Per symbol one request for the bars of each of these frequencies.
 
-    Minute bars are those of regular hours, with the official close of the session before. Both ends are stated:
-    without an end the source leaves the running session out. Raises ValueError on a day without a session.
+    Daily and longer bars are those of `years` up to and including the session, from the start of a week or month;
+    minute bars those of the session's regular hours, with `is_extended` all since the close of the session before, so
+    that post-market bars come when they are final. Both ends are stated: without an end the source leaves the running
+    session out. With minute bars comes the official close of the session before. Options and futures have no history
+    and are passed over. Raises ValueError on a day without a session, and for an unknown frequency.
     """
-    first = session_date.replace(year=session_date.year - years, day=min(session_date.day, 28))
-    daily = (
-        *(("periodType", "year"), ("frequencyType", "daily"), ("frequency", "1")),
-        ("startDate", str(epoch_milliseconds(datetime.combine(first, time(0), CENTRAL)))),
-        ("endDate", str(epoch_milliseconds(session_close(session_date)))),
-    )
-    minutes = (
-        *(("periodType", "day"), ("frequencyType", "minute"), ("frequency", "1")),
-        ("startDate", str(epoch_milliseconds(session_open(session_date)))),
-        ("endDate", str(epoch_milliseconds(session_close(session_date)))),
-        *(("needExtendedHoursData", "false"), ("needPreviousClose", "true")),
-    )
+    queries = [_window(name, session_date, years=years, is_extended=is_extended) for name in frequencies]
     return [
         MarketDataRequest(NAME, PATH, (("symbol", symbol), *query), (symbol,))
         for symbol in symbols
-        for query in (daily, minutes)
+        if has_history(symbol)
+        for query in queries
     ]
+
+
+def has_history(symbol: str) -> bool:
+    """Whether the source keeps bars of such a symbol: not of options, futures and options on futures."""
+    return not symbol.startswith(("/", "./")) and not is_option_symbol(symbol)
+
+
+def requests_by_period(
+    symbols: Iterable[str], *, frequency: str, period_type: str, period: int
+) -> list[MarketDataRequest]:
+    """Per symbol one request for the bars of the latest `period` days, months or years, or of the year to date.
+
+    The answer depends on when it is asked for, and ends with the session before; `requests` is safer. Raises
+    ValueError for a combination that the source refuses.
+    """
+    asked, names = _asked_frequency(frequency), _FREQUENCIES_OF.get(period_type, ())
+    if frequency not in names:
+        message = f"periodType {period_type} has no bars {frequency}; it has {', '.join(names) or 'none at all'}"
+        raise ValueError(message)
+    if period not in _PERIODS[period_type]:
+        message = f"periodType {period_type} has the periods {', '.join(map(str, _PERIODS[period_type]))}, not {period}"
+        raise ValueError(message)
+    query = (("periodType", period_type), ("period", str(period)), *asked)
+    return [
+        MarketDataRequest(NAME, PATH, (("symbol", symbol), *query), (symbol,))
+        for symbol in symbols
+        if has_history(symbol)
+    ]
+
+
+Query = tuple[tuple[str, str], ...]
+
+
+def _window(frequency: str, session_date: date, *, years: int, is_extended: bool) -> Query:
+    """The query for bars of one frequency up to the session."""
+    first = session_date.replace(year=session_date.year - years, day=min(session_date.day, 28))
+    if frequency in MINUTES:
+        start = session_close(previous_session(session_date)) if is_extended else session_open(session_date)
+    else:
+        begun = {"weekly": first - timedelta(days=first.weekday()), "monthly": first.replace(day=1)}
+        start = datetime.combine(begun.get(frequency, first), time(0), CENTRAL)
+    return (
+        ("periodType", "day" if frequency in MINUTES else "year"),
+        *_asked_frequency(frequency),
+        ("startDate", str(epoch_milliseconds(start))),
+        ("endDate", str(epoch_milliseconds(session_close(session_date)))),
+        *(_MINUTE_QUERY[is_extended] if frequency in MINUTES else ()),
+    )
+
+
+_MINUTE_QUERY: Final = {
+    extended: (("needExtendedHoursData", str(extended).lower()), ("needPreviousClose", "true"))
+    for extended in (False, True)
+}
+
+
+def _asked_frequency(frequency: str) -> Query:
+    if frequency not in FREQUENCIES:
+        message = f"there are no bars {frequency}; the source has {', '.join((*MINUTES, *LONGER))}"
+        raise ValueError(message)
+    kind = "minute" if frequency in MINUTES else frequency
+    return (("frequencyType", kind), ("frequency", str(MINUTES.get(frequency, 1))))
+
+
+def missing_bars(response: RawResponse) -> str | None:
+    """What an answer lacks that has no bars although there was a session to have some; None for any other answer.
+
+    The source answers so in place of refusing when it is asked too often. Minute bars that lie further back than the
+    source reaches, and windows not stated in the request, are no reason to expect any.
+    """
+    window = _asked_window(response.request)
+    if response.status != 200 or window is None or not _is_empty(response.body):
+        return None
+    start, end = window
+    days = sessions(start.astimezone(NEW_YORK).date(), min(end, response.received_time).astimezone(NEW_YORK).date())
+    oldest = max(start, response.received_time - _reach(response.request))
+    held = [day for day in days if session_close(day) > oldest and session_open(day) < min(end, response.received_time)]
+    return f"no bars where the calendar has {len(held)} session{'s' * (len(held) > 1)}" if held else None
+
+
+def _reach(request: MarketDataRequest) -> timedelta:
+    """How far back the source certainly has such bars."""
+    if request.param("frequencyType") != "minute":
+        return timedelta(days=15 * 365)
+    return timedelta(days=45 if request.param("frequency") == "1" else 240)
+
+
+def _asked_window(request: MarketDataRequest) -> tuple[datetime, datetime] | None:
+    try:
+        start, end = (int(request.param(name) or "") for name in ("startDate", "endDate"))
+        return datetime.fromtimestamp(start / 1000, UTC), datetime.fromtimestamp(end / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+class _Candles(msgspec.Struct):
+    candles: list[msgspec.Raw]
+
+
+# made here: two threads that decode a type for the first time at once crash the library
+_CANDLES: Final = msgspec.json.Decoder(_Candles)
+
+
+def _is_empty(body: bytes) -> bool:
+    try:
+        return not _CANDLES.decode(body).candles
+    except NOT_STRICT:
+        return False
 
 
 def normalize(

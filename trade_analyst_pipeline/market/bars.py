@@ -1,7 +1,8 @@
 """Kinds of bars and their place in the exchange's calendar: whose hours they lie in, and when they are over.
 
 A bar's frequency is a name: `minute`, `minute_5`, `minute_10`, `minute_15`, `minute_30`, `daily`, `weekly`, `monthly`.
-Minute bars are stamped with their start, daily and longer ones with midnight US/Central of their first day.
+Minute bars are stamped with their start, daily and longer ones with midnight US/Central of their first day, which for
+a week or a month need not be a session: such a bar belongs to the first session of its week or month.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ EXTENDED_HOURS: Final = (time(4), time(20))
 MINUTES: Final = {"minute": 1, "minute_5": 5, "minute_10": 10, "minute_15": 15, "minute_30": 30}
 # The least number of days between two bars.
 _DAYS: Final = {"daily": 1, "weekly": 5, "monthly": 20}
-FREQUENCIES: Final = frozenset({*MINUTES, *_DAYS})
+LONGER: Final = tuple(_DAYS)
+FREQUENCIES: Final = frozenset({*MINUTES, *LONGER})
 
 
 def shown_frequency(stamps: Sequence[float]) -> str | None:
@@ -51,27 +53,33 @@ def shown_frequency(stamps: Sequence[float]) -> str | None:
 
 
 def in_calendar(bars: pl.DataFrame, frequency: str) -> pl.DataFrame:
-    """Bars of one frequency with `session_date`, `session_part` and `is_complete`, from `bar_time` and `known_time`."""
+    """Bars of one frequency with `session_date`, `session_part` and `is_complete`, from `bar_time` and `known_time`.
+
+    `session_date` is the session in which the bar begins; beyond our calendar, and on a day without a session, the
+    date of its stamp. Parts: `pre` (from 04:00 New York), `regular`, `post` (to 20:00), `outside`; null beyond it.
+    """
     zone = NEW_YORK if frequency in MINUTES else CENTRAL
-    dated = bars.with_columns(session_date=pl.col("bar_time").dt.convert_time_zone(str(zone)).dt.date())
-    hours = _hours(dated["session_date"].unique(), frequency)
-    placed = dated.join(hours, on="session_date", how="left", maintain_order="left", nulls_equal=True)
+    dated = bars.with_columns(first_date=pl.col("bar_time").dt.convert_time_zone(str(zone)).dt.date())
+    hours = _hours(dated["first_date"].unique(), frequency)
+    placed = dated.join(hours, on="first_date", how="left", maintain_order="left", nulls_equal=True)
     return placed.with_columns(session_part=_session_part(frequency), is_complete=_is_complete(frequency))
 
 
 def _hours(days: pl.Series, frequency: str) -> pl.DataFrame:
-    """For each date: whether our calendar reaches it, open and close of its session, the last close of the period."""
+    """For each date: its session, whether our calendar reaches it, open and close, the last close of the period."""
     rows = []
     for day in days:
         is_known = day is not None and CALENDAR_START <= day <= CALENDAR_END
         session = is_known and is_session(day)
         opened, closed = (session_open(day), session_close(day)) if session else (None, None)
-        rows.append((day, is_known, opened, closed, _last_close(day, frequency) if is_known else None))
+        begun = _first_session(day, frequency) if is_known else day
+        rows.append((day, begun, is_known, opened, closed, _last_close(day, frequency) if is_known else None))
     return pl.DataFrame(rows, schema=_HOURS, orient="row")
 
 
 _HOURS: Final = pl.Schema(
     {
+        "first_date": pl.Date(),
         "session_date": pl.Date(),
         "is_known": pl.Boolean(),
         "open_time": TIME,
@@ -79,6 +87,14 @@ _HOURS: Final = pl.Schema(
         "last_close": TIME,
     }
 )
+
+
+def _first_session(day: date, frequency: str) -> date:
+    """The first session of the week or month that starts on `day`; `day` itself for shorter bars."""
+    if frequency not in {"weekly", "monthly"}:
+        return day
+    held = sessions(day, day + timedelta(days=6))
+    return held[0] if held else day
 
 
 def _last_close(day: date, frequency: str) -> datetime | None:
@@ -93,16 +109,23 @@ def _last_close(day: date, frequency: str) -> datetime | None:
 
 
 def _session_part(frequency: str) -> pl.Expr:
-    """Null where the calendar does not reach."""
+    """Where the bar lies in its session; null where the calendar does not reach."""
     is_session_day = pl.col("open_time").is_not_null()
     start = pl.col("bar_time")
     if frequency in MINUTES:
         hour = start.dt.convert_time_zone(str(NEW_YORK)).dt.time()
         is_regular = start.is_between(pl.col("open_time"), pl.col("close_time"), closed="left")
-        is_extended = is_session_day & (hour >= EXTENDED_HOURS[0]) & (hour < EXTENDED_HOURS[1])
+        is_pre = (hour >= EXTENDED_HOURS[0]) & (start < pl.col("open_time"))
+        is_post = (hour < EXTENDED_HOURS[1]) & (start >= pl.col("close_time"))
     else:
-        is_regular, is_extended = is_session_day | pl.lit(frequency != "daily"), pl.lit(value=False)
-    part = pl.when(is_regular).then(pl.lit("regular")).when(is_extended).then(pl.lit("extended"))
+        is_regular, is_pre, is_post = (
+            is_session_day | pl.lit(frequency != "daily"),
+            pl.lit(value=False),
+            pl.lit(value=False),
+        )
+    part = (
+        pl.when(is_regular).then(pl.lit("regular")).when(is_pre).then(pl.lit("pre")).when(is_post).then(pl.lit("post"))
+    )
     return pl.when(pl.col("is_known")).then(part.otherwise(pl.lit("outside")))
 
 

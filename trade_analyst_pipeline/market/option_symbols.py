@@ -51,3 +51,12 @@ def parse_option_symbol(text: str) -> OptionSymbol:
         message = f"option symbol {text!r} holds no calendar date: {day!r}"
         raise ValueError(message) from error
     return OptionSymbol(root, expiration_date, "C" if option_type == "C" else "P", int(strike) / 1000)
+
+
+def is_option_symbol(text: str) -> bool:
+    """Whether a text is a 21-character option symbol."""
+    try:
+        parse_option_symbol(text)
+    except ValueError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from trade_analyst_pipeline.datasets import ohlc
 from trade_analyst_pipeline.errors import ResponseRejectedError
 from trade_analyst_pipeline.market.bars import CENTRAL
 from trade_analyst_pipeline.market.normalized import Normalized
-from trade_analyst_pipeline.market.sessions import sessions
+from trade_analyst_pipeline.market.sessions import NEW_YORK, sessions
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.routes import answer
@@ -110,6 +111,128 @@ def test_request_on_a_leap_day_has_a_start() -> None:
     assert start.date() == date(2023, 2, 28)
 
 
+FREQUENCIES = {
+    "minute": ("day", "minute", "1"),
+    "minute_5": ("day", "minute", "5"),
+    "minute_10": ("day", "minute", "10"),
+    "minute_15": ("day", "minute", "15"),
+    "minute_30": ("day", "minute", "30"),
+    "daily": ("year", "daily", "1"),
+    "weekly": ("year", "weekly", "1"),
+    "monthly": ("year", "monthly", "1"),
+}
+
+
+def test_each_frequency_has_a_request_that_is_read_back_as_it() -> None:
+    """All eight kinds of bars can be asked for, in the order given, and the answer is taken for just that kind."""
+    made = ohlc.requests(["XYZ"], session_date=SESSION, frequencies=list(FREQUENCIES))
+    for request, (name, query) in zip(made, FREQUENCIES.items(), strict=True):
+        asked = dict(request.params)
+        assert (asked["periodType"], asked["frequencyType"], asked["frequency"]) == query
+        assert ohlc.frequency_of(request.params, ()) == name
+
+
+@pytest.mark.parametrize(
+    ("frequency", "first"),
+    [("daily", date(2024, 1, 5)), ("weekly", date(2024, 1, 1)), ("monthly", date(2024, 1, 1))],
+)
+def test_longer_bars_are_asked_from_their_start(frequency: str, first: date) -> None:
+    """Two years before 5 January 2026 is a Friday: its week begins on the Monday, its month on the first."""
+    (request,) = ohlc.requests(["XYZ"], session_date=date(2026, 1, 5), years=2, frequencies=[frequency])
+    assert request.param("startDate") == str(central_midnight(first))
+
+
+def test_extended_hours_are_asked_from_the_close_before() -> None:
+    """With extended hours the window begins with Friday's close, so Friday's post-market bars are final when asked."""
+    (request,) = ohlc.requests(["XYZ"], session_date=SESSION, frequencies=["minute_5"], is_extended=True)
+    start, end = (
+        datetime.fromtimestamp(int(request.param(name) or "") / 1000, UTC) for name in ("startDate", "endDate")
+    )
+    assert start == datetime(2026, 1, 2, 21, 0, tzinfo=UTC)
+    assert end == datetime(2026, 1, 5, 21, 0, tzinfo=UTC)
+    assert request.param("needExtendedHoursData") == "true"
+
+
+def test_options_and_futures_have_no_history() -> None:
+    """The source keeps no bars of them, so none are asked for."""
+    symbols = ["XYZ", "XYZ   260116C00100000", "/ES", "./ESH26C6000", "$SPX", "BRK/B", "EUR/USD"]
+    asked = [request.symbols[0] for request in ohlc.requests(symbols, session_date=SESSION, frequencies=["daily"])]
+    assert asked == ["XYZ", "$SPX", "BRK/B", "EUR/USD"]
+
+
+def test_unknown_frequency_cannot_be_asked_for() -> None:
+    """The message lists what there is."""
+    with pytest.raises(ValueError, match=r"no bars hourly; the source has minute, minute_5, .*, monthly"):
+        ohlc.requests(["XYZ"], session_date=SESSION, frequencies=["hourly"])
+
+
+# The table of the source's valid combinations, as its reference states it.
+VALID = {
+    "day": ((1, 2, 3, 4, 5, 10), ("minute", "minute_5", "minute_10", "minute_15", "minute_30")),
+    "month": ((1, 2, 3, 6), ("daily", "weekly")),
+    "year": ((1, 2, 3, 5, 10, 15, 20), ("daily", "weekly", "monthly")),
+    "ytd": ((1,), ("daily", "weekly")),
+}
+
+
+def test_every_combination_of_period_and_frequency() -> None:
+    """61 combinations are valid and answered with bars of their frequency; every other is refused unasked."""
+    market, evening, valid = Market(7), datetime(2025, 12, 9, 23, 30, tzinfo=UTC), 0
+    for kind, frequency, period in itertools.product([*VALID, "decade"], FREQUENCIES, range(1, 22)):
+        periods, frequencies = VALID.get(kind, ((), ()))
+        if period in periods and frequency in frequencies:
+            (request,) = ohlc.requests_by_period(["AAPL"], frequency=frequency, period_type=kind, period=period)
+            body = answer(market, evening, request.path, dict(request.params)).body
+            found = ohlc.normalize([answered(request, body, received=evening)], session_date=SESSION)
+            assert found.frame["frequency"].unique().to_list() == [frequency], (kind, period)
+            assert found.problems == ()
+            valid += 1
+        else:
+            with pytest.raises(ValueError, match="periodType"):
+                ohlc.requests_by_period(["AAPL"], frequency=frequency, period_type=kind, period=period)
+    assert valid == 6 * 5 + 4 * 2 + 7 * 3 + 1 * 2
+
+
+EMPTY = {"candles": [], "symbol": "XYZ", "empty": True}
+
+
+@pytest.mark.parametrize(
+    ("frequency", "session", "received", "lacking"),
+    [
+        ("daily", SESSION, EVENING, "no bars where the calendar has 501 sessions"),
+        ("minute", SESSION, EVENING, "no bars where the calendar has 1 session"),
+        # just opened, not open yet, and further back than the source reaches
+        ("minute", SESSION, datetime(2026, 1, 5, 14, 31, tzinfo=UTC), "no bars where the calendar has 1 session"),
+        ("minute", SESSION, datetime(2026, 1, 5, 14, 30, tzinfo=UTC), None),
+        ("minute", date(2025, 10, 1), EVENING, None),
+        ("minute_30", date(2025, 10, 1), EVENING, "no bars where the calendar has 1 session"),
+        ("minute_30", date(2025, 4, 1), EVENING, None),
+        ("monthly", date(2025, 4, 1), EVENING, "no bars where the calendar has 501 sessions"),
+    ],
+)
+def test_empty_answer_where_bars_must_exist(
+    frequency: str, session: date, received: datetime, lacking: str | None
+) -> None:
+    """An empty answer lacks something where the calendar has a session that had begun and that the source reaches."""
+    (request,) = ohlc.requests(["XYZ"], session_date=session, frequencies=[frequency])
+    assert ohlc.missing_bars(answered(request, EMPTY, received=received)) == lacking
+
+
+@pytest.mark.parametrize(
+    ("request_", "body", "status"),
+    [
+        (DAILY, document("ohlc/daily.json"), 200),
+        (DAILY, b"<html>", 200),
+        (DAILY, {"candles": 7}, 200),
+        (DAILY, EMPTY, 404),
+        (UNSTATED, EMPTY, 200),
+    ],
+)
+def test_other_answers_lack_no_bars(request_: MarketDataRequest, body: Any, status: int) -> None:
+    """Bars, errors, and answers to requests without a window are judged elsewhere."""
+    assert ohlc.missing_bars(answered(request_, body, status=status, received=EVENING)) is None
+
+
 # -- good bars -------------------------------------------------------------------------------------------------------
 
 
@@ -137,24 +260,40 @@ def test_summer_stamp_is_five_hours_after_utc_midnight() -> None:
 
 
 def test_minute_bars_tell_regular_from_extended_hours() -> None:
-    """Bars before 09:30 and from 16:00 New York are extended; session and start are as sent."""
+    """Bars before 09:30 New York are pre-market, from 16:00 on post-market; session and start are as sent."""
     found = normalized(payload("ohlc/minute.json"), request=MINUTES).frame
     assert found["frequency"].unique().to_list() == ["minute"]
     assert found.select("bar_time", "session_part").rows() == [
-        (datetime(2026, 1, 5, 14, 29, tzinfo=UTC), "extended"),
+        (datetime(2026, 1, 5, 14, 29, tzinfo=UTC), "pre"),
         (datetime(2026, 1, 5, 14, 30, tzinfo=UTC), "regular"),
         (datetime(2026, 1, 5, 14, 31, tzinfo=UTC), "regular"),
-        (datetime(2026, 1, 5, 21, 0, tzinfo=UTC), "extended"),
+        (datetime(2026, 1, 5, 21, 0, tzinfo=UTC), "post"),
     ]
     assert found["session_date"].unique().to_list() == [SESSION]
 
 
 def test_half_day_ends_its_regular_hours_at_one() -> None:
-    """On a half day the bar of 13:00 New York is extended."""
+    """On a half day the bar of 13:00 New York is post-market."""
     stamp = int(datetime(2025, 11, 28, 18, 0, tzinfo=UTC).timestamp() * 1000)
     history = changed(document("ohlc/minute.json"), lambda history: history["candles"][1].update(datetime=stamp))
     found = normalized(history, request=MINUTES).frame.filter(session_date=date(2025, 11, 28))
-    assert found["session_part"].to_list() == ["extended"]
+    assert found["session_part"].to_list() == ["post"]
+
+
+@pytest.mark.parametrize(
+    ("hour", "minute", "part"),
+    [
+        (3, 59, "outside"), (4, 0, "pre"), (9, 29, "pre"), (9, 30, "regular"),
+        (15, 59, "regular"), (16, 0, "post"), (19, 59, "post"), (20, 0, "outside"),
+    ],
+)  # fmt: skip
+def test_parts_of_a_session(hour: int, minute: int, part: str) -> None:
+    """In New York: pre-market from 04:00, regular from 09:30, post-market from 16:00 to before 20:00."""
+    stamp = int(datetime(2026, 1, 5, hour, minute, tzinfo=NEW_YORK).timestamp() * 1000)
+    history = changed(document("ohlc/minute.json"), lambda history: history["candles"][0].update(datetime=stamp))
+    found = normalized(history, request=MINUTES).frame
+    assert found.row(0, named=True)["session_part"] == part
+    assert found.row(0, named=True)["session_date"] == SESSION
 
 
 @pytest.mark.parametrize(
@@ -184,6 +323,27 @@ def test_month_is_complete_after_its_last_session() -> None:
     assert found["frequency"].unique().to_list() == ["monthly"]
     assert found["is_complete"].to_list() == [True, True, False]
     assert broken(validate(found, ohlc.SCHEMA)) == set()
+
+
+@pytest.mark.parametrize(
+    ("frequency", "stamped", "session"),
+    [
+        ("monthly", date(2025, 11, 1), date(2025, 11, 3)),  # a Saturday
+        ("monthly", date(2025, 1, 1), date(2025, 1, 2)),  # New Year's Day
+        ("monthly", date(2025, 10, 1), date(2025, 10, 1)),
+        ("weekly", date(2025, 5, 26), date(2025, 5, 27)),  # Memorial Day
+        ("weekly", date(2025, 6, 2), date(2025, 6, 2)),
+        ("daily", date(2025, 5, 26), date(2025, 5, 26)),  # a day without a session stays what it is, and is refused
+        ("monthly", date(1998, 3, 1), date(1998, 3, 1)),  # beyond our calendar
+    ],
+)
+def test_longer_bar_is_of_the_session_it_begins_in(frequency: str, stamped: date, session: date) -> None:
+    """A week or month stamped with a day without a session is filed under its first session."""
+    request = MarketDataRequest("ohlc", "/pricehistory", (("frequencyType", frequency),), ("XYZ",))
+    candle = document("ohlc/daily.json")["candles"][0] | {"datetime": central_midnight(stamped)}
+    found = normalized({"symbol": "XYZ", "candles": [candle]}, request=request).frame
+    assert found["session_date"].to_list() == [session]
+    assert found["bar_time"].to_list() == [datetime(stamped.year, stamped.month, stamped.day, tzinfo=CENTRAL)]
 
 
 def test_week_is_complete_after_its_last_session() -> None:

@@ -303,8 +303,8 @@ def test_recorded_minutes_have_full_regular_sessions(tmp_path: Path) -> None:
     table = imported_recording(tmp_path, MINUTES).table.sort("bar_time")
     first = table.row(0, named=True)
     assert first["bar_time"] == datetime(2024, 5, 3, 11, 0, tzinfo=UTC)
-    assert (first["session_date"], first["session_part"]) == (date(2024, 5, 3), "extended")
-    assert set(table["session_part"]) == {"regular", "extended"}
+    assert (first["session_date"], first["session_part"]) == (date(2024, 5, 3), "pre")
+    assert set(table["session_part"]) == {"pre", "regular", "post"}
     regular = table.filter(session_part="regular").group_by("session_date").len().sort("session_date")
     assert regular.rows() == [(date(2024, 5, day), 390) for day in (3, 6, 7, 8, 9)]
 

@@ -105,7 +105,7 @@ def test_each_figure_is_judged_on_its_own(change: dict[str, Any], differing: set
         [DAILY],
         [DAILY, *minutes()[1:]],
         [DAILY, *minutes()[:-1]],
-        [DAILY, *minutes(session_part="extended")],
+        [DAILY, *minutes(session_part="post")],
         [DAILY, *minutes(is_complete=False)],
         [DAILY, *minutes(symbol="ABC")],
         [DAILY, *minutes(session_date=date(2025, 11, 26))],

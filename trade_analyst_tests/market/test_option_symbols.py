@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trade_analyst_pipeline.market.option_symbols import OptionSymbol, format_option_symbol, parse_option_symbol
+from trade_analyst_pipeline.market.option_symbols import (
+    OptionSymbol,
+    format_option_symbol,
+    is_option_symbol,
+    parse_option_symbol,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +77,18 @@ def test_every_symbol_comes_back(root: str, day: date, option_type: str, thousan
     """Parts of any kind survive being written and read."""
     symbol = OptionSymbol(root, day, "C" if option_type == "C" else "P", thousandths / 1000)
     assert parse_option_symbol(str(symbol)) == symbol
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("AAPL  240517C00100000", True),
+        ("AAPL240517C00100000", False),
+        ("AAPL", False),
+        ("./ESH26C6000", False),
+        ("AAPL  241317C00100000", False),
+    ],
+)
+def test_option_symbols_are_told_from_others(text: str, expected: bool) -> None:
+    """Only a padded symbol of 21 characters with a date in it is one."""
+    assert is_option_symbol(text) == expected
