@@ -277,12 +277,19 @@ _DECLARED: tuple[Column, ...] = (
     Column("fund_strategy", pl.String(), None, "A active, L leveraged, P passive, Q quantitative, S short, as sent."),
     # bars
     Column("frequency", pl.String(), None, "Length of the bar: minute, minute_5 and so on, daily, weekly, monthly."),
-    Column("bar_time", TIME, "UTC", "Start of the bar as sent; of daily and longer bars midnight US/Central."),
+    Column(
+        "bar_time",
+        TIME,
+        "UTC",
+        "Start of the bar as sent; of daily and longer bars midnight US/Central of their first day. `session_date` is "
+        "the session in which the bar begins: of a week or month its first session.",
+    ),
     Column(
         "session_part",
         pl.String(),
         None,
-        "regular; extended: 04:00 to 20:00 New York around regular hours; outside: neither, or no session that day.",
+        "pre: from 04:00 New York to the open; regular; post: from the close to 20:00; outside: neither, or no session "
+        "that day. Daily and longer bars of sessions are regular. null: beyond our calendar.",
     ),
     Column(
         "is_complete", pl.Boolean(), None, "Whether the bar's interval was over at known_time; null: not a session."
