@@ -29,6 +29,9 @@ def simulator(
         str | None,
         typer.Option(help="UTC instant that addresses without one show, such as 2026-01-05T20:55:00Z. [the clock]"),
     ] = None,
+    scenario: Annotated[
+        Path | None, typer.Option(help="TOML file of limits and failures to play; docs/simulator.md describes it.")
+    ] = None,
     rotation: Annotated[
         Literal["same", "rotate", "omit"], typer.Option(help="What a refresh does with the refresh token.")
     ] = "same",
@@ -53,11 +56,13 @@ def simulator(
     The address of an instant is https://127.0.0.1:PORT/at/2026-01-05T20:55:00Z; log-in lives at /v1/oauth.
     """
     from trade_analyst_pipeline.settings import load_settings
+    from trade_analyst_pipeline.simulator.scenario import load_scenario
     from trade_analyst_pipeline.simulator.server import serve
 
     settings = load_settings()
     wanted = settings.simulator.port if port is None else port
     names, instant = _host_names(name or []), None if at is None else _instant(at)
+    played = None if scenario is None else load_scenario(scenario)
     with free_port_needed(wanted):
         serve(
             port=wanted,
@@ -67,6 +72,7 @@ def simulator(
             announce=typer.echo,
             names=names,
             instant=instant,
+            scenario=played,
             rotation=rotation,
             single_use_refresh=single_use_refresh,
             dead_token=refusal,

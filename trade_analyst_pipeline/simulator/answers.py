@@ -14,13 +14,20 @@ _encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request is answered with; `is_cut` breaks the connection half way through the body."""
+    """What a request is answered with; `is_cut` breaks the connection half way through the body.
+
+    It is kept back for `delay_seconds`. A `drip_bytes` above 0 sends the body in pieces of that size with
+    `drip_seconds` between them.
+    """
 
     status: int
     body: bytes = field(repr=False)
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
     is_cut: bool = False
+    delay_seconds: float = 0.0
+    drip_bytes: int = 0
+    drip_seconds: float = 0.0
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

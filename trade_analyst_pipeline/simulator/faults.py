@@ -7,12 +7,14 @@ functions that follow make the failures that clients have met. Tests switch them
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
-from trade_analyst_pipeline.simulator.answers import Answer, html_answer, json_answer
+from trade_analyst_pipeline.simulator.answers import JSON, Answer, html_answer, json_answer
 from trade_analyst_pipeline.simulator.oauth import DeadToken, dead_refresh_token, invalid_client
 from trade_analyst_pipeline.simulator.wire_reference import errors_body
 
@@ -30,7 +32,10 @@ class Ask:
 
 @dataclass
 class Fault:
-    """A change for some requests. A None matches everything; `times_left` None means always."""
+    """A change for some requests. A None matches everything; `times_left` None means always.
+
+    A `*` in `path` stands for anything. The first `skip_left` matching requests are spared.
+    """
 
     change: Change
     path: str | None = None
@@ -38,12 +43,13 @@ class Fault:
     instant: datetime | None = None
     times_left: int | None = 1
     struck: int = 0
+    skip_left: int = 0
 
     def matches(self, ask: Ask) -> bool:
-        """Whether it strikes this request."""
+        """Whether it is for this request."""
         return (
             self.times_left != 0
-            and (self.path is None or self.path == ask.path)
+            and (self.path is None or self.path == ask.path or fnmatchcase(ask.path, self.path))
             and (self.symbol is None or self.symbol in ask.symbols)
             and (self.instant is None or self.instant == ask.instant)
         )
@@ -63,9 +69,10 @@ class FaultPlan:
         symbol: str | None = None,
         instant: datetime | None = None,
         times: int | None = 1,
+        skip: int = 0,
     ) -> Fault:
-        """Switch a fault on for the next `times` matching requests (None: for all)."""
-        fault = Fault(change, path, symbol, instant, times)
+        """Switch a fault on for the next `times` matching requests (None: for all) after `skip` others."""
+        fault = Fault(change, path, symbol, instant, times, skip_left=skip)
         self.faults.append(fault)
         return fault
 
@@ -77,6 +84,9 @@ class FaultPlan:
         """The answer as the first matching fault leaves it."""
         for fault in self.faults:
             if fault.matches(ask):
+                if fault.skip_left > 0:
+                    fault.skip_left -= 1
+                    continue
                 fault.struck += 1
                 fault.times_left = None if fault.times_left is None else fault.times_left - 1
                 return fault.change(answer)
@@ -149,6 +159,37 @@ def cut_body() -> Change:
     return lambda answer: replace(answer, is_cut=True)
 
 
+def slow(seconds: float) -> Change:
+    """The right answer, that much later."""
+    return lambda answer: replace(answer, delay_seconds=answer.delay_seconds + seconds)
+
+
+def dripping(piece_bytes: int, seconds: float) -> Change:
+    """The right answer in pieces of that size, with a pause between them."""
+    return lambda answer: replace(answer, drip_bytes=piece_bytes, drip_seconds=seconds)
+
+
+def oversized(size_bytes: int) -> Change:
+    """The right answer, blown up to at least that size with white space that JSON allows."""
+    return lambda answer: replace(answer, body=answer.body.ljust(size_bytes))
+
+
+def gzip_bomb(mebibytes: int) -> Change:
+    """A small gzip body that unpacks to so many MiB of zeros."""
+    packer, zeros = zlib.compressobj(9, wbits=31), bytes(1 << 20)
+    body = b"".join(packer.compress(zeros) for _ in range(mebibytes)) + packer.flush()
+    return lambda answer: Answer(200, body, answer.content_type, (("Content-Encoding", "gzip"),))
+
+
+def under_maintenance(closure: str = "page") -> Change:
+    """503 while the source is being worked on: a `page`, a `message` as JSON, or the 404 text of the `gateway`."""
+    if closure == "gateway":
+        return lambda _: Answer(404, b"Requested route ('api') does not exist", "text/plain")
+    if closure == "message":
+        return lambda _: json_answer({"message": "Service Unavailable"}, 503)
+    return html_page(503)
+
+
 def truncated_json(share: float = 0.5) -> Change:
     """A complete answer whose JSON text ends early."""
     return lambda answer: replace(answer, body=answer.body[: int(len(answer.body) * share)])
@@ -158,9 +199,14 @@ def truncated_json(share: float = 0.5) -> Change:
 
 
 def edited(edit: Callable[[Any], Any]) -> Change:
-    """The JSON value after `edit`, which changes it in place or returns another; NaN becomes a bare token."""
+    """The JSON value after `edit`, which changes it in place or returns another; NaN becomes a bare token.
+
+    An answer that is no JSON stays as it is.
+    """
 
     def change(answer: Answer) -> Answer:
+        if answer.content_type != JSON:
+            return answer
         value = json.loads(answer.body)
         result = edit(value)
         return replace(answer, body=json.dumps(value if result is None else result, separators=(",", ":")).encode())
@@ -171,7 +217,7 @@ def edited(edit: Callable[[Any], Any]) -> Change:
 def contracts_in(chain: Any) -> Iterator[dict[str, Any]]:
     """The contracts of a decoded chain, in order."""
     for side in ("callExpDateMap", "putExpDateMap"):
-        for row in chain[side].values():
+        for row in chain.get(side, {}).values():
             for found in row.values():
                 yield from found
 
@@ -205,6 +251,11 @@ def duplicate_key(name: str, text: str = "1.0") -> Change:
         return replace(answer, body=answer.body.replace(key, key + text.encode() + b"," + key, 1))
 
     return change
+
+
+def empty_candles() -> Change:
+    """A price history of 200 without candles, as bursts have been answered."""
+    return edited(lambda history: {"candles": [], "symbol": history.get("symbol", ""), "empty": True})
 
 
 def empty_chain() -> Change:

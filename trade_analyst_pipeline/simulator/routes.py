@@ -15,6 +15,7 @@ from trade_analyst_pipeline.simulator.answers import Answer, json_answer
 from trade_analyst_pipeline.simulator.contracts import evaluate
 from trade_analyst_pipeline.simulator.faults import too_big_answer
 from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS
+from trade_analyst_pipeline.simulator.limits import AnswerLimits
 from trade_analyst_pipeline.simulator.wire_chains import (
     ChainQuery,
     Side,
@@ -22,6 +23,7 @@ from trade_analyst_pipeline.simulator.wire_chains import (
     estimated_bytes,
     expiration_chain_body,
     select,
+    truncated,
 )
 from trade_analyst_pipeline.simulator.wire_history import HistoryQueryError, history_body, parse_history_query
 from trade_analyst_pipeline.simulator.wire_quotes import QUOTE_BLOCKS, quote_entry, quotes_body
@@ -43,9 +45,9 @@ from trade_analyst_pipeline.simulator.wire_shares import year_range
 if TYPE_CHECKING:
     from trade_analyst_pipeline.simulator.market import Market, Moment
 
-GATEWAY_LIMIT = 10_000_000
-MOST_SYMBOLS = 500
 Params = Mapping[str, str]
+_USUAL_LIMITS = AnswerLimits()
+_SURELY_OVER = 1.05
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
@@ -66,10 +68,12 @@ class RefusedError(Exception):
         self.source = source
 
 
-def answer(market: Market, instant: datetime, path: str, params: Params) -> Answer:
+def answer(
+    market: Market, instant: datetime, path: str, params: Params, limits: AnswerLimits = _USUAL_LIMITS
+) -> Answer:
     """The answer to one authorised GET; `path` starts with a slash and is decoded."""
     try:
-        found = _dispatch(market, instant, path, params)
+        found = _dispatch(market, instant, path, params, limits)
     except RefusedError as refused:
         return json_answer(errors_body(400, "Bad Request", refused.detail, refused.source), 400)
     except HistoryQueryError as refused:
@@ -79,7 +83,13 @@ def answer(market: Market, instant: datetime, path: str, params: Params) -> Answ
     return found if isinstance(found, Answer) else json_answer(found)
 
 
-def _dispatch(market: Market, instant: datetime, path: str, params: Params) -> Answer | dict[str, Any]:
+def _dispatch(
+    market: Market, instant: datetime, path: str, params: Params, limits: AnswerLimits
+) -> Answer | dict[str, Any]:
+    if path == "/quotes":
+        return _quotes(market, instant, params, limits)
+    if path == "/chains":
+        return _chains(market, instant, params, limits)
     route = _ROUTES.get(path)
     if route is not None:
         return route(market, instant, params)
@@ -102,13 +112,13 @@ def _today(instant: datetime) -> date:
 # -- quotes ------------------------------------------------------------------------------------------------------
 
 
-def _quotes(market: Market, instant: datetime, params: Params) -> dict[str, Any]:
+def _quotes(market: Market, instant: datetime, params: Params, limits: AnswerLimits) -> dict[str, Any]:
     symbols = [symbol.strip(" ") if len(symbol) != 21 else symbol for symbol in params.get("symbols", "").split(",")]
     symbols = [symbol for symbol in symbols if symbol]
     if not symbols:
         raise RefusedError("Search combination should have min of 1.", {"pointer": _POINTERS})
-    if len(symbols) > MOST_SYMBOLS:
-        raise RefusedError(f"Search combination should not exceed {MOST_SYMBOLS}.", {"pointer": _POINTERS})
+    if len(symbols) > limits.most_symbols:
+        raise RefusedError(f"Search combination should not exceed {limits.most_symbols}.", {"pointer": _POINTERS})
     return quotes_body(market, instant, symbols, _blocks(params))
 
 
@@ -130,16 +140,18 @@ def _single_quote(market: Market, instant: datetime, symbol: str, params: Params
 # -- chains ------------------------------------------------------------------------------------------------------
 
 
-def _chains(market: Market, instant: datetime, params: Params) -> Answer | dict[str, Any]:
+def _chains(market: Market, instant: datetime, params: Params, limits: AnswerLimits) -> Answer | dict[str, Any]:
     query = _chain_query(instant, params)
     if query.symbol not in INSTRUMENTS:
         return _not_found()
     moment = market.moment(query.symbol, instant)
     selection = select(market, moment, query)
-    if estimated_bytes(selection, len(query.sides)) > GATEWAY_LIMIT:
+    if estimated_bytes(selection, len(query.sides)) > _SURELY_OVER * limits.gateway_bytes:
         return too_big_answer()
     board = evaluate(market, moment, selection) if selection.size else None
-    return chain_body(board, moment, query, _underlying(market, moment) if query.with_underlying else None)
+    body = chain_body(board, moment, query, _underlying(market, moment) if query.with_underlying else None)
+    encoded = json_answer(body if limits.most_contracts is None else truncated(body, limits.most_contracts))
+    return too_big_answer() if len(encoded.body) > limits.gateway_bytes else encoded
 
 
 def _chain_query(instant: datetime, params: Params) -> ChainQuery:
@@ -298,8 +310,6 @@ def _movers(market: Market, instant: datetime, index: str, params: Params) -> An
 
 
 _ROUTES: dict[str, Callable[[Market, datetime, Params], Answer | dict[str, Any]]] = {
-    "/quotes": _quotes,
-    "/chains": _chains,
     "/expirationchain": _expiration_chain,
     "/pricehistory": _history,
     "/markets": _markets,

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import lru_cache
@@ -33,9 +34,11 @@ from starlette.types import Receive, Scope, Send
 from trade_analyst_pipeline.simulator import routes
 from trade_analyst_pipeline.simulator.answers import Answer, json_answer
 from trade_analyst_pipeline.simulator.certificate import make_identity
-from trade_analyst_pipeline.simulator.faults import Ask, FaultPlan
+from trade_analyst_pipeline.simulator.faults import Ask, FaultPlan, empty_candles, rate_limited, under_maintenance
+from trade_analyst_pipeline.simulator.limits import Conditions
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.oauth import DEFAULT_REDIRECT_URIS, DeskOptions, OAuthDesk
+from trade_analyst_pipeline.simulator.scenario import Scenario
 from trade_analyst_pipeline.simulator.wire_reference import errors_body
 
 _FIXED_HEADERS = {
@@ -45,6 +48,7 @@ _FIXED_HEADERS = {
     "Expires": "-1",
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
 }
+_NOTHING = Answer(200, b"")
 _SMALLEST_GZIP = 512
 _FINISH_SECONDS = 5.0
 _STEP_SECONDS = 0.02
@@ -74,10 +78,27 @@ class _CutResponse(Response):
         await send({"type": "http.response.body", "body": half, "more_body": True})
 
 
+class _DrippingResponse(Response):
+    """Sends its body in pieces, with a pause before each but the first."""
+
+    def __init__(self, answer: Answer, headers: dict[str, str]) -> None:
+        super().__init__(answer.body, answer.status, headers)
+        self._size, self._pause = answer.drip_bytes, answer.drip_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  ASGI's signature
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for start in range(0, len(self.body), self._size):
+            await asyncio.sleep(self._pause if start else 0.0)
+            piece = bytes(self.body[start : start + self._size])
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 class SimulatorApp:
     """What the server does with a request, apart from sockets.
 
     `compress` answers with gzip those who accept it; on loopback that costs more than it saves, so it is off.
+    `conditions` limit what is answered, `faults` then change it.
     """
 
     def __init__(
@@ -92,6 +113,7 @@ class SimulatorApp:
         self.market = market
         self.desk = desk
         self.faults = faults if faults is not None else FaultPlan()
+        self.conditions = Conditions()
         self.requests: Counter[str] = Counter()
         self._now = now
         self._compress = compress
@@ -109,13 +131,13 @@ class SimulatorApp:
 
     async def _authorize(self, request: Request) -> Response:
         answer = self.desk.authorize(dict(request.query_params))
-        return self._reply(request, Ask(request.url.path), answer)
+        return await self._reply(request, Ask(request.url.path), answer)
 
     async def _token(self, request: Request) -> Response:
         form = dict(_form(await request.body()))
         answer = self.desk.token(request.headers.get("authorization"), form)
         await asyncio.sleep(self.desk.answer_seconds)
-        return self._reply(request, Ask(request.url.path), answer)
+        return await self._reply(request, Ask(request.url.path), answer)
 
     async def _market_data(self, request: Request) -> Response:
         path, params = request.path_params["rest"], request.query_params
@@ -126,10 +148,21 @@ class SimulatorApp:
             instant = self._now() if text is None else parse_instant(text)
         except ValueError as error:
             answer = json_answer(errors_body(400, "Bad Request", str(error)), 400)
-            return self._reply(request, Ask(path, symbols), answer)
-        refusal = self._refusal(request.headers.get("authorization"))
-        answer = refusal or routes.answer(self.market, instant, path, params)
-        return self._reply(request, Ask(path, symbols, instant), answer)
+            return await self._reply(request, Ask(path, symbols), answer)
+        refusal = self._closed(instant) or self._refusal(request.headers.get("authorization")) or self._limited()
+        answer = refusal or routes.answer(self.market, instant, path, params, self.conditions.limits)
+        if path == "/pricehistory" and self.conditions.burst is not None and self.conditions.burst.is_over():
+            answer = answer if answer.status != 200 else empty_candles()(answer)
+        return await self._reply(request, Ask(path, symbols, instant), answer)
+
+    def _closed(self, instant: datetime) -> Answer | None:
+        closure = self.conditions.closure_at(instant)
+        return None if closure is None else under_maintenance(closure)(_NOTHING)
+
+    def _limited(self) -> Answer | None:
+        quota = self.conditions.quota
+        wait = None if quota is None else quota.admit()
+        return None if quota is None or wait is None else rate_limited(quota.retry_after(wait))(_NOTHING)
 
     def _refusal(self, authorization: str | None) -> Answer | None:
         if authorization is None:
@@ -140,18 +173,27 @@ class SimulatorApp:
             return json_answer(errors_body(401, "Unauthorized", "Client not authorized"), 401)
         return None
 
-    def _reply(self, request: Request, ask: Ask, answer: Answer) -> Response:
+    async def _reply(self, request: Request, ask: Ask, answer: Answer) -> Response:
         self.requests[ask.path] += 1
         answer = self.faults.apply(ask, answer)
+        if answer.delay_seconds > 0.0:
+            await asyncio.sleep(answer.delay_seconds)
         correlation = request.headers.get("schwab-client-correlid") or str(uuid.uuid4())
         date = formatdate(self.desk.now(), usegmt=True)
         headers = {"Date": date, "Schwab-Client-CorrelId": correlation, **_FIXED_HEADERS, **dict(answer.headers)}
         body = answer.body
-        if self._compress and len(body) >= _SMALLEST_GZIP and "gzip" in request.headers.get("accept-encoding", ""):
+        if (
+            self._compress
+            and "Content-Encoding" not in headers
+            and len(body) >= _SMALLEST_GZIP
+            and "gzip" in request.headers.get("accept-encoding", "")
+        ):
             body = gzip.compress(body, compresslevel=1, mtime=0)
             headers["Content-Encoding"] = "gzip"
-        kind = _CutResponse if answer.is_cut else Response
-        return kind(body, answer.status, headers | {"Content-Type": answer.content_type})
+        headers["Content-Type"] = answer.content_type
+        if answer.drip_bytes > 0:
+            return _DrippingResponse(replace(answer, body=body), headers)
+        return (_CutResponse if answer.is_cut else Response)(body, answer.status, headers)
 
 
 def _form(body: bytes) -> list[tuple[str, str]]:
@@ -214,7 +256,7 @@ class SimulatorServer:
 
     `port` 0 takes a free one. The certificate authority to trust is written to `ca_file`; the private key exists only
     in memory and, while the server reads it, in a folder nobody else can open. `names` are further host names the
-    certificate is for. `options` are the desk's.
+    certificate is for. A `scenario` sets conditions and faults from the start. `options` are the desk's.
     """
 
     def __init__(
@@ -229,6 +271,7 @@ class SimulatorServer:
         compress: bool = False,
         market: Market | None = None,
         names: tuple[str, ...] = (),
+        scenario: Scenario | None = None,
         **options: Unpack[DeskOptions],
     ) -> None:
         self.names = names
@@ -236,6 +279,8 @@ class SimulatorServer:
         self.ca_file = ca_file
         self.desk = OAuthDesk(machine_now=machine_now, redirect_uris=redirect_uris, **options)
         self._app = SimulatorApp(self.market, desk=self.desk, now=now, compress=compress)
+        if scenario is not None:
+            scenario.apply(self._app.conditions, self._app.faults)
         self._wanted_port = port
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
@@ -246,6 +291,11 @@ class SimulatorServer:
     def faults(self) -> FaultPlan:
         """Failures on demand."""
         return self._app.faults
+
+    @property
+    def conditions(self) -> Conditions:
+        """What limits the answers at present."""
+        return self._app.conditions
 
     @property
     def requests(self) -> Counter[str]:
@@ -330,6 +380,7 @@ def serve(
     announce: Callable[[str], None],
     names: tuple[str, ...] = (),
     instant: datetime | None = None,
+    scenario: Scenario | None = None,
     **options: Unpack[DeskOptions],
 ) -> None:
     """Run the simulator in the foreground until interrupted; `announce` gets one line once it is ready.
@@ -343,6 +394,7 @@ def serve(
         redirect_uris=redirect_uris,
         now=machine_time if instant is None else lambda: instant,
         names=names,
+        scenario=scenario,
         **options,
     )
     try:

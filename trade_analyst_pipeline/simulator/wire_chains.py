@@ -175,6 +175,29 @@ def _kept(intrinsic: list[float], moneyness: str) -> list[bool] | None:
     return [value <= 0.0 for value in intrinsic] if moneyness == "OTM" else None
 
 
+def truncated(body: dict[str, Any], most: int) -> dict[str, Any]:
+    """A chain of more than `most` contracts cut to them, half of them on each side, and marked as truncated."""
+    if body["numberOfContracts"] <= most:
+        return body
+    calls, first = _first_of(body["callExpDateMap"], most // 2 if body["putExpDateMap"] else most)
+    puts, second = _first_of(body["putExpDateMap"], most - first)
+    cut = {"numberOfContracts": first + second, "isChainTruncated": True}
+    return body | cut | {"callExpDateMap": calls, "putExpDateMap": puts}
+
+
+def _first_of(chain: ChainMap, most: int) -> tuple[ChainMap, int]:
+    kept: ChainMap = {}
+    count = 0
+    for key, row in chain.items():
+        for strike, found in row.items():
+            size = len(found) if isinstance(found, list) else 1
+            if count + size > most:
+                return kept, count
+            kept.setdefault(key, {})[strike] = found
+            count += size
+    return kept, count
+
+
 def expiration_chain_body(moment: Moment) -> dict[str, Any]:
     """The expirations of a symbol; one entry per expiration and root."""
     return {

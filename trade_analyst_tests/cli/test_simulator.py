@@ -49,7 +49,7 @@ def test_the_desks_options_reach_the_desk(run_command: Callable[..., Any], monke
         "--code-seconds 2 --answer-seconds 0.5 --clock-skew-seconds -10 --ask-consent"
     )
     assert run_command("simulator", *arguments.split()).code == 0
-    for name in ("port", "seed", "ca_file", "redirect_uris", "announce", "names", "instant"):
+    for name in ("port", "seed", "ca_file", "redirect_uris", "announce", "names", "instant", "scenario"):
         given.pop(name)
     assert given == {
         "rotation": "rotate",

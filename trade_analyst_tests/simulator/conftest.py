@@ -43,9 +43,10 @@ def machine_clock(shared_clock: MachineClock) -> MachineClock:
 
 @pytest.fixture
 def server(shared_server: SimulatorServer, machine_clock: MachineClock) -> SimulatorServer:
-    """The running simulator as good as new: no faults, no counts, nobody logged in."""
+    """The running simulator as good as new: no faults, no limits, no counts, nobody logged in."""
     assert machine_clock.seconds == MachineClock().seconds
     shared_server.faults.clear()
+    shared_server.conditions.reset()
     shared_server.requests.clear()
     shared_server.desk.revoke()
     desk = shared_server.desk
