@@ -12,9 +12,11 @@ from collections.abc import Iterable
 import polars as pl
 
 from trade_analyst_pipeline.market.columns import TIME
+from trade_analyst_pipeline.market.sessions import NEW_YORK
 
 MODEL_FAILED = 999.0
 MAX_VOLATILITY_PERCENT = 500.0
+EARLIEST_YEAR = 1900
 
 
 def price(column: str) -> pl.Expr:
@@ -62,6 +64,27 @@ def instant(column: str) -> pl.Expr:
     return (milliseconds.cast(pl.Int64) * 1000).cast(TIME).alias(column)
 
 
+def known(column: str) -> pl.Expr:
+    """A number; null for 0, where the wire says 0 for what it does not know."""
+    return pl.when(pl.col(column) != 0).then(pl.col(column)).alias(column)
+
+
+def stated_day(column: str) -> pl.Expr:
+    """The date of a text; null for what is none.
+
+    Read are a date alone, also with midnight behind it (2024-08-12, 2024-08-12 00:00:00.0), and an instant in UTC,
+    which stands for its date in New York (2024-08-12T04:00:00Z).
+    """
+    text = pl.col(column)
+    alone = text.str.extract(r"^(\d{4}-\d{2}-\d{2})(?:[ T]00:00:00(?:\.0+)?)?$", 1).str.to_date(
+        "%Y-%m-%d", strict=False
+    )
+    in_utc = text.str.extract(r"^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.\d+)?(?:Z|\+00:?00)$", 1)
+    instant = in_utc.str.to_datetime("%Y-%m-%dT%H:%M:%S", time_unit="us", time_zone="UTC", strict=False)
+    day = pl.coalesce(alone, instant.dt.convert_time_zone(str(NEW_YORK)).dt.date())
+    return pl.when(day.dt.year() >= EARLIEST_YEAR).then(day).alias(column)
+
+
 def nulled(wire: pl.DataFrame, table: pl.DataFrame, columns: Iterable[str]) -> Counter[str]:
     """For each column, values not sent (`absent:`), and values sent that stand for none (`sentinel:`)."""
     counts: Counter[str] = Counter()
@@ -70,6 +93,12 @@ def nulled(wire: pl.DataFrame, table: pl.DataFrame, columns: Iterable[str]) -> C
         counts[f"absent:{column}"] = absent
         counts[f"sentinel:{column}"] = table[column].null_count() - absent
     return counts
+
+
+def sentinels(wire: pl.DataFrame, table: pl.DataFrame, columns: Iterable[str]) -> Counter[str]:
+    """As `nulled`, without the values not sent: of columns that most rows do not have."""
+    counts = nulled(wire, table, columns)
+    return Counter({name: count for name, count in counts.items() if not name.startswith("absent:")})
 
 
 def unexpected_values(table: pl.DataFrame, expected: dict[str, frozenset[str]]) -> Counter[str]:
