@@ -5,6 +5,7 @@ Order of precedence: arguments, environment (`TRADE_ANALYST_` prefix, `__` for n
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import tomllib
@@ -32,14 +33,13 @@ from pydantic_settings import (
 )
 
 from trade_analyst_pipeline.errors import SettingsError
+from trade_analyst_pipeline.market.symbols import DATASET_KINDS, KIND_WORDS, form_problem, is_taken_of, kind_of
 from trade_analyst_pipeline.ops.redaction import register_secret
 
 PREFIX = "TRADE_ANALYST_"
 CONFIG_FILE = "config.toml"
 ENV_FILE = ".env"
 _JSON_ADVICE = """in which lists and tables are written: '["SPY","QQQ"]', '{"workers": 4}'; see docs/settings.md"""
-_SYMBOL = re.compile(r"[$/]?[A-Z][A-Z0-9./]{0,11}")
-_DOTTED_CLASS = re.compile(r"[A-Z]{1,5}\.[A-Z]{1,2}")
 _REDIRECT = re.compile(r"https://127\.0\.0\.1(?::(?P<port>[0-9]+))?(?P<path>/[A-Za-z0-9._~/-]*)?")
 
 Days = tuple[Annotated[int, Field(ge=0, le=1100)], Annotated[int, Field(ge=0, le=1100)]]
@@ -71,25 +71,117 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class UniverseSettings(_Section):
-    """What is watched."""
+Cadence = int | Literal["closing", "daily"]
+"""How often a symbol's dataset is taken in a session.
+
+Minutes between intraday snapshots, beside those before the close; `closing`, only those; `daily`, once.
+"""
+
+MOMENTS = ("quotes", "options")  # datasets that show a moment; the others are taken once a session
+_LONGEST_CADENCE = 390
+_PER_SYMBOL = ", ".join(DATASET_KINDS)
+
+
+def _checked_symbols(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    for symbol in symbols:
+        if (problem := form_problem(symbol)) is not None:
+            raise ValueError(problem)
+    if len(set(symbols)) != len(symbols):
+        twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
+        message = f"a symbol is listed twice: {twice}"
+        raise ValueError(message)
+    return symbols
+
+
+def _cadence_problem(dataset: str, cadence: object) -> str | None:
+    if dataset not in DATASET_KINDS:
+        return f"{dataset!r} is no dataset that is asked for by symbol; these are: {_PER_SYMBOL}"
+    if dataset not in MOMENTS:
+        return None if cadence == "daily" else f'{dataset} is taken once a session: write {dataset} = "daily"'
+    if cadence == "closing":
+        return None
+    if isinstance(cadence, bool) or not isinstance(cadence, int) or not 1 <= cadence <= _LONGEST_CADENCE:
+        return (
+            f"{cadence!r} is no cadence of {dataset}: write the minutes between its intraday snapshots, "
+            f'1 to {_LONGEST_CADENCE}, or "closing" for those before the close alone'
+        )
+    return None
+
+
+class WatchSetSettings(_Section):
+    """Symbols that are watched in a way of their own: these datasets, this often."""
 
     symbols: tuple[str, ...] = Field(min_length=1)
+    datasets: dict[str, Cadence] = Field(min_length=1)
 
-    @field_validator("symbols")
+    _symbols = field_validator("symbols")(_checked_symbols)
+
+    @field_validator("datasets", mode="before")
     @classmethod
-    def _well_formed(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
-        for symbol in symbols:
-            if not _SYMBOL.fullmatch(symbol):
-                message = f"{symbol!r} is not a Schwab symbol: upper case, class shares as BRK/B, indices as $SPX"
-                raise ValueError(message)
-            if _DOTTED_CLASS.fullmatch(symbol):
-                message = f"{symbol!r} is not how Schwab writes a share class; write {symbol.replace('.', '/')}"
-                raise ValueError(message)
-        if len(set(symbols)) != len(symbols):
-            message = "a symbol is listed twice"
+    def _known(cls, datasets: object) -> object:
+        if isinstance(datasets, Mapping):
+            for dataset, cadence in datasets.items():
+                if (problem := _cadence_problem(str(dataset), cadence)) is not None:
+                    raise ValueError(problem)
+        return datasets
+
+    @model_validator(mode="after")
+    def _can_be_had(self) -> WatchSetSettings:
+        for dataset in self.datasets:
+            for symbol in self.symbols:
+                kind = kind_of(symbol)
+                if kind is not None and not is_taken_of(dataset, symbol):
+                    message = f"the source has no {dataset} of {symbol}, which is {KIND_WORDS[kind]}"
+                    raise ValueError(message)
+        return self
+
+
+class UniverseSettings(_Section):
+    """What is watched: `symbols` in the usual way, and named sets in ways of their own.
+
+    A set says all that is taken of its symbols that are not in `symbols` too. For those that are it only replaces the
+    cadence of the datasets it names.
+    """
+
+    symbols: tuple[str, ...]
+    sets: dict[str, WatchSetSettings] = {}
+
+    _symbols = field_validator("symbols")(_checked_symbols)
+
+    @model_validator(mode="after")
+    def _one_cadence_each(self) -> UniverseSettings:
+        if not self.symbols and not self.sets:
+            message = "nothing is watched: name symbols in universe.symbols or in a set"
             raise ValueError(message)
-        return symbols
+        seen: dict[tuple[str, str], str] = {}
+        for name, watched in self.sets.items():
+            for pair in itertools.product(watched.symbols, watched.datasets):
+                if (other := seen.setdefault(pair, name)) != name:
+                    message = f"{pair[0]} is in the sets {other} and {name}, both with {pair[1]}: keep one of them"
+                    raise ValueError(message)
+        return self
+
+    @property
+    def all_symbols(self) -> tuple[str, ...]:
+        """Every symbol that is watched in any way, each once, in the order written."""
+        named = (symbol for watched in self.sets.values() for symbol in watched.symbols)
+        return tuple(dict.fromkeys([*self.symbols, *named]))
+
+    def symbols_of(self, dataset: str) -> tuple[str, ...]:
+        """The symbols of which a dataset is taken, in the order written; none for one not asked for by symbol."""
+        return tuple(self.cadences(dataset, minutes=1))
+
+    def cadences(self, dataset: str, *, minutes: int) -> dict[str, Cadence]:
+        """How often each symbol of a dataset is taken; `minutes` between intraday snapshots where no set says it.
+
+        Symbols that the source has no such dataset of are left out, as chains of a mutual fund.
+        """
+        usual: Cadence = minutes if dataset in MOMENTS else "daily"
+        found = {symbol: usual for symbol in self.symbols if is_taken_of(dataset, symbol)}
+        for watched in self.sets.values():
+            if dataset in watched.datasets:
+                found |= dict.fromkeys(watched.symbols, watched.datasets[dataset])
+        return found
 
 
 class BoundedChainSettings(_Section):
@@ -186,6 +278,10 @@ class Settings(BaseSettings):
     capture: CaptureSettings = CaptureSettings()
     schwab: SchwabSettings = SchwabSettings()
     simulator: SimulatorSettings = SimulatorSettings()
+
+    def cadences(self, dataset: str) -> dict[str, Cadence]:
+        """The symbols of which a dataset is taken and how often, in the order written."""
+        return self.universe.cadences(dataset, minutes=self.capture.intraday_minutes)
 
     @property
     def data_folder(self) -> Path:

@@ -20,8 +20,8 @@ TESTS = REPOSITORY / "trade_analyst_tests"
 RANKS = {
     "ops.redaction": -1,  # what is secret: known to everything, even to errors and settings
     "errors": 0,
-    "settings": 1,
     "market": 1,
+    "settings": 2,  # checks symbols by the vocabulary
     "schwab.messages": 1,  # plain values, which the archive keeps and the datasets read
     "schwab": 2,
     "validation": 2,

@@ -220,3 +220,69 @@ def test_start_date_is_a_date(config: Path) -> None:
     """The first session is read as a date."""
     config.write_text("start_date = 2025-06-02\n" + MINIMAL)
     assert load_settings().start_date == date(2025, 6, 2)
+
+
+SETS = """[universe]
+symbols = ["SPY", "AAAIX", "AAPL"]
+[universe.sets.futures]
+symbols = ["/ES", "EUR/USD"]
+datasets = { quotes = 5 }
+[universe.sets.close]
+symbols = ["AAPL", "XOM"]
+datasets = { options = "closing", ohlc = "daily" }
+"""
+
+
+def test_sets_add_symbols_and_change_how_often_others_are_taken(config: Path) -> None:
+    """Per dataset: the usual symbols it can be had of, then those of sets; a set's cadence replaces the usual one."""
+    config.write_text(SETS)
+    settings = load_settings()
+    assert settings.cadences("quotes") == {"SPY": 15, "AAAIX": 15, "AAPL": 15, "/ES": 5, "EUR/USD": 5}
+    assert settings.cadences("options") == {"SPY": 15, "AAPL": "closing", "XOM": "closing"}
+    assert settings.cadences("ohlc") == {"SPY": "daily", "AAAIX": "daily", "AAPL": "daily", "XOM": "daily"}
+    assert settings.universe.symbols_of("expirations") == ("SPY", "AAPL")
+    assert settings.universe.symbols_of("movers") == ()
+    assert settings.universe.all_symbols == ("SPY", "AAAIX", "AAPL", "/ES", "EUR/USD", "XOM")
+
+
+def test_the_usual_cadence_is_that_of_the_capture_section(config: Path) -> None:
+    """Where no set says otherwise, quotes and chains are taken every `capture.intraday_minutes`."""
+    config.write_text(f"{MINIMAL}[capture]\nintraday_minutes = 30\n")
+    assert load_settings().cadences("quotes") == {"SPY": 30}
+
+
+def test_sets_may_stand_alone_and_come_from_the_environment(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain list may be empty when a set names symbols; a variable holds sets as JSON."""
+    config.write_text("[universe]\nsymbols = []\n")
+    text = '{"legs": {"symbols": ["AAPL  270115C00200000"], "datasets": {"quotes": "closing"}}}'
+    monkeypatch.setenv("TRADE_ANALYST_UNIVERSE__SETS", text)
+    assert load_settings().cadences("quotes") == {"AAPL  270115C00200000": "closing"}
+
+
+@pytest.mark.parametrize(
+    ("symbols", "datasets", "message"),
+    [
+        ('["/ES"]', "{ quote = 5 }", "universe.sets.one.datasets: 'quote' is no dataset that is asked for by symbol"),
+        ('["/ES"]', "{ movers = 5 }", "'movers' is no dataset that is asked for by symbol"),
+        ('["/ES"]', '{ quotes = "hourly" }', "'hourly' is no cadence of quotes: write the minutes"),
+        ('["/ES"]', "{ quotes = 0 }", "0 is no cadence of quotes"),
+        ('["/ES"]', "{ quotes = 391 }", "391 is no cadence of quotes"),
+        ('["/ES"]', "{ quotes = true }", "True is no cadence of quotes"),
+        ('["/ES"]', '{ quotes = "daily" }', "'daily' is no cadence of quotes"),
+        ('["XOM"]', "{ ohlc = 15 }", 'ohlc is taken once a session: write ohlc = "daily"'),
+        ('["/ES"]', "{ options = 15 }", "the source has no options of /ES, which is a future"),
+        ('["AAAIX"]', '{ options = "closing" }', "the source has no options of AAAIX, which is a mutual fund"),
+        ('["XOM", "XOM"]', "{ quotes = 5 }", "a symbol is listed twice: XOM"),
+        ('["es"]', "{ quotes = 5 }", "universe.sets.one.symbols: 'es' is not a Schwab symbol"),
+        ("[]", "{ quotes = 5 }", "universe.sets.one.symbols"),
+        ('["XOM"]', "{}", "universe.sets.one.datasets"),
+        ('["XOM"]', "3", "universe.sets.one.datasets"),
+        ('["SPY"]', "{ options = 5 }", "SPY is in the sets one and two, both with options: keep one of them"),
+    ],
+)
+def test_sets_that_cannot_be_are_refused(config: Path, symbols: str, datasets: str, message: str) -> None:
+    """Each mistake in a set is told with its key and what to write."""
+    sets = f"[universe.sets.one]\nsymbols = {symbols}\ndatasets = {datasets}\n"
+    other = '[universe.sets.two]\nsymbols = ["SPY"]\ndatasets = { options = 30 }\n'
+    config.write_text(MINIMAL + sets + other)
+    assert message in message_of()
