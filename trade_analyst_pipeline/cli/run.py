@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,11 +66,16 @@ def run(
 
 def _assets(text: str | None) -> list[str] | None:
     """The asset keys named, None for all; wrong use when one is unknown."""
-    from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSETS, QUOTE_ASSETS
+    from trade_analyst_pipeline.defs.automation import (
+        CHAIN_ASSETS,
+        END_OF_DAY_ASSETS,
+        QUOTE_ASSETS,
+        REFERENCE_ASSETS,
+    )
 
     if text is None:
         return None
-    known = (*CHAIN_ASSETS, *QUOTE_ASSETS, *END_OF_DAY_ASSETS)
+    known = (*CHAIN_ASSETS, *QUOTE_ASSETS, *REFERENCE_ASSETS, *END_OF_DAY_ASSETS)
     picked = [key.strip() for key in text.split(",")]
     unknown = [repr(key) for key in picked if key not in known]
     if unknown:
@@ -133,7 +139,7 @@ def _run(
             on_record.difference(incomplete),
             assets=assets,
             everything=everything,
-            is_available=lambda dataset, day: source.is_available(dataset, day, archive),
+            is_available=partial(planning.is_available, source, archive),
         )
         _announce_lost(planning.record_lost_sessions(source, archive, sessions) if is_range_named else [])
         if (told := planning.foresee_login(instance, settings, runs)) is not None:

@@ -14,7 +14,7 @@ import polars as pl
 import typer
 
 from trade_analyst_pipeline.cli.shown import byte_count, show_table
-from trade_analyst_pipeline.cli.troubles import troubles
+from trade_analyst_pipeline.cli.troubles import damage, readable_captures, troubles
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio
@@ -48,14 +48,16 @@ def show_summary(settings: Settings, sessions: Sequence[date]) -> None:
     store, archive, last = TableStore(settings.data_folder), Archive(settings.data_folder / "raw"), sessions[-1]
     symbols = settings.universe.symbols
     show_table(HEADINGS, summary_rows(store, symbols, last), title=f"Session {last}")
-    for line in troubles(archive, store, sessions, symbols):
+    for line in (*troubles(archive, store, sessions, symbols), *damage(archive)):
         typer.echo(line, err=True)
-    captures = [capture for name in DATASETS for capture in archive.captures(name)]
+    captures = [
+        each for name in DATASETS for day in archive.sessions(name) for each in readable_captures(archive, name, day)
+    ]
     contracts = sum(manifest.row_count for manifest in store.manifests("tables", "options"))
     typer.echo(
         f"\nValues are those of session {last}. IV rank and percentile are over {WINDOW} sessions, empty while fewer "
-        f"than {iv_rank.MINIMUM_OBSERVATIONS} of them are known. Rows kept and quarantined are those of quotes, bars "
-        "and options in all sessions stored."
+        f"than {iv_rank.MINIMUM_OBSERVATIONS} of them are known. Rows kept and quarantined are those of all tables "
+        "that are kept by symbol, in all sessions stored."
     )
     typer.echo(
         f"{contracts:,} rows of options (a row is a contract in a snapshot) in "
@@ -98,8 +100,9 @@ def summary_rows(store: TableStore, symbols: Sequence[str], session_date: date) 
         _latest(_metric(store, put_call_ratio.DAILY_SCHEMA).filter(on_day), "put_call_volume_ratio"),
         _latest(_metric(store, put_call_ratio.DAILY_SCHEMA).filter(on_day), "put_call_open_interest_ratio"),
     )
-    kept = _counts(store.scan("tables", name, schema=dataset.schema) for name, dataset in DATASETS.items())
-    bad = _counts(store.scan("quarantine", name, schema=quarantine_schema(name)) for name in DATASETS)
+    per_symbol = {name: dataset for name, dataset in DATASETS.items() if not dataset.subjects}
+    kept = _counts(store.scan("tables", name, schema=dataset.schema) for name, dataset in per_symbol.items())
+    bad = _counts(store.scan("quarantine", name, schema=quarantine_schema(name)) for name in per_symbol)
     return [
         [
             symbol,

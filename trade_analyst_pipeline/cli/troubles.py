@@ -9,13 +9,31 @@ import polars as pl
 
 from trade_analyst_pipeline.capture.plan import REACHES_BACK
 from trade_analyst_pipeline.datasets import DATASETS
-from trade_analyst_pipeline.errors import SymbolNotFoundError
+from trade_analyst_pipeline.errors import CaptureDamagedError, SymbolNotFoundError
 from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.storage.archive import Archive, Gap
-from trade_analyst_pipeline.storage.captures import SESSION_OVER
+from trade_analyst_pipeline.storage.captures import SESSION_OVER, Capture
 from trade_analyst_pipeline.storage.tables import TableStore
 
 _WIDEST = 160
+
+
+def readable_captures(archive: Archive, name: str, day: date) -> list[Capture]:
+    """The captures of a session; none where one of them is damaged, of which `damage` tells."""
+    try:
+        return archive.captures(name, day)
+    except CaptureDamagedError:
+        return []
+
+
+def damage(archive: Archive) -> Iterator[str]:
+    """One line for each session of the archive with a damaged capture: the file, what is wrong, what to do."""
+    for name in DATASETS:
+        for day in archive.sessions(name):
+            try:
+                archive.captures(name, day)
+            except CaptureDamagedError as error:
+                yield f"{name} of session {day} is not counted here: {error}"
 
 
 def troubles(archive: Archive, store: TableStore, sessions: Sequence[date], symbols: Sequence[str]) -> Iterator[str]:
@@ -41,7 +59,7 @@ def troubles(archive: Archive, store: TableStore, sessions: Sequence[date], symb
 def _gaps(archive: Archive, sessions: Sequence[date]) -> Iterator[tuple[date, Gap]]:
     for name in DATASETS:
         for day in sessions:
-            captures = archive.captures(name, day)
+            captures = readable_captures(archive, name, day)
             if any(capture.gaps for capture in captures):
                 yield from ((day, gap) for gap in archive.open_gaps(captures) if gap.reason != SESSION_OVER)
 
@@ -55,6 +73,8 @@ def _missing(symbol: str, gaps: Sequence[tuple[date, Gap]]) -> Iterator[str]:
 
 
 def _without_rows(store: TableStore, name: str, day: date, symbols: Sequence[str]) -> Iterator[str]:
+    if DATASETS[name].subjects:
+        return
     rows = store.scan("tables", name, partitions=[day], schema=DATASETS[name].schema)
     present = set(rows.select(pl.col("symbol").unique()).collect()["symbol"])
     for symbol in symbols if present else ():
@@ -63,9 +83,9 @@ def _without_rows(store: TableStore, name: str, day: date, symbols: Sequence[str
 
 
 def _late(archive: Archive, name: str, day: date) -> Iterator[str]:
-    if name in REACHES_BACK:
+    if name in REACHES_BACK or DATASETS[name].is_current_only:
         return
-    for capture in archive.captures(name, day):
+    for capture in readable_captures(archive, name, day):
         if capture.is_late and capture.record_count:
             due, came = (time.astimezone(NEW_YORK) for time in (capture.scheduled_time, capture.started_time))
             yield (

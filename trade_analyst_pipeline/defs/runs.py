@@ -17,12 +17,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
-from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSETS, QUOTE_ASSETS
+from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSETS, QUOTE_ASSETS, REFERENCE_ASSETS
 from trade_analyst_pipeline.defs.login_foresight import check_login, estimated_duration
 from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
 from trade_analyst_pipeline.defs.run_records import RANGE_END, RANGE_START
 from trade_analyst_pipeline.defs.standing import TokenResource
-from trade_analyst_pipeline.errors import RunFailedError
+from trade_analyst_pipeline.errors import CaptureDamagedError, RunFailedError
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.storage.archive import Archive
 
@@ -59,7 +59,7 @@ def plan_runs(
     everything: bool,
     is_available: Callable[[str, date], bool] = lambda _dataset, _day: True,
 ) -> list[PlannedRun]:
-    """Chains of the sessions that are not `done` and of the latest, then quotes and the end of day of the latest.
+    """Chains of the sessions that are not `done` and of the latest, then quotes, reference data and the end of day of the latest.
 
     `everything` runs all sessions again. `assets` limits the runs to those asset keys. What `is_available` says of a
     dataset and session cannot be had any more, from the source or the archive, is left out.
@@ -71,6 +71,8 @@ def plan_runs(
     runs = [PlannedRun("history", tuple(days), CHAIN_ASSETS) for days in _stretches(wanted, sessions)]
     if is_available("quotes", latest):
         runs.append(PlannedRun("snapshots", (latest,), QUOTE_ASSETS))
+    reference = tuple(key for key in REFERENCE_ASSETS if is_available(key.partition("/")[2], latest))
+    runs += [PlannedRun("reference", (latest,), reference)] if reference else []
     runs.append(PlannedRun("end_of_day", (latest,), END_OF_DAY_ASSETS))
     if assets is None:
         return runs
@@ -81,20 +83,34 @@ def plan_runs(
 def incomplete_sessions(
     source: SourceResource, archive: Archive, sessions: Collection[date]
 ) -> dict[date, tuple[str, ...]]:
-    """Of these sessions those whose chains the source can still complete, each with the symbols to be asked for."""
+    """Of these sessions those whose chains the source can still complete, each with the symbols to be asked for.
+
+    Not one with a damaged capture, of which nobody can say what it holds: `damage` in `cli/troubles.py` tells of it.
+    """
     found = {}
     for day in sorted(sessions):
-        requests = [
-            request for snapshot in source.plan(CHAIN_DATASET, [day]) for request in source.missing(snapshot, archive)
-        ]
+        try:
+            requests = [
+                each for planned in source.plan(CHAIN_DATASET, [day]) for each in source.missing(planned, archive)
+            ]
+        except CaptureDamagedError:
+            continue
         if requests:
             found[day] = tuple(dict.fromkeys(symbol for request in requests for symbol in request.symbols))
     return found
 
 
+def is_available(source: SourceResource, archive: Archive, dataset: str, day: date) -> bool:
+    """Whether a session of the dataset can be had; so too where its capture is damaged: its run then names the file."""
+    try:
+        return source.is_available(dataset, day, archive)
+    except CaptureDamagedError:
+        return True
+
+
 def record_lost_sessions(source: SourceResource, archive: Archive, sessions: Sequence[date]) -> list[date]:
     """The sessions whose chains nobody can give any more; the archive says so of each from now on."""
-    lost = [day for day in sessions if not source.is_available(CHAIN_DATASET, day, archive)]
+    lost = [day for day in sessions if not is_available(source, archive, CHAIN_DATASET, day)]
     for _ in source.take(source.plan(CHAIN_DATASET, lost), archive):
         pass  # each becomes a gap; nothing is asked
     return lost
@@ -123,7 +139,10 @@ def foresee_login(instance: dg.DagsterInstance, settings: Settings, runs: Sequen
 
     def has_to_ask() -> bool:
         plans = (source.plan(name, run.sessions) for run in runs for name in run.asked_datasets)
-        return any(source.has_to_ask(snapshots, archive) for snapshots in plans)
+        try:
+            return any(source.has_to_ask(snapshots, archive) for snapshots in plans)
+        except CaptureDamagedError:  # told by the run that meets it
+            return True
 
     takes = sum((estimated_duration(instance, run.job, len(run.sessions)) for run in runs), timedelta())
     days = sorted({day for run in runs for day in run.sessions})

@@ -102,7 +102,10 @@ def test_what_cannot_be_run_is_refused(
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_project")
 def test_symbols_that_are_wrong_or_new(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A symbol nobody knows is told each time and asked for once; one added later gets its history, and alone."""
+    """A symbol nobody knows is told each time and asked for once; one added later gets its history, and alone.
+
+    A capture that is damaged later keeps nothing but itself from being run and summed up, and its file is named.
+    """
     dates = ("--from", "2026-11-19", "--to", "2026-11-20")
     monkeypatch.setenv("TRADE_ANALYST_UNIVERSE__SYMBOLS", '["AAPL", "FOOBAR"]')
     outcome = run_command("run", *dates)
@@ -128,6 +131,12 @@ def test_symbols_that_are_wrong_or_new(run_command: RunCommand, monkeypatch: pyt
     suggested = re.search(r"--output (\S+)", outcome.out)
     assert suggested is not None
     assert suggested[1] == "data/simulate/iv_rank.xlsx"  # .gitignore leaves data/ out
+    damaged = Archive(RAW).captures("options")[0].path
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    outcome = run_command("run", *dates, "--assets", "tables/options")
+    assert outcome.code == 0, outcome.err
+    assert "MSFT\t" in outcome.out
+    assert f"options of session 2026-11-19 is not counted here: {damaged}: footer: " in outcome.err
 
 
 def test_the_symbols_of_the_simulator_are_documented(repository: Path) -> None:
