@@ -5,7 +5,7 @@ Only arithmetic over the calendar; nothing here talks to the source or the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -20,6 +20,7 @@ from trade_analyst_pipeline.market.sessions import (
     session_close,
     session_open,
 )
+from trade_analyst_pipeline.settings import Cadence
 
 Scope = Literal["full", "bounded"]
 END_OF_DAY_DELAY = timedelta(minutes=45)
@@ -98,29 +99,40 @@ def closing_due(
 
 
 def intraday_due(
-    dataset: str,
-    tick: datetime,
-    symbols: tuple[str, ...],
-    *,
-    every_minutes: int,
-    minutes_before: tuple[int, ...],
+    dataset: str, tick: datetime, cadences: Mapping[str, Cadence], *, minutes_before: tuple[int, ...]
 ) -> list[Snapshot]:
     """The intraday snapshot due in the minute of `tick`, or none.
 
-    Intraday snapshots lie `every_minutes` apart from the open on, the first one interval after it. They hold the
-    symbols whose product still trades and that no closing snapshot of the same minute holds.
+    The intraday snapshots of a symbol lie the minutes of its cadence apart from the open on, the first one interval
+    after it; one with another cadence has none. They hold the symbols due whose product still trades and that no
+    closing snapshot of the same minute holds.
     """
     minute = tick.replace(second=0, microsecond=0)
     session_date = current_session(minute)
-    if session_date is None:
+    if session_date is None or minute <= session_open(session_date):
         return []
-    since_open = minute - session_open(session_date)
-    if since_open <= timedelta(0) or since_open % timedelta(minutes=every_minutes):
-        return []
-    closing = closing_due(dataset, minute, symbols, minutes_before=minutes_before)
+    since_open = (minute - session_open(session_date)) // timedelta(minutes=1)
+    symbols = [s for s, every in cadences.items() if isinstance(every, int) and since_open % every == 0]
+    closing = closing_due(dataset, minute, tuple(symbols), minutes_before=minutes_before)
     held = {symbol for snapshot in closing for symbol in snapshot.symbols}
     trading = tuple(s for s in symbols if s not in held and minute < session_close(session_date, option_product(s)))
     return [Snapshot(dataset, session_date, minute, trading)] if trading else []
+
+
+def moments_of_session(
+    dataset: str, session_date: date, cadences: Mapping[str, Cadence], *, minutes_before: tuple[int, ...]
+) -> list[Snapshot]:
+    """All snapshots of a session of a dataset that shows a moment, whole chains, ascending by instant."""
+    opened, closed = session_open(session_date), session_close(session_date, "late")
+    ticks = (opened + timedelta(minutes=minute) for minute in range((closed - opened) // timedelta(minutes=1)))
+    return [
+        snapshot
+        for tick in ticks
+        for snapshot in (
+            *closing_due(dataset, tick, tuple(cadences), minutes_before=minutes_before),
+            *intraday_due(dataset, tick, cadences, minutes_before=minutes_before),
+        )
+    ]
 
 
 def latest_due(

@@ -20,7 +20,7 @@ from trade_analyst_pipeline.defs.token import Token, foresee, login_events, reme
 from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.market.sessions import NEW_YORK, current_session
 from trade_analyst_pipeline.ops.login_outlook import standing
-from trade_analyst_pipeline.settings import Settings
+from trade_analyst_pipeline.settings import MOMENTS, Settings
 
 TICK_TAG = "trade_analyst/tick"
 MAX_RUN_SECONDS = 7200
@@ -38,6 +38,7 @@ CHAIN_ASSETS = (
     "metrics/iv_rank",
 )
 QUOTE_ASSETS = ("raw/quotes", "tables/quotes")
+_MOMENT_ASSETS = {"quotes": QUOTE_ASSETS, "options": CHAIN_ASSETS}
 END_OF_DAY_ASSETS = ("raw/ohlc", "tables/ohlc", "metrics/realized_volatility", "exports/metrics")
 
 
@@ -87,31 +88,26 @@ def closing_crons(settings: Settings) -> list[str]:
 
 
 def intraday_cron(settings: Settings) -> list[str]:
-    """Cron lines for all minutes of the intraday grid, which starts at 09:30."""
-    step = settings.capture.intraday_minutes
-    minutes = range(9 * 60 + 30 + step, 16 * 60 + 15, step)
+    """Cron lines for all minutes at which some symbol's intraday snapshot can be due; the grids start at 09:30."""
+    steps = {every for name in MOMENTS for every in settings.cadences(name).values() if isinstance(every, int)}
+    opened, closed = 9 * 60 + 30, 16 * 60 + 15
     by_hour: dict[int, list[int]] = {}
-    for minute in minutes:
+    for minute in sorted({minute for step in steps for minute in range(opened + step, closed, step)}):
         by_hour.setdefault(minute // 60, []).append(minute % 60)
     return [f"{','.join(map(str, of_hour))} {hour} * * 1-5" for hour, of_hour in by_hour.items()]
 
 
-Due = Callable[[datetime, Settings], list[Snapshot]]
+Due = Callable[[str, datetime, Settings], list[Snapshot]]
 
 
-def _closing(tick: datetime, settings: Settings) -> list[Snapshot]:
+def _closing(dataset: str, tick: datetime, settings: Settings) -> list[Snapshot]:
     minutes = settings.capture.closing_snapshot_minutes
-    return closing_due("options", tick, settings.universe.symbols, minutes_before=minutes)
+    return closing_due(dataset, tick, settings.universe.symbols_of(dataset), minutes_before=minutes)
 
 
-def _intraday(tick: datetime, settings: Settings) -> list[Snapshot]:
-    return intraday_due(
-        "options",
-        tick,
-        settings.universe.symbols,
-        every_minutes=settings.capture.intraday_minutes,
-        minutes_before=settings.capture.closing_snapshot_minutes,
-    )
+def _intraday(dataset: str, tick: datetime, settings: Settings) -> list[Snapshot]:
+    minutes = settings.capture.closing_snapshot_minutes
+    return intraday_due(dataset, tick, settings.cadences(dataset), minutes_before=minutes)
 
 
 _CLOSING_WORDS = (
@@ -134,11 +130,16 @@ def _snapshot_schedule(
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time
-        if not due(tick, settings):
+        keys = [key for dataset, keys in _MOMENT_ASSETS.items() if due(dataset, tick, settings) for key in keys]
+        if not keys:
             return dg.SkipReason(f"nothing is due at {tick.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York")
-        key = f"{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        session = tick.astimezone(NEW_YORK).date().isoformat()
-        return dg.RunRequest(run_key=f"{name}/{key}", partition_key=session, tags={TICK_TAG: key})
+        moment = f"{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return dg.RunRequest(
+            run_key=f"{name}/{moment}",
+            partition_key=tick.astimezone(NEW_YORK).date().isoformat(),
+            tags={TICK_TAG: moment},
+            asset_selection=[dg.AssetKey(key.split("/")) for key in keys],
+        )
 
     return evaluate
 

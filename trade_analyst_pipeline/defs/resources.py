@@ -168,16 +168,15 @@ class SourceResource:
         return ask(snapshot, self._settings.capture.bounded_chain)
 
     def _bars(self, day: date) -> Snapshot:
-        symbols, now = self._settings.universe.symbols, self.now()
+        symbols, now = self._settings.universe.symbols_of("ohlc"), self.now()
         planned = end_of_day_snapshot("ohlc", day, symbols)
         return planned if planned.scheduled_time <= now else Snapshot("ohlc", day, now.replace(microsecond=0), symbols)
 
     def _at_tick(self, dataset: str, tick: datetime) -> list[Snapshot]:
-        symbols, capture = self._settings.universe.symbols, self._settings.capture
-        minutes = capture.closing_snapshot_minutes
+        cadences, minutes = self._settings.cadences(dataset), self._settings.capture.closing_snapshot_minutes
         return [
-            *closing_due(dataset, tick, symbols, minutes_before=minutes),
-            *intraday_due(dataset, tick, symbols, every_minutes=capture.intraday_minutes, minutes_before=minutes),
+            *closing_due(dataset, tick, tuple(cadences), minutes_before=minutes),
+            *intraday_due(dataset, tick, cadences, minutes_before=minutes),
         ]
 
     def _latest_due(self, dataset: str, day: date) -> list[Snapshot]:
@@ -186,7 +185,7 @@ class SourceResource:
         return latest_due(
             dataset,
             day,
-            self._settings.universe.symbols,
+            self._settings.universe.symbols_of(dataset),
             minutes_before=self._settings.capture.closing_snapshot_minutes,
             now=now,
             scope=scope,

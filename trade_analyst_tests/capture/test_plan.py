@@ -13,8 +13,10 @@ from trade_analyst_pipeline.capture.plan import (
     end_of_day_snapshot,
     intraday_due,
     latest_due,
+    moments_of_session,
     symbols_by_product,
 )
+from trade_analyst_pipeline.settings import Cadence
 
 SYMBOLS = ("AAPL", "SPY", "$SPX")
 FULL_DAY = date(2026, 11, 23)
@@ -94,8 +96,40 @@ def test_a_tick_brings_the_closing_snapshot_of_its_minute_only() -> None:
 )
 def test_intraday_snapshots_hold_what_still_trades(tick: str, expected: tuple[str, ...]) -> None:
     """Every 15 minutes from the open, without symbols that closed or that a closing snapshot holds."""
-    planned = intraday_due("options", _utc(tick), SYMBOLS, every_minutes=15, minutes_before=(15, 5))
+    planned = intraday_due("options", _utc(tick), dict.fromkeys(SYMBOLS, 15), minutes_before=(15, 5))
     assert tuple(symbol for snapshot in planned for symbol in snapshot.symbols) == expected
+
+
+@pytest.mark.parametrize(
+    ("tick", "expected"),
+    [
+        ("2026-11-23T14:35", ("/ES",)),
+        ("2026-11-23T14:37", ()),
+        ("2026-11-23T14:45", ("SPY", "/ES")),
+        ("2026-11-23T15:00", ("AAPL", "SPY", "/ES")),
+        ("2026-11-23T20:45", ("SPY",)),  # the others have their closing snapshot then, BRK/B too
+    ],
+)
+def test_each_symbol_is_taken_at_its_own_cadence(tick: str, expected: tuple[str, ...]) -> None:
+    """Every 5, 15 and 30 minutes from the open; one with closing snapshots alone is in none of them."""
+    cadences: dict[str, Cadence] = {"AAPL": 30, "SPY": 15, "/ES": 5, "BRK/B": "closing"}
+    planned = intraday_due("quotes", _utc(tick), cadences, minutes_before=(15, 5))
+    assert tuple(symbol for snapshot in planned for symbol in snapshot.symbols) == expected
+
+
+def test_the_moments_of_a_session_are_its_ticks() -> None:
+    """Half day, every 60 minutes: three on the hour from 10:30, then 15 and 5 minutes before 13:00 and 13:15."""
+    cadences: dict[str, Cadence] = {"AAPL": 60, "SPY": "closing", "$SPX": 60}
+    planned = moments_of_session("options", HALF_DAY, cadences, minutes_before=(15, 5))
+    assert [(f"{s.scheduled_time:%H:%M}", s.symbols) for s in planned] == [
+        ("15:30", ("AAPL", "$SPX")),
+        ("16:30", ("AAPL", "$SPX")),
+        ("17:30", ("AAPL", "$SPX")),
+        ("17:45", ("AAPL",)),
+        ("17:55", ("AAPL",)),
+        ("18:00", ("SPY", "$SPX")),
+        ("18:10", ("SPY", "$SPX")),
+    ]
 
 
 def test_without_a_tick_the_last_due_closing_snapshot_of_each_product_is_taken() -> None:
