@@ -25,7 +25,7 @@ WIDTH = MINUTE + SPREAD
 LONGEST_PAUSE = 600 * SECOND
 NAP = 10 * SECOND
 GRACE = 2 * SECOND
-HOLD = 5 * MINUTE
+SHORTEST_HOLD, LONGEST_HOLD = 5 * MINUTE, 60 * MINUTE
 PROBE = 30 * SECOND
 DOWN_AFTER = 5
 NO_HISTORY = -1  # the arrival time in a new record: nothing is known of the minute before it
@@ -54,7 +54,7 @@ class Record(msgspec.Struct, array_like=True):
     """What the processes know together.
 
     `arrival` is the theoretical arrival time, `grants` the instants of the last WIDTH, ascending. `lowered_to` is the
-    limit right after the last decrease (0: there was none). `failures` counts those in a row.
+    limit right after the last decrease (0: there was none), which holds for `hold`. `failures` counts those in a row.
     """
 
     arrival: int = 0
@@ -65,6 +65,7 @@ class Record(msgspec.Struct, array_like=True):
     refused_time: int = 0
     lowered_to: float = 0.0
     lowered_time: int = 0
+    hold: int = 0
     failures: int = 0
     probe_time: int = 0
     ticket: int = 0
@@ -101,10 +102,10 @@ class Pace:
     reserved: int = 0
 
     def learned(self, record: Record, now: int) -> int:
-        """The source's limit as refusals have shown it: halved by each, recovering by 1 a minute after HOLD."""
+        """The source's limit as refusals have shown it: lowered by each, held, then recovering by 1 a minute."""
         if not record.lowered_to:
             return self.per_minute
-        quiet = max(0, now - record.lowered_time - HOLD)
+        quiet = max(0, now - record.lowered_time - record.hold)
         return min(self.per_minute, int(record.lowered_to + _RECOVERED_PER_MINUTE * quiet / MINUTE))
 
     def usable(self, record: Record, now: int) -> int:
@@ -160,14 +161,21 @@ class Pace:
     def refuse(self, record: Record, now: int, *, granted: int) -> None:
         """Note that the source refused, as over its limit, a request that went at `granted`.
 
-        The limit is halved, but once only for all that went before it was known. Who refuses is not down.
+        The limit is lowered, but once only for all that went before that was known. Who refuses is not down.
         """
         record.failures = 0
         record.refused += 1
         record.refused_time = max(record.refused_time, now)
-        if record.lowered_to and granted <= record.lowered_time:
-            return
-        record.lowered_to = max(self.reserved + 1.0, self.learned(record, now) / 2)
+        if not record.lowered_to or granted > record.lowered_time:
+            self._lower(record, now)
+
+    def _lower(self, record: Record, now: int) -> None:
+        """Halve the limit; while it recovers go back to what held before, if that is more, and hold it longer."""
+        reached = self.learned(record, now)
+        is_recovering = record.lowered_to + 1 <= reached < self.per_minute
+        held = record.lowered_to if is_recovering else 0.0
+        record.lowered_to = max(self.reserved + 1.0, reached / 2, held)
+        record.hold = min(2 * record.hold, LONGEST_HOLD) if is_recovering else SHORTEST_HOLD
         record.lowered_time = max([now, *record.grants[-1:]])
 
 

@@ -173,6 +173,31 @@ def test_the_limit_recovers_by_one_a_minute_after_five() -> None:
     assert pace.usable(record, NOW) == 40
 
 
+def test_a_refusal_while_recovering_goes_back_to_what_held() -> None:
+    """Halved to 60 and back at 62, a refusal means 60 again, held twice as long; refused at 60 it is 30."""
+    pace, record = Pace(120), Record()
+    pace.refuse(record, NOW, granted=NOW)
+    later = NOW + 7 * MINUTE
+    pace.refuse(record, later, granted=later)
+    learned = {minutes: pace.learned(record, later + minutes * MINUTE) for minutes in (0, 10, 11)}
+    assert learned == {0: 60, 10: 60, 11: 61}
+    pace.refuse(record, later + SECOND, granted=later + SECOND)
+    learned = {minutes: pace.learned(record, later + SECOND + minutes * MINUTE) for minutes in (0, 5, 6)}
+    assert learned == {0: 30, 5: 30, 6: 31}
+
+
+def test_a_refusal_far_above_what_held_halves() -> None:
+    """Lowered to 30 and recovered to 100, the half is more than what held; recovered wholly it starts anew."""
+    pace, record = Pace(120), Record(lowered_to=30.0, lowered_time=NOW, hold=5 * MINUTE)
+    later = NOW + 75 * MINUTE
+    assert pace.learned(record, later) == 100
+    pace.refuse(record, later, granted=later)
+    assert (pace.learned(record, later), record.hold) == (50, 10 * MINUTE)
+    much_later = later + 5 * 60 * MINUTE
+    pace.refuse(record, much_later, granted=much_later)
+    assert (pace.learned(record, much_later), record.hold) == (60, 5 * MINUTE)
+
+
 def test_refusals_leave_one_a_minute() -> None:
     """However often it is refused, one request a minute remains for us beside what is reserved."""
     pace, record, now = Pace(120, reserved=20), Record(), NOW
