@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from trade_analyst_pipeline.capture.chains import FullChains, Split, missing_pieces
 from trade_analyst_pipeline.capture.plan import Snapshot, symbols_by_product
 from trade_analyst_pipeline.capture.take import Question
-from trade_analyst_pipeline.datasets import ohlc, options, quotes
-from trade_analyst_pipeline.market.chain_pieces import piece_of
+from trade_analyst_pipeline.datasets import expirations, instruments, markets, movers, ohlc, options, quotes
+from trade_analyst_pipeline.market.chain_pieces import ChainPiece, piece_of
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
 from trade_analyst_pipeline.settings import BoundedChainSettings
+from trade_analyst_pipeline.storage.archive import Archive
 
 OHLC_HISTORY_YEARS = 2
 
 Answered = Collection[MarketDataRequest]
-Split = Callable[[MarketDataRequest], list[MarketDataRequest]]
 
 
-def ask(snapshot: Snapshot, bounds: BoundedChainSettings) -> Question:
-    """The question of a snapshot; `bounds` limit chains of scope `bounded`. Raises KeyError for an unknown dataset."""
+def ask(snapshot: Snapshot, bounds: BoundedChainSettings, archive: Archive | None = None) -> Question:
+    """The question of a snapshot; `bounds` limit chains of scope `bounded`. Raises KeyError for an unknown dataset.
+
+    By the sizes of earlier chains in the `archive` full ones are cut so that each piece fits into one response.
+    """
+    if snapshot.dataset == options.NAME and snapshot.scope == "full":
+        full = FullChains(snapshot, archive)
+        return Question(
+            full.missing, is_cut_short=options.is_cut_short, split=full.split, lacks=full.lacks, then=full.then
+        )
     return _QUESTIONS[snapshot.dataset](snapshot, bounds)
 
 
 def _options(snapshot: Snapshot, bounds: BoundedChainSettings) -> Question:
     split = partial(options.split, session_date=snapshot.session_date)
     missing = partial(_missing_chains, _chains(snapshot, bounds), split)
-    return Question(missing, is_cut_short=options.is_cut_short, split=split)
+    return replace(_whole(missing), is_cut_short=options.is_cut_short, split=split)
 
 
 def _chains(snapshot: Snapshot, bounds: BoundedChainSettings) -> list[MarketDataRequest]:
-    if snapshot.scope == "full":
-        return options.requests(snapshot.symbols)
     windows = {"regular": bounds.regular_days, "late": bounds.late_days}
     requests = []
     for product, symbols in symbols_by_product(snapshot.symbols).items():
@@ -42,49 +50,60 @@ def _chains(snapshot: Snapshot, bounds: BoundedChainSettings) -> list[MarketData
 
 
 def _missing_chains(requests: Sequence[MarketDataRequest], split: Split, answered: Answered) -> list[MarketDataRequest]:
-    by_symbol: dict[tuple[str, ...], list[MarketDataRequest]] = {}
+    by_symbol: dict[str, list[ChainPiece]] = {}
     for request in answered:
-        by_symbol.setdefault(request.symbols, []).append(request)
-    return [part for asked in requests for part in _missing_pieces(asked, split, by_symbol.get(asked.symbols, []))]
-
-
-def _missing_pieces(request: MarketDataRequest, split: Split, answered: Answered) -> list[MarketDataRequest]:
-    """The request, or those of its parts that are not answered when it was asked for in parts, or nothing."""
-    piece = piece_of(request.params)
-    known = [found for asked in answered if (found := piece_of(asked.params)) is not None]
-    if piece is None or any(found.covers(piece) for found in known):
-        return []
-    if not any(piece.holds_part(found) for found in known):
-        return [request]
-    return [missing for part in split(request) for missing in _missing_pieces(part, split, answered)]
+        if (piece := piece_of(request.params)) is not None:
+            by_symbol.setdefault(request.symbols[0], []).append(piece)
+    return [part for asked in requests for part in missing_pieces(asked, split, by_symbol.get(asked.symbols[0], []))]
 
 
 def _quotes(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
-    return _whole(partial(_missing_quotes, snapshot.symbols))
+    return _whole(partial(_missing_symbols, snapshot.symbols, quotes.requests))
 
 
-def _missing_quotes(symbols: Sequence[str], answered: Answered) -> list[MarketDataRequest]:
+def _instruments(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
+    return _whole(partial(_missing_symbols, snapshot.symbols, instruments.requests))
+
+
+Requests = Callable[[Iterable[str]], list[MarketDataRequest]]
+
+
+def _missing_symbols(symbols: Sequence[str], requests: Requests, answered: Answered) -> list[MarketDataRequest]:
     held = {symbol for request in answered for symbol in request.symbols}
-    return quotes.requests(symbol for symbol in symbols if symbol not in held)
+    return requests(symbol for symbol in symbols if symbol not in held)
 
 
 def _ohlc(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
-    wanted = ohlc.requests(snapshot.symbols, session_date=snapshot.session_date, years=OHLC_HISTORY_YEARS)
+    return _each(ohlc.requests(snapshot.symbols, session_date=snapshot.session_date, years=OHLC_HISTORY_YEARS))
+
+
+def _expirations(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
+    return _each(expirations.requests(snapshot.symbols))
+
+
+def _markets(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
+    return _each(markets.requests(snapshot.symbols, session_date=snapshot.session_date))
+
+
+def _movers(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
+    return _each(movers.requests(snapshot.symbols))
+
+
+def _each(wanted: Sequence[MarketDataRequest]) -> Question:
     return _whole(lambda answered: [request for request in wanted if request not in answered])
 
 
 def _whole(missing: Callable[[Answered], list[MarketDataRequest]]) -> Question:
-    """A question whose answers always fit into one response each."""
-    return Question(missing, is_cut_short=lambda _: False, split=_refuse_to_split)
-
-
-def _refuse_to_split(request: MarketDataRequest) -> list[MarketDataRequest]:
-    message = f"{request.path} has no smaller parts"
-    raise ValueError(message)
+    """A question whose answers always fit into one response each, and whole as they are."""
+    return Question(lambda held: missing(held.answered))
 
 
 _QUESTIONS: dict[str, Callable[[Snapshot, BoundedChainSettings], Question]] = {
     "options": _options,
     "quotes": _quotes,
     "ohlc": _ohlc,
+    "expirations": _expirations,
+    "markets": _markets,
+    "instruments": _instruments,
+    "movers": _movers,
 }

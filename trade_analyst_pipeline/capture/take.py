@@ -2,14 +2,14 @@
 
 A snapshot is only taken while the source has its session. What of it is archived, or was answered for good, is never
 asked for again; a later attempt asks only for what is still missing, into a capture of its own. What cannot be had
-any more becomes a gap with a reason, once.
+any more becomes a gap with a reason, once. What exactly a snapshot asks is in `ask.py` and `chains.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trade_analyst_pipeline.capture.plan import REACHES_BACK, Snapshot, is_capturable, not_begun
@@ -26,28 +26,54 @@ from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawRespons
 from trade_analyst_pipeline.storage.archive import Archive, Capture, Gap
 from trade_analyst_pipeline.storage.captures import SESSION_OVER
 
+EMPTY_ANSWER = "empty_answer"  # reason of a gap: an answer without what the source must have, twice
 # Gaps that asking again cannot fill: the source has said what there is to say.
 DEFINITIVE = frozenset({SymbolNotFoundError.reason, BadRequestError.reason, ChainTooLargeError.reason})
 
 
 @dataclass(frozen=True)
 class Source:
-    """The source as it stands at one instant: a client and the clock it lives by."""
+    """The source as it stands at one instant: a client and the clock it lives by.
+
+    `in_rounds`: what follows from answers is asked once all asked before it has ended. For a clock that only moves by
+    sleeping: there the order of requests is all that tells the time, and it must not hang on which answer was first.
+    """
 
     client: SchwabClient
     clock: Clock
+    in_rounds: bool = False
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What an answer lacks although the source must have it. Such an answer is asked for once more.
+
+    If it is no better then, one that `is_empty` becomes a gap that a later attempt fills, and any other is kept as it
+    is, for whoever reads it to judge.
+    """
+
+    detail: str
+    is_empty: bool = True
+
+
+def _refuse_to_split(request: MarketDataRequest) -> list[MarketDataRequest]:
+    message = f"{request.path} has no smaller parts"
+    raise ValueError(message)
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a snapshot asks, and how to tell and cure an answer that is too large for one response.
+    """What a snapshot asks, and how to tell and cure an answer that is too large, lacks something or leads on.
 
-    `missing` gives the requests still to be made once those passed to it are answered; all of them for none.
+    `missing` gives the requests still to be made beside what is held; all of them for nothing. `then` gives what is to
+    be asked once a request has ended, in an answer or a gap.
     """
 
-    missing: Callable[[Collection[MarketDataRequest]], list[MarketDataRequest]]
-    is_cut_short: Callable[[RawResponse], bool]
-    split: Callable[[MarketDataRequest], list[MarketDataRequest]]
+    missing: Callable[[Held], list[MarketDataRequest]]
+    is_cut_short: Callable[[RawResponse], bool] = lambda _: False
+    split: Callable[[MarketDataRequest], list[MarketDataRequest]] = _refuse_to_split
+    lacks: Callable[[RawResponse], Lack | None] = lambda _: None
+    then: Callable[[RawResponse | Gap], list[MarketDataRequest]] = lambda _: []
 
 
 @dataclass(frozen=True)
@@ -104,7 +130,7 @@ async def take(
 ) -> Capture | None:
     """Ask for what is missing of the snapshot and seal what comes.
 
-    Requests overlap as far as the client lets them; records stand in the archive in the order asked. A request that
+    Requests overlap as far as the client lets them, and each record is archived as soon as it comes. A request that
     fails becomes a gap in the capture. None when nothing came and just the same was missing before. Raises
     SessionNotCapturableError when the source does not have the session; a dead login aborts the capture.
     """
@@ -119,7 +145,7 @@ async def take(
     is_new = False
     known = {(gap.request, gap.reason) for gap in present.gaps}
     try:
-        async for answer in _answers(question.missing(present.answered), question, source):
+        async for answer in _answers(question.missing(present), question, source):
             if isinstance(answer, Gap):
                 is_new |= (answer.request, answer.reason) not in known
                 writer.note_gap(answer)
@@ -149,7 +175,7 @@ async def take_each(
     async def one(snapshot: Snapshot) -> Outcome:
         async with limit:
             question, present = ask(snapshot), held(snapshot, archive)
-            if not question.missing(present.answered):
+            if not question.missing(present):
                 return _outcome(snapshot, question, present, archive, was_archived=True)
             source = source_at(snapshot.scheduled_time)
             try:
@@ -172,7 +198,7 @@ async def take_each(
 
 def _outcome(snapshot: Snapshot, question: Question, found: Held, archive: Archive, *, was_archived: bool) -> Outcome:
     gaps = archive.open_gaps(found.captures)
-    if not question.missing(found.answered):
+    if not question.missing(found):
         gaps = [gap for gap in gaps if gap.reason in DEFINITIVE]
     return Outcome(snapshot, found.captures, tuple(gaps), was_archived)
 
@@ -213,49 +239,78 @@ def _over(snapshot: Snapshot, question: Question, archive: Archive, now: datetim
     return Outcome(snapshot, (capture,), (gap,), was_archived=False)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request under way: its place in the order asked, and when asked once more what came the first time of use."""
+
+    place: tuple[int, ...]
+    request: MarketDataRequest
+    is_again: bool = False
+    first_answer: RawResponse | None = None
+
+
 async def _answers(
     requests: Iterable[MarketDataRequest], question: Question, source: Source
 ) -> AsyncIterator[RawResponse | Gap]:
-    """What came of each request, in the order asked; parts of answers that were too large follow in a later round.
-
-    Rounds keep the order in which the budget is drawn on, and with it every time stamp, free of chance.
-    """
-    tasks = [asyncio.create_task(_answer(request, question, source)) for request in requests]
-    parts: list[MarketDataRequest] = []
+    """What became of each request and of those that follow from it, as it comes."""
+    running: dict[asyncio.Task[_Ended], _Asked] = {}
+    waiting = [_Asked((number,), request) for number, request in enumerate(requests)]
     try:
-        for task in tasks:
-            answer = await task
-            if isinstance(answer, list):
-                parts += answer
-            else:
-                yield answer
+        while waiting or running:
+            if not (source.in_rounds and running):
+                running |= {
+                    asyncio.create_task(_ended(asked, question, source)): asked
+                    for asked in sorted(waiting, key=lambda each: each.place)
+                }
+                waiting = []
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=lambda each: running[each].place):
+                place, (outcome, following) = running.pop(task).place, task.result()
+                waiting += [replace(each, place=(*place, *each.place)) for each in following]
+                if outcome is not None:
+                    yield outcome
     finally:
-        for task in tasks:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    if parts:
-        async for answer in _answers(parts, question, source):
-            yield answer
+        await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _answer(
-    request: MarketDataRequest, question: Question, source: Source
-) -> RawResponse | Gap | list[MarketDataRequest]:
-    """The response to a request, the gap it leaves, or the parts to ask for instead when it was too large."""
+_Ended = tuple[RawResponse | Gap | None, list[_Asked]]
+
+
+async def _ended(asked: _Asked, question: Question, source: Source) -> _Ended:
+    """The response to a request or the gap it leaves, and what is to be asked now; only that when it was too large."""
+    request = asked.request
     try:
         response = await source.client.fetch(request)
-        if not question.is_cut_short(response):
-            return response
-        problem = "the source cut the chain short"
     except ChainTooLargeError as error:
-        problem = error.problem
+        return _in_parts(request, question, error.problem)
     except SourceError as error:
-        return _gap(request, error.reason, str(error))
+        return _followed(asked.first_answer or _gap(request, error.reason, str(error)), question)
+    if question.is_cut_short(response):
+        return _in_parts(request, question, "the source cut the chain short")
+    lack = question.lacks(response)
+    if lack is not None and not asked.is_again:
+        return None, [_Asked((0,), request, is_again=True, first_answer=None if lack.is_empty else response)]
+    if lack is not None and lack.is_empty:
+        return _followed(asked.first_answer or _gap(request, EMPTY_ANSWER, f"{lack.detail}, twice"), question)
+    return _followed(response, question)
+
+
+def _followed(outcome: RawResponse | Gap, question: Question) -> _Ended:
+    return outcome, _in_order(question.then(outcome))
+
+
+def _in_parts(request: MarketDataRequest, question: Question, problem: str) -> _Ended:
     try:
-        return question.split(request)
+        return None, _in_order(question.split(request))
     except ValueError as error:
         detail = f"{problem}, and it cannot be asked for in smaller parts: {error}"
-        return _gap(request, ChainTooLargeError.reason, detail)
+        return _gap(request, ChainTooLargeError.reason, detail), []
+
+
+def _in_order(requests: Iterable[MarketDataRequest]) -> list[_Asked]:
+    return [_Asked((number,), request) for number, request in enumerate(requests)]
 
 
 def _gap(request: MarketDataRequest, reason: str, detail: str) -> Gap:

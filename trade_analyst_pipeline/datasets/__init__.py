@@ -31,7 +31,8 @@ class Dataset:
 
     `combine` makes one table of the valid rows of several captures, in capture order, each key once; its result does
     not depend on how the captures were grouped. `spans_sessions` is whether one capture describes other sessions than
-    its own. `tolerance` is how many bad rows leave a capture usable.
+    its own. `tolerance` is how many bad rows leave a capture usable. `without_proof` says what rows are worth when some
+    requests of their capture were never answered.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Dataset:
     combine: Callable[[pl.DataFrame], pl.DataFrame]
     spans_sessions: bool = False
     tolerance: Tolerance = field(default_factory=Tolerance)
+    without_proof: Callable[[Normalized, Iterable[MarketDataRequest]], Normalized] = lambda found, _: found
 
 
 def _first_of_each_key(schema: TableSchema) -> Callable[[pl.DataFrame], pl.DataFrame]:
@@ -53,7 +55,14 @@ _OF_QUOTES: Final = Tolerance(share=0.5, rows=0)
 DATASETS: Final[dict[str, Dataset]] = {
     dataset.name: dataset
     for dataset in (
-        Dataset(options.NAME, options.SCHEMA, options.normalize, options.requests, _first_of_each_key(options.SCHEMA)),
+        Dataset(
+            options.NAME,
+            options.SCHEMA,
+            options.normalize,
+            options.requests,
+            _first_of_each_key(options.SCHEMA),
+            without_proof=options.without_proof,
+        ),
         Dataset(
             quotes.NAME,
             quotes.SCHEMA,

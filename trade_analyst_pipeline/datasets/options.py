@@ -7,8 +7,8 @@ the value as sent stays in the archive. A crossed quote has no bid and no ask he
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
@@ -25,10 +25,20 @@ from trade_analyst_pipeline.market.answers import (
     unknown_around,
     usable_answers,
 )
-from trade_analyst_pipeline.market.chain_pieces import ChainPiece, Snapshots, halves, piece_of
+from trade_analyst_pipeline.market.chain_completeness import shortfall
+from trade_analyst_pipeline.market.chain_outline import Listed, is_marked_short, listed_expirations, plain_root
+from trade_analyst_pipeline.market.chain_pieces import (
+    FULL,
+    PARTIAL,
+    ChainPiece,
+    Snapshots,
+    chain_scope,
+    halves,
+    piece_of,
+)
 from trade_analyst_pipeline.market.chain_rules import CHAIN_RULES
 from trade_analyst_pipeline.market.columns import COLUMNS, TIME, table_schema
-from trade_analyst_pipeline.market.normalized import Intake, Normalized
+from trade_analyst_pipeline.market.normalized import Intake, Normalized, ResponseProblem, request_text
 from trade_analyst_pipeline.market.option_rules import CONTRACT_RULES
 from trade_analyst_pipeline.market.option_values import contract_table, expiration
 from trade_analyst_pipeline.market.quote_status import fresh_since
@@ -50,6 +60,7 @@ from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawRespons
 
 NAME: Final = "options"
 PATH: Final = "/chains"
+LISTING_PATH: Final = "/expirationchain"
 # Contracts become columns of numbers in batches that fit a processor's cache; whole chains take a third longer.
 ROWS_AT_ONCE: Final = 2048
 
@@ -161,30 +172,61 @@ def split(
     return [_request(request.symbols[0], part) for part in halves(piece, session_date, expirations)]
 
 
+def pieces(symbol: str, asked: Iterable[ChainPiece]) -> list[MarketDataRequest]:
+    """One request for each of these pieces of a symbol's chain."""
+    return [_request(symbol, piece) for piece in asked]
+
+
 def _request(symbol: str, piece: ChainPiece) -> MarketDataRequest:
     params = (("symbol", symbol), ("includeUnderlyingQuote", "true"), *piece.params())
     return MarketDataRequest(NAME, PATH, params, (symbol,))
 
 
+def listing_request(symbol: str) -> MarketDataRequest:
+    """The list of a symbol's expirations, which proves a full chain of the same capture whole."""
+    return MarketDataRequest(NAME, LISTING_PATH, (("symbol", symbol),), (symbol,))
+
+
 def is_cut_short(response: RawResponse) -> bool:
     """Whether the source says that it left contracts out of the chain (`isChainTruncated`)."""
-    try:
-        return msgspec.json.decode(response.body, type=_TruncationMark).is_truncated is True
-    except NOT_STRICT:
-        return False
-
-
-class _TruncationMark(msgspec.Struct):
-    is_truncated: Any = msgspec.field(name="isChainTruncated", default=False)
+    return response.request.path == PATH and is_marked_short(response.body)
 
 
 def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normalized:
-    """The contracts of one capture as rows of SCHEMA, in wire order; see `Normalized` for what was left out and why."""
+    """The contracts of one capture as rows of SCHEMA, in wire order; see `Normalized` for what was left out and why.
+
+    A full chain that the capture's own list of expirations does not prove whole has `chain_scope` `partial`, and a
+    problem says what is missing.
+    """
     intake = Intake()
     table = _Table(session_date, intake)
-    for response, chain, request in usable_answers(responses, _read, intake):
-        table.add(response, chain, request)
+    for response, answer, request in usable_answers(responses, _read_answer, intake):
+        if isinstance(answer, _Chain):
+            table.add(response, answer, request)
+        else:
+            table.listed[response.request.symbols[0]] = answer
     return intake.normalized(table.finished())
+
+
+def without_proof(found: Normalized, unanswered: Iterable[MarketDataRequest]) -> Normalized:
+    """The same, with the full chains of symbols whose list of expirations never came made `partial`."""
+    missing = {request.symbols[0] for request in unanswered if request.path == LISTING_PATH}
+    is_unproven = pl.col("symbol").is_in(sorted(missing)) & (pl.col("chain_scope") == FULL)
+    unproven = found.frame.filter(is_unproven)["symbol"].unique().sort().to_list() if missing else []
+    if not unproven:
+        return found
+    scope = pl.when(is_unproven).then(pl.lit(PARTIAL)).otherwise("chain_scope").alias("chain_scope")
+    detail = "the list of expirations never came, so nothing proves the chain whole"
+    asked = {symbol: request_text(LISTING_PATH, [("symbol", symbol)]) for symbol in unproven}
+    problems = [ResponseProblem("incomplete_chain", detail, (symbol,), text) for symbol, text in asked.items()]
+    return replace(found, frame=found.frame.with_columns(scope), problems=(*found.problems, *problems))
+
+
+def _read_answer(response: RawResponse) -> _Chain | Listed:
+    """A chain, or the list of expirations; raises ResponseRejectedError when none of it can be used."""
+    if response.request.path != LISTING_PATH:
+        return _read(response)
+    return read_body(response, strict=listed_expirations, tolerant=listed_expirations)
 
 
 @dataclass(frozen=True)
@@ -197,6 +239,13 @@ class _Chain:
     unknown: Unknown
     bad: list[BadRow]
     counts: Counter[str]
+
+    @property
+    def missing_contracts(self) -> int:
+        """How many contracts fewer came than the header announces; 0 where it announces none."""
+        announced = self.header.announced_contracts
+        came = len(self.contracts) + len(self.bad)
+        return max(0, int(announced) - came) if isinstance(announced, int | float) else 0
 
 
 def _document_type(unknown: Unknown) -> type[msgspec.Struct]:
@@ -305,6 +354,8 @@ class _Table:
         self._headers: list[dict[str, Any]] = []
         self._heights: list[int] = []
         self._snapshots = Snapshots()
+        self._short = Counter[str]()
+        self.listed: dict[str, Listed] = {}
 
     def add(self, response: RawResponse, chain: _Chain, request: str) -> None:
         """Take on the contracts of one response; `request` is what asked for it, as text."""
@@ -315,6 +366,7 @@ class _Table:
         fresh = fresh_since(arrived, self._session_date, option_product(symbol))
         self._headers.append(_header(chain) | {"session_date": self._session_date, "fresh_since": fresh})
         self._heights.append(len(chain.contracts))
+        self._short[symbol] += chain.missing_contracts
         for start in range(0, len(chain.contracts), ROWS_AT_ONCE):
             self._rows.extend(chain.contracts[start : start + ROWS_AT_ONCE], chain.unknown)
             if self._rows.height >= ROWS_AT_ONCE:
@@ -323,14 +375,46 @@ class _Table:
     def finished(self) -> pl.DataFrame:
         """The table of everything added."""
         self._close_batch()
-        for header, (scope, complete) in zip(self._headers, self._snapshots.each(self._session_date), strict=True):
-            header |= {"chain_scope": scope, "snapshot_time": complete}
-        headers = pl.DataFrame(self._headers, schema=_HEADER_COLUMNS, orient="row")
+        contracts = pl.concat(self._batches)
         response_of_row = np.repeat(np.arange(len(self._heights), dtype=np.uint32), self._heights)
-        wire = pl.concat([pl.concat(self._batches), headers[response_of_row]], how="horizontal")
+        refused = self._refused(self._expirations(contracts, response_of_row))
+        for header, (scope, complete) in zip(self._headers, self._snapshots.each(self._session_date), strict=True):
+            header |= {"chain_scope": self._proven(header["symbol"], scope, refused), "snapshot_time": complete}
+        headers = pl.DataFrame(self._headers, schema=_HEADER_COLUMNS, orient="row")
+        wire = pl.concat([contracts, headers[response_of_row]], how="horizontal")
         table, counts = contract_table(wire, SCHEMA.names)
         self._intake.counts += counts
         return table
+
+    def _expirations(self, contracts: pl.DataFrame, response_of_row: np.ndarray) -> dict[str, set[tuple[date, str]]]:
+        """The expirations of each symbol's contracts, by date and plain root."""
+        seen: dict[str, set[tuple[date, str]]] = {}
+        named = contracts.select("expiration_date", "option_root", response=pl.Series(response_of_row)).unique()
+        for day, root, response in named.drop_nulls().iter_rows():
+            seen.setdefault(self._headers[response]["symbol"], set()).add((day, plain_root(root)))
+        return seen
+
+    def _refused(self, seen: Mapping[str, set[tuple[date, str]]]) -> dict[str, str]:
+        """The symbols whose full chain is not whole, each with what is missing."""
+        pieces = self._snapshots.pieces()
+        found = {}
+        for symbol, listed in self.listed.items():
+            known = [piece for piece in pieces.get(symbol, []) if piece is not None]
+            found[symbol] = shortfall(listed, known, seen.get(symbol, set()), self._short[symbol])
+        for symbol, short in self._short.items():
+            if short and symbol not in found and chain_scope(pieces[symbol], self._session_date) == FULL:
+                found[symbol] = f"{short:,} contracts fewer than announced"
+        refused = {symbol: detail for symbol, detail in found.items() if detail}
+        for symbol, detail in refused.items():
+            error = ResponseRejectedError("incomplete_chain", detail)
+            self._intake.note_problem(error, symbols=(symbol,), request=request_text(PATH, [("symbol", symbol)]))
+        return refused
+
+    def _proven(self, symbol: str, scope: str, refused: Collection[str]) -> str:
+        """The scope of a symbol's chain as far as it is proven: its own list of expirations decides where it came."""
+        if symbol in refused:
+            return PARTIAL
+        return FULL if self.listed.get(symbol) else scope
 
     def _close_batch(self) -> None:
         rows, self._rows = self._rows, RowColumns(CONTRACT)
@@ -362,7 +446,7 @@ def _derived(rows: RowColumns) -> list[pl.Series]:
 def _deliverables_text(raw: bytes) -> str | None:
     """Units, symbol and kind of each thing delivered; null when none is listed."""
     try:
-        things = msgspec.json.decode(raw, type=list[_Deliverable] | None) if raw else None
+        things = _DELIVERABLES.decode(raw) if raw else None
     except NOT_STRICT:
         return raw.decode("utf-8", "replace")[:200]
     if not things:
@@ -374,3 +458,7 @@ class _Deliverable(msgspec.Struct, frozen=True):
     units: float = msgspec.field(name="deliverableUnits")
     symbol: str
     kind: str = msgspec.field(name="assetType")
+
+
+# made here: two threads that decode a type for the first time at once crash the library
+_DELIVERABLES = msgspec.json.Decoder(list[_Deliverable] | None)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -92,13 +93,14 @@ class SourceResource:
         for name in datasets:
             _recover(archive, name)
         missed = [each for name in datasets for each in self.plan(name, self.missed_sessions(name, archive))]
+        asked = partial(self._ask, archive=archive)
 
         async def outcomes() -> AsyncGenerator[Outcome, None]:
             async with open_source(self._settings, usage or Usage()) as open_at:
                 source_at = self._classed(open_at, [*missed, *snapshots])
-                async for gap in take_each(missed, source_at=source_at, ask=self._ask, archive=archive):
+                async for gap in take_each(missed, source_at=source_at, ask=asked, archive=archive):
                     _log.warning("%s of session %s was missed", gap.snapshot.dataset, gap.snapshot.session_date)
-                taken = take_each(snapshots, source_at=source_at, ask=self._ask, archive=archive)
+                taken = take_each(snapshots, source_at=source_at, ask=asked, archive=archive)
                 async with aclosing(taken):
                     async for outcome in taken:
                         yield outcome
@@ -127,7 +129,7 @@ class SourceResource:
         """The requests that taking the snapshot would make now; none where the source has its session no more."""
         if not self._can_be_had(snapshot.dataset, snapshot.session_date):
             return []
-        return self._ask(snapshot).missing(held(snapshot, archive).answered)
+        return self._ask(snapshot, archive=archive).missing(held(snapshot, archive))
 
     def shown_session(self) -> date | None:
         """The session to run for when none is named.
@@ -164,8 +166,8 @@ class SourceResource:
     def _is_over(self, dataset: str, session_date: date) -> bool:
         return not_begun(session_date, self.now()) is None and not self._can_be_had(dataset, session_date)
 
-    def _ask(self, snapshot: Snapshot) -> Question:
-        return ask(snapshot, self._settings.capture.bounded_chain)
+    def _ask(self, snapshot: Snapshot, *, archive: Archive) -> Question:
+        return ask(snapshot, self._settings.capture.bounded_chain, archive)
 
     def _bars(self, day: date) -> Snapshot:
         symbols, now = self._settings.universe.symbols_of("ohlc"), self.now()
@@ -361,7 +363,7 @@ def _simulated(settings: Settings, http: Transport, usage: Usage) -> SourceAt:
         clock = SimulatedClock(instant)
         budget = _budget(settings, clock, None, usage)
         address = f"{source_address(settings)}/at/{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return Source(_client(settings, address, http, tokens, budget, clock, priority), clock)
+        return Source(_client(settings, address, http, tokens, budget, clock, priority), clock, in_rounds=True)
 
     return source_at
 

@@ -54,6 +54,8 @@ def judge(archive: Archive, dataset: Dataset, session_date: date, captures: Sequ
     for attempts in archive.completions(captures):
         responses = chain.from_iterable(map(archive.responses, attempts))
         found = dataset.normalize(responses, session_date=session_date)
+        unanswered = [gap.request for gap in archive.open_gaps(attempts) if gap.request is not None]
+        found = dataset.without_proof(found, unanswered)
         judged = validate(found.frame, dataset.schema)
         seen.update(found.counts)
         rules.update(judged.rule_counts)

@@ -43,6 +43,10 @@ class ChainPiece:
         )
         return tuple((name, str(value)) for name, value in bounds if value is not None)
 
+    def spans(self, expiration_date: date) -> bool:
+        """Whether the expiration lies within the window."""
+        return (self.first or date.min) <= expiration_date <= (self.last or date.max)
+
     def covers(self, other: ChainPiece) -> bool:
         """Whether every contract that `other` asks for is among those asked for here."""
         own, wanted = self.strike_count, other.strike_count
@@ -149,6 +153,10 @@ class Snapshots:
         pieces.append(piece)
         self._snapshots.append(snapshot)
         self._last_arrival[snapshot] = max(self._last_arrival.get(snapshot, received_time), received_time)
+
+    def pieces(self) -> dict[str, list[ChainPiece | None]]:
+        """The pieces of each symbol's chain, in the order added; None is a request of which nothing is known."""
+        return self._pieces
 
     def each(self, session_date: date) -> list[tuple[str, datetime]]:
         """For each piece, in the order added, the scope of its symbol's chain and when its snapshot was complete."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from trade_analyst_pipeline.market.chain_pieces import PARTIAL
 from trade_analyst_pipeline.market.columns import Rule
 from trade_analyst_pipeline.market.option_rules import IS_CALL, IS_EUROPEAN, LAST_DIGIT, years_left
 from trade_analyst_pipeline.market.prices import ticks
@@ -139,6 +140,12 @@ def _smiles(contracts: pl.DataFrame) -> pl.DataFrame:
 
 
 CHAIN_RULES: Final = (
+    Rule(
+        "chain_incomplete",
+        pl.col("chain_scope") != PARTIAL,
+        "The chain is proven whole: each listed expiration and each announced contract came. Else no metric uses it.",
+        "warning",
+    ),
     Rule(
         "price_not_monotonic",
         _is_monotonic(),

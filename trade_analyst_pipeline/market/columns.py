@@ -182,7 +182,8 @@ _DECLARED: tuple[Column, ...] = (
         pl.String(),
         None,
         "How much of the chain was asked for: `full`; `bounded` with strikes around the money, days from the session "
-        "to the expirations, type; `partial` when a piece is missing; `unknown` for a response without its request.",
+        "to the expirations, type; `partial` when it is not proven whole, and no metric uses it; `unknown` for a "
+        "response without its request.",
     ),
     Column("underlying_price", pl.Float64(), "dollars", "The chain's price of the underlying; may be a late trade."),
     Column("underlying_bid", pl.Float64(), "dollars", "Bid of the underlying in the chain; null: none."),

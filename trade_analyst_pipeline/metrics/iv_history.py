@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from trade_analyst_pipeline.market.chain_pieces import PARTIAL
 from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
 from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR, ticks
 from trade_analyst_pipeline.market.quote_status import fresh_since, is_usable
@@ -24,7 +25,7 @@ Indices = npt.NDArray[np.int64]
 
 SERIES = "atm30_vendor"
 INPUT_COLUMNS = (
-    *("symbol", "session_date", "snapshot_time", "option_root", "option_type"),
+    *("symbol", "session_date", "snapshot_time", "chain_scope", "option_root", "option_type"),
     *("expiration_date", "expiration_time", "strike", "bid", "ask", "quote_time"),
     *("vendor_implied_volatility", "is_non_standard", "is_mini", "interest_rate"),
 )
@@ -65,26 +66,29 @@ def iv_history(options: pl.DataFrame) -> pl.DataFrame:
     """The series' value of each symbol and session in `options`, one row each, as `SCHEMA`, sorted by its key.
 
     The value is that of the best valid snapshot: the latest one, at or before the close of the symbol's options, that
-    yields a value. A snapshot after that close never counts. When none yields one, `iv` is null and `status` is the
-    reason the latest gave, or `after_hours` when there was none in time.
+    yields a value. A snapshot after that close never counts, nor one that is not whole. When none yields one, `iv` is
+    null and `status` is the reason the latest gave; `incomplete_chain` or `after_hours` when there was none.
     """
     values = snapshot_values(options).sort("symbol", "session_date", pl.col("iv").is_not_null(), "snapshot_time")
     best = values.unique(("symbol", "session_date"), keep="last", maintain_order=True)
-    late = options.select("symbol", "session_date").unique().join(best, on=("symbol", "session_date"), how="anti")
-    late = late.with_columns(series=pl.lit(SERIES), status=pl.lit("after_hours"), flags=pl.lit(""))
-    return pl.concat([best, late], how="diagonal").select(SCHEMA.names).sort(SCHEMA.key)
+    each = options.group_by("symbol", "session_date").agg((pl.col("chain_scope") == PARTIAL).any().alias("is_short"))
+    status = pl.when("is_short").then(pl.lit("incomplete_chain")).otherwise(pl.lit("after_hours"))
+    none = each.join(best, on=("symbol", "session_date"), how="anti")
+    none = none.with_columns(series=pl.lit(SERIES), status=status, flags=pl.lit("")).drop("is_short")
+    return pl.concat([best, none], how="diagonal").select(SCHEMA.names).sort(SCHEMA.key)
 
 
 def snapshot_values(options: pl.DataFrame) -> pl.DataFrame:
-    """The series' value at every snapshot up to the close of the symbol's options; columns as `SCHEMA`.
+    """The series' value at every whole snapshot up to the close of the symbol's options; columns as `SCHEMA`.
 
     `options` are rows of the table `options`, of any number of symbols and snapshots. The forward of an expiry comes
     from put-call parity on mids; the strikes next to it give its volatility, total variance being linear in
     log-moneyness; total variance is linear in time between the two expiries around 30 days. Years are seconds /
     (365 * 86400). `status`: `ok`, `single` (one expiry of 23 to 37 days, taken flat), else the reason for null.
     """
-    snapshots = _snapshots(options.select(INPUT_COLUMNS))
-    contracts = _standard_contracts(options.select(INPUT_COLUMNS), snapshots)
+    options = options.select(INPUT_COLUMNS).filter(pl.col("chain_scope") != PARTIAL)
+    snapshots = _snapshots(options)
+    contracts = _standard_contracts(options, snapshots)
     summary = _summary(contracts)
     strikes = _strikes(contracts)
     forwards = _forwards(strikes.join(summary.select("snapshot", "discount_rate"), on="snapshot"))

@@ -12,6 +12,7 @@ from typing import Literal
 
 import polars as pl
 
+from trade_analyst_pipeline.market.chain_pieces import PARTIAL
 from trade_analyst_pipeline.market.columns import Rule, table_schema
 from trade_analyst_pipeline.market.session_grid import session_grid
 from trade_analyst_pipeline.market.session_hours import up_to_close
@@ -119,11 +120,12 @@ def put_call_ratio(options: pl.DataFrame, *, price: PriceBasis = "mid") -> pl.Da
     `days_0`, `days_1_7`, `days_8_30`, `days_31_90`, `days_over_90` (by calendar days to expiration), `delta_otm`,
     `delta_atm`, `delta_itm`, `delta_unknown` (by the vendor's |delta|: below 0.4, up to 0.6, above), and `universe`:
     the closing snapshots of all symbols of a session together, symbol `universe`.
-    Adjusted and mini contracts are left out and counted. Premium is priced at the mid of a two-sided quote and at
-    the last trade where there is none, or always at the last trade with `price="last"`. A ratio without calls is
-    null, and its status says why.
+    Chains that are not whole (`partial`) are left out; adjusted and mini contracts are left out and counted. Premium
+    is priced at the mid of a two-sided quote and at the last trade where there is none, or always at the last trade
+    with `price="last"`. A ratio without calls is null, and its status says why.
     """
-    cells = _cells(_measured(options.select(INPUT_COLUMNS), price))
+    whole = options.select(INPUT_COLUMNS).filter(pl.col("chain_scope") != PARTIAL)
+    cells = _cells(_measured(whole, price))
     snapshot = ("symbol", "session_date", "snapshot_time", "chain_scope")
     scopes = [
         _added_up(cells, snapshot, scope=pl.lit("underlying")),

@@ -114,6 +114,13 @@ class Archive:
         with _damage_named(capture.path, "footer"), OpenFile(durable.open_file(capture.path)) as file:
             return self._footer(file)[0].index
 
+    def response(self, capture: Capture, entry: IndexEntry) -> RawResponse:
+        """The response of one entry of a capture's index, checked; raises CaptureDamagedError."""
+        with _damage_named(capture.path, "record"), OpenFile(durable.open_file(capture.path)) as file:
+            response, found = captures.decode_record(self._codec.unpack_at(file, entry.offset, limit=file.size))
+            _require(found == entry, "not the record that the footer lists here")
+            return response
+
     def open_gaps(self, captures: Sequence[Capture]) -> list[Gap]:
         """What is still missing of these captures (ascending by id), each request that failed once, as it did last.
 

@@ -35,6 +35,13 @@ BARS = Snapshot("ohlc", DAY, datetime(2026, 11, 23, 22, 0, tzinfo=UTC), ("AAPL",
 QUOTES = Snapshot("quotes", DAY, DUE, ("AAPL", "MSFT"))
 TakeAll = Callable[..., list[Outcome]]
 Answer = bytes | type[SourceError]
+LISTING = b'{"expirationList":[{"expirationDate":"2026-11-27","optionRoots":"XYZ"}]}'
+CHAIN = b'{"numberOfContracts":1,"callExpDateMap":{"2026-11-27:4":{"5.0":[{"strikePrice":5.0}]}},"putExpDateMap":{}}'
+
+
+def well(request: MarketDataRequest) -> Answer:
+    """A list of one expiration, a chain that holds it, and any answer to anything else."""
+    return {"/expirationchain": LISTING, "/chains": CHAIN}.get(request.path, b"{}")
 
 
 @dataclass
@@ -42,7 +49,7 @@ class ScriptedSource:
     """A source at the instant `now` that answers with what `answer` makes of a request, and remembers all requests."""
 
     now: datetime
-    answer: Callable[[MarketDataRequest], Answer] = lambda _: b"{}"
+    answer: Callable[[MarketDataRequest], Answer] = well
     asked: list[MarketDataRequest] = field(default_factory=list)
 
     async def fetch(self, request: MarketDataRequest) -> RawResponse:
@@ -94,7 +101,12 @@ def source() -> ScriptedSource:
 
 def failing(error: Answer, where: Callable[[MarketDataRequest], bool]) -> Callable[[MarketDataRequest], Answer]:
     """Fails where a request is such, and answers the others."""
-    return lambda request: error if where(request) else b"{}"
+    return lambda request: error if where(request) else well(request)
+
+
+def is_listing(request: MarketDataRequest) -> bool:
+    """Whether a request is for a list of expirations."""
+    return request.path == "/expirationchain"
 
 
 def is_daily(request: MarketDataRequest) -> bool:
@@ -105,7 +117,7 @@ def is_daily(request: MarketDataRequest) -> bool:
 # -- nothing is asked for twice, and nothing is left out -----------------------------------------------------------
 
 
-@pytest.mark.parametrize(("snapshot", "requests"), [(CHAINS, 2), (QUOTES, 1), (BARS, 2)])
+@pytest.mark.parametrize(("snapshot", "requests"), [(CHAINS, 4), (QUOTES, 1), (BARS, 2)])
 def test_a_whole_snapshot_is_not_asked_for_again(
     source: ScriptedSource, take_all: TakeAll, snapshot: Snapshot, requests: int
 ) -> None:
@@ -122,7 +134,7 @@ def test_only_the_request_that_failed_is_asked_for_again(source: ScriptedSource,
     source.now, source.answer = BARS.scheduled_time, failing(DeadlineExceededError, is_daily)
     (first,) = take_all(source, BARS)
     assert [(gap.reason, gap.request == source.asked[0]) for gap in first.gaps] == [("deadline", True)]
-    source.answer = lambda _: b"{}"
+    source.answer = well
     (second,) = take_all(source, BARS)
     assert [is_daily(request) for request in source.asked] == [True]
     assert (len(second.captures), second.gaps, second.was_archived) == (2, (), False)
@@ -134,11 +146,13 @@ def test_a_missing_piece_of_a_chain_is_asked_for_again(source: ScriptedSource, t
     windows: list[tuple[str | None, str | None]] = []
 
     def answer(request: MarketDataRequest) -> Answer:
+        if is_listing(request):
+            return LISTING
         window = (request.param("fromDate"), request.param("toDate"))
         if window == (None, None):
             return ChainTooLargeError
         windows.append(window)
-        return SourceUnavailableError if window[0] is None and len(windows) < 3 else b"{}"
+        return SourceUnavailableError if window[0] is None and len(windows) < 3 else CHAIN
 
     source.answer = answer
     (first,) = take_all(source, snapshot)
@@ -152,7 +166,7 @@ def test_a_bounded_chain_is_no_answer_to_a_full_one(source: ScriptedSource, take
     """A full snapshot asks for whole chains although bounded ones are archived; a full one answers a bounded one."""
     take_all(source, replace(CHAINS, scope="bounded"))
     take_all(source, CHAINS)
-    assert [request.param("strikeCount") for request in source.asked] == [None, None]
+    assert [request.param("strikeCount") for request in source.asked] == [None] * 4
     take_all(source, replace(CHAINS, scope="bounded"))
     assert source.asked == []
 
@@ -162,7 +176,7 @@ def test_a_symbol_added_later_is_asked_for_alone(source: ScriptedSource, take_al
     """Of a snapshot that is archived for two symbols only the third is asked for."""
     take_all(source, snapshot)
     (outcome,) = take_all(source, replace(snapshot, symbols=("AAPL", "NVDA", "MSFT")))
-    assert symbols_asked(source) == ["NVDA"]
+    assert set(symbols_asked(source)) == {"NVDA"}
     assert len(outcome.captures) == 2
 
 
@@ -204,17 +218,18 @@ def test_a_login_that_ends_leaves_nothing_half(source: ScriptedSource, take_all:
 def test_what_an_interrupted_capture_holds_is_kept(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
     """A recovered capture answers what it holds; the rest is asked for, and the interruption is no gap any more."""
     take_all(source, CHAINS)
-    request = source.asked[0]
+    held = [request for request in source.asked if request.symbols == ("AAPL",)]
     other = replace(CHAINS, session_date=date(2026, 11, 20), scheduled_time=DUE - timedelta(days=3))
     writer = archive.begin(
         dataset="options", session_date=other.session_date, scheduled_time=other.scheduled_time, started_time=DUE
     )
-    writer.append(RawResponse(request, 200, b"{}", (), DUE, DUE))
+    for request in held:
+        writer.append(RawResponse(request, 200, b"{}", (), DUE, DUE))
     writer.note_gap(Gap("options", (), "interrupted", "the capturing process ended before sealing"))
     writer.seal(DUE)
     source.now = other.scheduled_time
     (outcome,) = take_all(source, other)
-    assert (symbols_asked(source), outcome.gaps) == (["MSFT"], ())
+    assert (symbols_asked(source), outcome.gaps) == (["MSFT", "MSFT"], ())
 
 
 # -- sessions that cannot be had -----------------------------------------------------------------------------------
@@ -239,7 +254,7 @@ def test_an_archived_session_that_is_over_needs_no_source(source: ScriptedSource
     for snapshot in (CHAINS, replace(CHAINS, scheduled_time=DUE - timedelta(minutes=10))):
         (outcome,) = take_all(source, snapshot)
         assert (source.asked, outcome.captures, outcome.was_archived) == ([], taken.captures, True)
-        assert [gap.reason for gap in outcome.gaps] == ["unavailable"]
+        assert {(gap.symbols, gap.reason) for gap in outcome.gaps} == {(("MSFT",), "unavailable")}
 
 
 def test_bars_of_a_past_session_can_be_had(source: ScriptedSource, take_all: TakeAll) -> None:

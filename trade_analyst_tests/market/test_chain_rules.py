@@ -21,6 +21,7 @@ SNAPSHOT = datetime(2026, 1, 5, 20, 55, tzinfo=UTC)
 CONTRACT: dict[str, Any] = {
     "symbol": "XYZ",
     "snapshot_time": SNAPSHOT,
+    "chain_scope": "full",
     "option_root": "XYZ",
     "option_type": "C",
     "expiration_date": date(2026, 2, 20),
@@ -67,6 +68,12 @@ def test_every_rule_is_a_warning_with_a_meaning() -> None:
     """Such rows are counted, never removed."""
     assert {rule.severity for rule in CHAIN_RULES} == {"warning"}
     assert all(rule.meaning.endswith(".") for rule in CHAIN_RULES)
+
+
+def test_rows_of_a_chain_that_is_not_whole_are_counted() -> None:
+    """Partial rows break the rule; full, bounded and unknown ones do not."""
+    scopes = ("full", "partial", "bounded strikes=15", "unknown")
+    assert broken([{"chain_scope": scope} for scope in scopes], "chain_incomplete") == [1]
 
 
 # -- prices in strike ------------------------------------------------------------------------------------------------

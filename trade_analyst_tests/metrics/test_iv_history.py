@@ -81,6 +81,7 @@ def chain(
                         "symbol": symbol,
                         "session_date": session_date,
                         "snapshot_time": snapshot,
+                        "chain_scope": "full",
                         "option_root": symbol,
                         "option_type": letter,
                         "expiration_date": expiration,
@@ -286,6 +287,7 @@ def recorded(path: Path, snapshot: datetime, rate: float, expirations: list[date
         | {
             "symbol": row["underlying"],
             "session_date": row["date"],
+            "chain_scope": "full",
             "option_root": row["underlying"],
             "option_type": row["right"],
             "expiration_date": row["expiry"],
