@@ -5,7 +5,7 @@ assets are written out, since their inputs differ. Series metrics are not partit
 whole years up to date, whatever sessions it is about.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -192,6 +192,8 @@ def _built_result(built: Built, manifests: Sequence[Manifest]) -> SessionResult:
         "status": built.status,
         "bytes": built.size_bytes,
         "content_hash": built.content_hash,
+        "unknown_fields_and_values": sum(count for what, count in built.seen.items() if what.startswith("unknown_")),
+        "seen": dg.MetadataValue.md(_seen_table(built.seen)),
         "picture": dg.MetadataValue.md(pictures.rows_picture(manifests, built.session_date)),
     }
     if built.first_time is not None and built.last_time is not None:
@@ -202,6 +204,14 @@ def _built_result(built: Built, manifests: Sequence[Manifest]) -> SessionResult:
             "\n".join(f"- {problem}" for problem in built.problems[:20])
         )
     return SessionResult(built.session_date, metadata)
+
+
+def _seen_table(seen: Mapping[str, int]) -> str:
+    """What the wire showed besides rows, as a table, what is unknown first; docs/counts.md says what each means."""
+    if not seen:
+        return "nothing besides rows"
+    order = sorted(seen, key=lambda what: (not what.startswith("unknown_"), what))
+    return "\n".join(["| count | times |", "|---|---|", *(f"| `{what}` | {seen[what]:,} |" for what in order)])
 
 
 def put_call_ratio_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
