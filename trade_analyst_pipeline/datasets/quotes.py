@@ -292,8 +292,8 @@ def _read(response: RawResponse) -> _Answer:
 
 def _read_strict(body: bytes) -> _Answer | None:
     """The entries by the fast path; None when a key is repeated."""
-    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    errors = msgspec.json.decode(members.pop("errors"), type=_Errors) if "errors" in members else _Errors()
+    members = _MEMBERS.decode(body)
+    errors = _ERRORS.decode(members.pop("errors")) if "errors" in members else _Errors()
     if body.count(b'"assetMainType"') != len(members):
         return None
     answer = _Answer(invalid=errors.symbols)
@@ -308,6 +308,10 @@ def _read_strict(body: bytes) -> _Answer | None:
 
 class _Errors(msgspec.Struct):
     symbols: list[str] = msgspec.field(name="invalidSymbols", default_factory=list)
+
+
+# made here: two threads that decode a type for the first time at once crash the library
+_MEMBERS, _ERRORS = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(_Errors)
 
 
 def _read_tolerant(body: bytes) -> _Answer:

@@ -123,10 +123,14 @@ class _ErrorBody(msgspec.Struct):
     message: str = ""
 
 
+# made here: two threads that decode a type for the first time at once crash the library
+_ERROR_BODY = msgspec.json.Decoder(_ErrorBody)
+
+
 def _detail(text: str) -> str:
     """What the source itself says, cleaned and shortened; empty when it says nothing readable."""
     try:
-        body = msgspec.json.decode(text.encode(), type=_ErrorBody)
+        body = _ERROR_BODY.decode(text.encode())
     except (msgspec.DecodeError, RecursionError):
         return ""
     said = [error.detail or error.title for error in body.errors] or [body.message]
