@@ -35,6 +35,7 @@ from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, table_schemas
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.schwab.budget import Usage
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.storage.catalogue import build_catalogue, create_views
 from trade_analyst_pipeline.storage.tables import Manifest, TableStore
@@ -89,11 +90,11 @@ def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Asset
         tick = context.run.tags.get(TICK_TAG)
         snapshots = source.plan(dataset.name, sessions, tick=datetime.fromisoformat(tick) if tick else None)
         _foresee_login(context, token, sessions, lambda: source.has_to_ask(snapshots, storage.archive))
-        outcomes = []
-        for outcome in source.take(snapshots, storage.archive):
+        outcomes, usage = [], Usage()
+        for outcome in source.take(snapshots, storage.archive, usage):
             outcomes.append(outcome)
             _report_progress(context, len(outcomes), len(snapshots), "snapshots")
-        yield from report_sessions(context, key, [_raw_result(day, outcomes) for day in sessions])
+        yield from report_sessions(context, key, [_raw_result(day, outcomes, usage) for day in sessions])
 
     return raw
 
@@ -113,7 +114,7 @@ def _report_progress(context: dg.AssetExecutionContext, done: int, total: int, w
         context.log.info(f"{context.asset_key.to_user_string()}: {done} of {total} {what}")
 
 
-def _raw_result(session_date: date, outcomes: Sequence[Outcome]) -> SessionResult:
+def _raw_result(session_date: date, outcomes: Sequence[Outcome], usage: Usage) -> SessionResult:
     of_session = [outcome for outcome in outcomes if outcome.snapshot.session_date == session_date]
     captures = [capture for outcome in of_session for capture in outcome.captures]
     gaps = [gap for outcome in of_session for gap in outcome.gaps]
@@ -130,6 +131,9 @@ def _raw_result(session_date: date, outcomes: Sequence[Outcome]) -> SessionResul
             "first_gap": gaps[0].detail if gaps else "none",
             "late": sum(outcome.is_late for outcome in of_session),
             "was_archived": all(outcome.was_archived for outcome in of_session),
+            "run_requests": usage.requests,
+            "run_busiest_minute": usage.busiest_minute,
+            "run_refusals": usage.refusals,
             "from_time": dg.MetadataValue.timestamp(min(capture.started_time for capture in captures)),
             "to_time": dg.MetadataValue.timestamp(max(capture.finished_time for capture in captures)),
         },
