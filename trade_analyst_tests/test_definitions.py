@@ -65,6 +65,19 @@ def test_beta_parts_of_dagster_are_used_without_a_word(settings: Settings) -> No
     assert [str(warning.message) for warning in shown if "in beta" in str(warning.message)] == []
 
 
+def test_each_partitioned_asset_says_which_sessions_are_filled(settings: Settings) -> None:
+    """The page counts empty partitions as missing; the asset says which are filled by what, and why others are not."""
+    definitions = assemble(settings)
+    graph = definitions.resolve_asset_graph()
+    partitioned = [key for key in graph.get_all_asset_keys() if graph.get(key).partitions_def is not None]
+    words = {key.to_user_string(): str(graph.get(key).description) for key in partitioned}
+    assert {"raw/options", "tables/quotes", "metrics/put_call_ratio", "exports/metrics"} <= set(words)
+    assert all("all sessions since start_date" in text and "`trade-analyst run`" in text for text in words.values())
+    assert "those of the last capture.history_sessions" in words["tables/options"]
+    assert "the latest alone" in words["raw/quotes"]
+    assert "bars of two years" in words["tables/ohlc"]
+
+
 def test_partitions_are_sessions() -> None:
     """No weekend, no Thanksgiving, the half day after it; and a day that has not begun is refused."""
     keys = session_partitions(date(2025, 11, 24)).get_partition_keys()[:5]

@@ -82,7 +82,7 @@ def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Asset
         group_name="raw",
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
-        description=f"Responses of the {dataset.name} requests of a session, kept as they arrived.",
+        description=f"Responses of the {dataset.name} requests of a session, kept as they arrived. {_filled(dataset.name)}",
         kinds={"raw"},
     )
     def raw(context: dg.AssetExecutionContext, source: Source, storage: Storage, token: Token) -> Iterator[Event]:
@@ -153,7 +153,7 @@ def table_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Ass
         check_specs=rule_checks(key, dataset.schema),
         description=(
             f"Typed and validated rows of {dataset.name}; bad rows stand in quarantine/{dataset.name}. "
-            f"{_USES[dataset.name]}"
+            f"{_USES[dataset.name]} {_filled(dataset.name)}"
         ),
         metadata=column_metadata(dataset.schema),
         code_version=dataset.schema.version,
@@ -176,6 +176,21 @@ _USES = {
     "quotes": "No metric needs them: they are for SQL and export, and closes_agree checks tables/ohlc against them.",
     "ohlc": "Realised volatility is made from the daily bars.",
 }
+
+
+_PARTITIONS = "Its partitions are all sessions since start_date, so most may be empty."
+_EMPTY = "An empty one was not captured: the simulator gives it when it is materialised here, a live source only today's."
+
+
+def _filled(name: str) -> str:
+    """Which sessions of a dataset are there, and why others are not: the asset's page counts all partitions alike."""
+    if name == "options":
+        filled = "`trade-analyst run` fills those of the last capture.history_sessions, the schedules each as it goes."
+    else:
+        filled = "`trade-analyst run` fills the latest alone, the schedules each as it goes."
+    if name == "ohlc":
+        return f"{_PARTITIONS} {filled} One capture holds bars of two years: those are stored under their own sessions."
+    return f"{_PARTITIONS} {filled} {_EMPTY}"
 
 
 def _collect(context: dg.AssetExecutionContext, results: Iterator[Built], total: int) -> list[Built]:
@@ -228,7 +243,10 @@ def put_call_ratio_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefini
         group_name="metrics",
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
-        description="Put/call ratios by volume, open interest, premium and delta: per symbol, expiration and bucket.",
+        description=(
+            "Put/call ratios by volume, open interest, premium and delta: per symbol, expiration and bucket. "
+            f"{_filled('options')}"
+        ),
         metadata=column_metadata(put_call_ratio.SCHEMA),
         kinds={"polars", "parquet"},
     )
@@ -314,7 +332,11 @@ def exports_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         group_name="exports",
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
-        description="A session's metrics as Parquet and CSV with a manifest, for readers of plain folders.",
+        description=(
+            "A session's metrics as Parquet and CSV with a manifest, for readers of plain folders. "
+            f"{_PARTITIONS} `trade-analyst run` publishes the latest alone, the schedule end_of_day each; any other with "
+            "metrics can be materialised here."
+        ),
         kinds={"parquet", "csv", "duckdb"},
     )
     def published(
