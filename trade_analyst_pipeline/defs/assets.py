@@ -82,7 +82,9 @@ def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Asset
         group_name="raw",
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
-        description=f"Responses of the {dataset.name} requests of a session, kept as they arrived. {_filled(dataset.name)}",
+        description=(
+            f"Responses of the {dataset.name} requests of a session, kept as they arrived. {_filled(dataset.name)}"
+        ),
         kinds={"raw"},
     )
     def raw(context: dg.AssetExecutionContext, source: Source, storage: Storage, token: Token) -> Iterator[Event]:
@@ -179,7 +181,7 @@ _USES = {
 
 
 _PARTITIONS = "Its partitions are all sessions since start_date, so most may be empty."
-_EMPTY = "An empty one was not captured: the simulator gives it when it is materialised here, a live source only today's."
+_EMPTY = "An empty one was not captured: the simulator gives it when materialised here, a live source only today's."
 
 
 def _filled(name: str) -> str:
@@ -334,8 +336,8 @@ def exports_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         backfill_policy=SINGLE_RUN,
         description=(
             "A session's metrics as Parquet and CSV with a manifest, for readers of plain folders. "
-            f"{_PARTITIONS} `trade-analyst run` publishes the latest alone, the schedule end_of_day each; any other with "
-            "metrics can be materialised here."
+            f"{_PARTITIONS} `trade-analyst run` publishes the latest alone, the schedule end_of_day each; any other "
+            "with metrics can be materialised here."
         ),
         kinds={"parquet", "csv", "duckdb"},
     )
