@@ -7,6 +7,7 @@ asset and runs about to start. What each of them is built from is chosen in `res
 from __future__ import annotations
 
 import asyncio
+import ssl
 from datetime import UTC, datetime, timedelta
 
 from trade_analyst_pipeline.defs.resources import (
@@ -16,7 +17,7 @@ from trade_analyst_pipeline.defs.resources import (
     token_client,
     token_store,
 )
-from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError, TokenStoreError
+from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError, SettingsError, TokenStoreError
 from trade_analyst_pipeline.market.clock import MachineClock
 from trade_analyst_pipeline.ops.login_outlook import Login
 from trade_analyst_pipeline.schwab.budget import BudgetState
@@ -83,15 +84,27 @@ def _instant(seconds: float) -> datetime:
 
 
 def check_client(settings: Settings) -> None:
-    """Build what asks the source, and ask nothing: raises what stands in the way."""
+    """Build what asks the source, and ask nothing: raises what stands in the way.
+
+    SettingsError where the certificate to trust cannot be read as one.
+    """
     app_credentials(settings)
     token_client(settings)
     request_budget(settings)
 
-    async def open_and_close() -> None:
-        await open_http(ca_file=certificate_authority(settings), in_flight=1).aclose()
+    authority = certificate_authority(settings)
 
-    asyncio.run(open_and_close())
+    async def open_and_close() -> None:
+        await open_http(ca_file=authority, in_flight=1).aclose()
+
+    try:
+        asyncio.run(open_and_close())
+    except ssl.SSLError as error:
+        message = (
+            f"{authority or 'the list of authorities of this system'} holds no certificate that can be read "
+            f"({error.reason or error}). Each start of `trade-analyst simulator` or `make ui` writes the simulator's anew"
+        )
+        raise SettingsError(message) from error
 
 
 def budget_state(settings: Settings) -> BudgetState | None:

@@ -155,6 +155,16 @@ def test_client_is_built_and_asks_nothing() -> None:
         check_client(load_settings())
 
 
+@pytest.mark.parametrize("content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_damaged_certificate_is_named_with_what_writes_it_anew(content: str) -> None:
+    """Empty, cut or of other content, the simulator's certificate is told by its file, not as an error of TLS alone."""
+    file = Path(".cache/simulate/simulator-ca.pem")
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=r"simulator-ca\.pem holds no certificate .* `trade-analyst simulator`"):
+        check_client(load_settings())
+
+
 def test_only_a_shared_limit_has_a_state() -> None:
     """The live limit stands as it is, without a file made; the simulator's is each run's own."""
     state = budget_state(load_settings(**LIVE))
