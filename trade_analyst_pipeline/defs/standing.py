@@ -102,7 +102,7 @@ def check_client(settings: Settings) -> None:
     except ssl.SSLError as error:
         message = (
             f"{authority or 'the list of authorities of this system'} holds no certificate that can be read "
-            f"({error.reason or error}). Each start of `trade-analyst simulator` or `make ui` writes the simulator's anew"
+            f"({error.reason or error}). `trade-analyst simulator` and `make ui` write the simulator's anew"
         )
         raise SettingsError(message) from error
 

@@ -155,13 +155,15 @@ def test_client_is_built_and_asks_nothing() -> None:
         check_client(load_settings())
 
 
-@pytest.mark.parametrize("content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
 def test_a_damaged_certificate_is_named_with_what_writes_it_anew(content: str) -> None:
     """Empty, cut or of other content, the simulator's certificate is told by its file, not as an error of TLS alone."""
     file = Path(".cache/simulate/simulator-ca.pem")
     file.parent.mkdir(parents=True)
     file.write_text(content)
-    with pytest.raises(SettingsError, match=r"simulator-ca\.pem holds no certificate .* `trade-analyst simulator`"):
+    with pytest.raises(SettingsError, match=r"simulator-ca\.pem holds no certificate .* `trade-analyst simulator` and"):
         check_client(load_settings())
 
 
