@@ -157,6 +157,9 @@ def _chains(symbols: int, expirations: int = 20, strikes: int = 100) -> pl.DataF
         pl.Series("open_interest", rng.poisson(500, rows.height)),
         pl.lit(100.0).alias("multiplier"),
         pl.lit(0.04).alias("interest_rate"),
+        spot.alias("underlying_price"),
+        pl.lit(0.0).alias("dividend_yield"),
+        pl.lit("A").alias("exercise_type"),
         pl.lit(value=False).alias("is_non_standard"),
         pl.lit(value=False).alias("is_mini"),
     ).drop("spot", "moneyness", "sign")

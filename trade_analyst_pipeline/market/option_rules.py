@@ -72,6 +72,19 @@ def _most_value() -> pl.Expr:
     return pl.when(IS_EUROPEAN).then(european).otherwise(american)
 
 
+def is_above_least() -> pl.Expr:
+    """Whether the ask is at least what the contract is worth whatever happens; null where that is not known.
+
+    The ask, so that a wide quote is not condemned.
+    """
+    return pl.col("ask") >= _least_value() - PRICE_SLACK
+
+
+def is_below_most() -> pl.Expr:
+    """Whether the bid is at most what the contract can be worth; null where that is not known."""
+    return pl.col("bid") <= _most_value() + PRICE_SLACK
+
+
 def _vega_agrees() -> pl.Expr:
     """Whether vega is S² gamma sigma T, for some T from the contract's last instant to a day later.
 
@@ -142,13 +155,13 @@ CONTRACT_RULES: Final = (
     ),
     Rule(
         "ask_below_bound",
-        pl.col("ask") >= _least_value() - PRICE_SLACK,
+        is_above_least(),
         "The ask is not below what exercise is worth (European: discounted; a call's needs the dividend yield).",
         "warning",
     ),
     Rule(
         "bid_above_bound",
-        pl.col("bid") <= _most_value() + PRICE_SLACK,
+        is_below_most(),
         "The bid is not above the underlying for a call, the strike for a put (European: discounted).",
         "warning",
     ),

@@ -15,6 +15,7 @@ import polars as pl
 
 from trade_analyst_pipeline.market.chain_pieces import PARTIAL
 from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
+from trade_analyst_pipeline.market.option_rules import is_above_least, is_below_most
 from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR, ticks
 from trade_analyst_pipeline.market.quote_status import fresh_since, is_usable
 from trade_analyst_pipeline.market.session_hours import up_to_close
@@ -28,6 +29,7 @@ INPUT_COLUMNS = (
     *("symbol", "session_date", "snapshot_time", "chain_scope", "option_root", "option_type"),
     *("expiration_date", "expiration_time", "strike", "bid", "ask", "quote_time"),
     *("vendor_implied_volatility", "is_non_standard", "is_mini", "interest_rate"),
+    *("underlying_price", "dividend_yield", "exercise_type"),
 )
 
 TARGET = timedelta(days=30)
@@ -113,10 +115,14 @@ def _snapshots(options: pl.DataFrame) -> pl.DataFrame:
 
 
 def _standard_contracts(options: pl.DataFrame, snapshots: pl.DataFrame) -> pl.DataFrame:
-    """The unadjusted contracts of those snapshots with 2 to 365 days to live, with integer prices and `is_clean`."""
+    """The unadjusted contracts of those snapshots with 2 to 365 days to live, with integer prices and `is_clean`.
+
+    Clean is a usable quote within the bounds that hold for any option at the underlying's price, where that is known.
+    """
     remaining = pl.col("expiration_time") - pl.col("snapshot_time")
     bid, ask = (_ticks(pl.col(side)) for side in ("bid", "ask"))
     iv = pl.col("vendor_implied_volatility")
+    is_possible = (is_above_least() & is_below_most()).fill_null(value=True)
     is_adjusted = pl.col("is_non_standard").fill_null(value=False) | pl.col("is_mini").fill_null(value=False)
     return (
         options.join(
@@ -126,7 +132,10 @@ def _standard_contracts(options: pl.DataFrame, snapshots: pl.DataFrame) -> pl.Da
         .with_columns(remaining=remaining)
         .filter(pl.col("remaining").is_between(SHORTEST, LONGEST) & ~is_adjusted)
         .with_columns(
-            is_clean=is_usable("fresh_since"), bid=bid, ask=ask, iv=pl.when((iv > 0) & (iv < HIGHEST_IV)).then(iv)
+            is_clean=is_usable("fresh_since") & is_possible,
+            bid=bid,
+            ask=ask,
+            iv=pl.when((iv > 0) & (iv < HIGHEST_IV)).then(iv),
         )
     )
 

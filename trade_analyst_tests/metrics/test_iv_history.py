@@ -94,6 +94,9 @@ def chain(
                         "is_non_standard": False,
                         "is_mini": False,
                         "interest_rate": rate,
+                        "underlying_price": spot,
+                        "dividend_yield": 0.0,
+                        "exercise_type": "E",
                     }
                 )
     return rows
@@ -428,6 +431,41 @@ def test_unfit_quote_takes_no_part(change: dict[str, Any]) -> None:
     rows = chain()
     row = only_row(changed(rows, change, strike=100.0, option_type="C"))
     assert row["clean_contracts"] == len([other for other in rows if is_fit(other)]) - 2
+    assert row["status"] == "ok"
+
+
+# Call at 80 with the underlying at 100 and a rate of 4 %: worth 20 at once, 100 - 80 exp(-rT) = 20.2014 and 20.3150
+# at least as a European one of 23.003 and 36.003 days.
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"bid": 20.00, "ask": 20.19}, 0),
+        ({"bid": 20.00, "ask": 20.25}, 1),
+        ({"bid": 20.00, "ask": 20.32}, 2),
+        ({"bid": 20.00, "ask": 20.19, "exercise_type": "A"}, 2),
+        ({"bid": 19.90, "ask": 19.99, "exercise_type": "A"}, 0),
+        ({"bid": 19.90, "ask": 19.995, "exercise_type": "A"}, 2),
+        ({"bid": 100.00, "ask": 100.10}, 2),
+        ({"bid": 100.01, "ask": 100.10}, 0),
+        ({"bid": 100.01, "ask": 100.10, "underlying_price": None}, 2),
+        ({"bid": 20.00, "ask": 20.19, "dividend_yield": None}, 2),
+    ],
+)
+def test_price_out_of_bounds_takes_no_part(change: dict[str, Any], kept: int) -> None:
+    """A quote that no model could give is left out of both expiries; one that cannot be judged is kept."""
+    rows = chain(strikes=(80.0, 95.0, 100.0, 105.0))
+    row = only_row(changed(rows, change, strike=80.0, option_type="C"))
+    others = [other for other in rows if is_fit(other) and (other["strike"], other["option_type"]) != (80.0, "C")]
+    assert row["clean_contracts"] == len(others) + kept
+
+
+def test_price_out_of_bounds_does_not_move_the_value() -> None:
+    """A put above its strike, at the money, counts no more than if it were not there."""
+    rows = chain(rate=0.0)
+    spoilt = {"bid": 100.1, "ask": 100.2, "vendor_implied_volatility": 0.4}
+    without = [row for row in rows if (row["strike"], row["option_type"]) != (100.0, "P")]
+    row = only_row(changed(rows, spoilt, strike=100.0, option_type="P"))
+    assert row == only_row(without)
     assert row["status"] == "ok"
 
 
