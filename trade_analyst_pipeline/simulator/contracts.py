@@ -86,8 +86,9 @@ def everything_listed(market: Market, moment: Moment) -> Selection:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What pricing needs, one element per strike."""
+    """What pricing needs, one element per strike; `spot` is the price of what a contract delivers, by hundredths."""
 
+    spot: Floats
     years: Floats
     forwards: Floats
     discounts: Floats
@@ -101,15 +102,17 @@ def _shape(market: Market, moment: Moment, selection: Selection, strike: Floats)
     years = np.maximum((ends - moment.seconds) / YEAR_SECONDS, _SHORTEST)
     forwards = market.forwards(moment, tuple(item.expiration_date for item in listed), ends)
     at_the_money = np.repeat(moment.surface.at_the_money_variance(years), counts)
-    each = np.repeat(forwards, counts)
+    delivered = np.array([item.shares / 100.0 for item in listed])
+    each = np.repeat(forwards * delivered, counts)
     variance = moment.surface.total_variance(at_the_money, np.log(strike / each))
     discounts = np.repeat(np.exp(-moment.rate * years), counts)
-    return _Shape(np.repeat(years, counts), each, discounts, at_the_money, np.sqrt(variance))
+    spot = np.repeat(moment.spot * delivered, counts)
+    return _Shape(spot, np.repeat(years, counts), each, discounts, at_the_money, np.sqrt(variance))
 
 
 def _worth(moment: Moment, shape: _Shape, strike: Floats) -> tuple[Values, Floats, Floats]:
     values = black(shape.forwards, strike, shape.deviations, shape.discounts)
-    intrinsic = SIGNS * (moment.spot - strike)
+    intrinsic = SIGNS * (shape.spot - strike)
     floor = np.maximum(intrinsic, 0.0) if moment.instrument.kind != "index" else 0.0
     return values, np.maximum(values.european, floor), intrinsic
 
@@ -158,7 +161,7 @@ def _vendor_years(moment: Moment, selection: Selection) -> Floats:
 def _vendor_greeks(moment: Moment, values: Values, shape: _Shape, strike: Floats, years: Floats) -> Greeks:
     return greeks(
         values,
-        spot=moment.spot,
+        spot=shape.spot,
         forwards=shape.forwards,
         strikes=strike,
         discounts=shape.discounts,

@@ -10,7 +10,7 @@ whose chain would grow beyond measure, keeps its finest strikes only near the la
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import Literal
@@ -27,7 +27,6 @@ _MONTHLIES_AHEAD = {"weekly": 7, "three_a_week": 8, "daily": 12}
 _LONG_MONTHS = {"weekly": (1, 6), "three_a_week": (3, 6, 9, 12), "daily": (3, 6, 9, 12)}
 _LONG_DAYS = 800
 _INDEX_REACH = 0.02
-_INDEX_FINE_STRIKES = 58
 _INDEX_COARSE_STRIKES = (24, 12)
 _SHORT_LIFE = 63
 _LONG_LIFE = 400
@@ -35,27 +34,51 @@ _LONG_LIFE = 400
 
 @dataclass(frozen=True)
 class Expiration:
-    """One expiration of one root: `settlement` is P for the close, A for the open of its last day."""
+    """One expiration of one root: `settlement` is P for the close, A for the open of its last day.
+
+    A contract delivers `shares`; other than 100 after an adjustment.
+    """
 
     expiration_date: date
     root: str
     settlement: Literal["A", "P"]
     kind: ExpirationType
+    shares: int = 100
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether its contracts deliver what they were listed with."""
+        return self.shares == 100
 
 
 def expirations(instrument: Instrument, day: date) -> tuple[Expiration, ...]:
-    """All expirations listed on `day`, from `day` itself on; by date, then AM before PM settlement."""
-    return _expirations(instrument.symbol, instrument.listing, day) if instrument.has_options else ()
+    """All expirations listed on `day`, from `day` itself on; by date, AM before PM settlement, standard ones first."""
+    if not instrument.has_options:
+        return ()
+    found = _expirations(instrument.root, instrument.weekly_letter, instrument.listing, day)
+    if instrument.adjusted_from is None or day < instrument.adjusted_from:
+        return found
+    adjusted = _adjusted(instrument.root, instrument.listing, instrument.adjusted_from, instrument.adjusted_shares)
+    alive = [item for item in adjusted if item.expiration_date >= day]
+    return tuple(sorted((*found, *alive), key=lambda item: (item.expiration_date, item.settlement, item.root)))
 
 
 @lru_cache(maxsize=4096)
-def _expirations(symbol: str, listing: str, day: date) -> tuple[Expiration, ...]:
-    root = option_root(symbol)
+def _expirations(root: str, weekly_letter: str, listing: str, day: date) -> tuple[Expiration, ...]:
     if listing != "daily":
         return tuple(Expiration(when, root, "P", kind) for when, kind in _dates(listing, day))
-    found = [Expiration(when, f"{root}W", "P", kind) for when, kind in _dates(listing, day)]
+    found = [Expiration(when, f"{root}{weekly_letter}", "P", kind) for when, kind in _dates(listing, day)]
     found += [Expiration(when, root, "A", kind) for when, kind in _dates(listing, day) if kind == "S"]
     return tuple(sorted(found, key=lambda item: (item.expiration_date, item.settlement)))
+
+
+@lru_cache(maxsize=64)
+def _adjusted(root: str, listing: str, since: date, shares: int) -> tuple[Expiration, ...]:
+    """The monthlies listed the day before the adjustment, which live on under a root of their own."""
+    before = since - timedelta(days=1)
+    return tuple(
+        Expiration(when, f"{root}1", "P", "S", shares) for when, kind in _dates(listing, before) if kind == "S"
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -64,11 +87,6 @@ def _dates(listing: str, day: date) -> tuple[tuple[date, ExpirationType], ...]:
     kinds.update(_period_ends(day) if listing != "weekly" else {})
     kinds.update(dict.fromkeys((when for when in _monthlies(listing, day) if day <= when <= CALENDAR_END), "S"))
     return tuple(sorted(kinds.items()))
-
-
-def option_root(symbol: str) -> str:
-    """The root of the standard contracts: no $, no slash."""
-    return symbol.lstrip("$").replace("/", "")
 
 
 def _short_dates(listing: str, day: date) -> list[date]:
@@ -124,6 +142,10 @@ def _period_ends(day: date) -> dict[date, ExpirationType]:
 
 def strikes(path: DailyPath, expiration: Expiration, day: date) -> Floats:
     """The strikes listed for an expiration on a session, ascending, dollars."""
+    since = path.instrument.adjusted_from
+    if since is not None and not expiration.is_standard:
+        listed = strikes(path, replace(expiration, shares=100), since)
+        return np.asarray(np.round(listed * expiration.shares / 100.0, 2), dtype=np.float64)
     if path.instrument.is_index:
         return _index_strikes(path, expiration, day)
     is_long = expiration.kind in {"S", "Q"}
@@ -199,7 +221,7 @@ def _index_strikes(path: DailyPath, expiration: Expiration, day: date) -> Floats
     middle = 0.5 * (max(seen.low, last * (1.0 - _INDEX_REACH)) + min(seen.high, last * (1.0 + _INDEX_REACH)))
     unit = 5.0 if last < 15000.0 else 25.0
     fine = unit if (expiration.expiration_date - day).days <= 45 else 5.0 * unit
-    half, coarse = _INDEX_FINE_STRIKES * fine, 20.0 * unit
+    half, coarse = path.instrument.fine_strikes * fine, 20.0 * unit
     below, above = _INDEX_COARSE_STRIKES
     return _lattice(
         (

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from trade_analyst_pipeline.market.sessions import NEW_YORK, expiration_time
-from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS, Instrument
+from trade_analyst_pipeline.simulator.instruments import Instrument, instrument_of
 from trade_analyst_pipeline.simulator.intraday import Bars, Intraday
 from trade_analyst_pipeline.simulator.listing import Expiration, expirations, strikes
 from trade_analyst_pipeline.simulator.noise import Floats
@@ -85,14 +85,20 @@ class Market:
         self._moment = lru_cache(maxsize=512)(self._make_moment)
 
     def instrument(self, symbol: str) -> Instrument:
-        """What is known of a symbol; raises KeyError for one that is not traded here."""
-        return INSTRUMENTS[symbol]
+        """What is known of a symbol, whenever it bore that name; raises KeyError for one never traded here."""
+        found = instrument_of(symbol)
+        if found is None:
+            raise KeyError(symbol)
+        return found
 
     def path(self, symbol: str) -> DailyPath:
-        """The daily path of a symbol."""
+        """The daily path of a symbol; names of one company, and stocks made for load, share theirs."""
         path = self._paths.get(symbol)
         if path is None:
-            path = draw_path(self.seed, INSTRUMENTS[symbol])
+            instrument = self.instrument(symbol)
+            if instrument.path_of:
+                return self.path(instrument.path_of)
+            path = draw_path(self.seed, instrument)
             path = self._volatility_index(path) if symbol == "$VIX" else path
             self._paths[symbol] = path
         return path
@@ -101,6 +107,9 @@ class Market:
         """The minutes of a symbol."""
         found = self._intraday.get(symbol)
         if found is None:
+            instrument = self.instrument(symbol)
+            if instrument.path_of:
+                return self.intraday(instrument.path_of)
             found = self._intraday[symbol] = Intraday(self.seed, self.path(symbol))
         return found
 
@@ -110,7 +119,7 @@ class Market:
 
     def expirations(self, symbol: str, instant: datetime) -> tuple[Expiration, ...]:
         """The expirations listed on the instant's New York date, that date's own included."""
-        return expirations(INSTRUMENTS[symbol], instant.astimezone(NEW_YORK).date())
+        return expirations(self.instrument(symbol), instant.astimezone(NEW_YORK).date())
 
     def strikes(self, symbol: str, expiration: Expiration, day: date) -> Floats:
         """The strikes listed for an expiration on a New York date."""
@@ -243,7 +252,7 @@ class Market:
         return strikes(self.path(symbol), expiration, day)
 
     def _make_moment(self, symbol: str, seconds: float) -> Moment:
-        instrument, table = INSTRUMENTS[symbol], calendar()
+        instrument, table = self.instrument(symbol), calendar()
         day = datetime.fromtimestamp(seconds, NEW_YORK).date()
         index = table.index_at_or_before(day)
         if index < 0 or day > table.days[-1]:

@@ -78,7 +78,7 @@ class Greeks:
 def greeks(
     values: Values,
     *,
-    spot: float,
+    spot: Floats,
     forwards: Floats,
     strikes: Floats,
     discounts: Floats,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.simulator.answers import Answer, json_answer
 from trade_analyst_pipeline.simulator.contracts import evaluate
 from trade_analyst_pipeline.simulator.faults import too_big_answer
-from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS
+from trade_analyst_pipeline.simulator.instruments import instrument_on
 from trade_analyst_pipeline.simulator.limits import AnswerLimits
 from trade_analyst_pipeline.simulator.wire_chains import (
     ChainQuery,
@@ -26,19 +26,16 @@ from trade_analyst_pipeline.simulator.wire_chains import (
     truncated,
 )
 from trade_analyst_pipeline.simulator.wire_history import HistoryQueryError, history_body, parse_history_query
+from trade_analyst_pipeline.simulator.wire_movers import MOVER_FREQUENCIES, MOVER_LISTS, MOVER_SORTS, movers_body
 from trade_analyst_pipeline.simulator.wire_quotes import QUOTE_BLOCKS, quote_entry, quotes_body
 from trade_analyst_pipeline.simulator.wire_reference import (
     MARKETS,
-    MOVER_FREQUENCIES,
-    MOVER_INDICES,
-    MOVER_SORTS,
     PROJECTIONS,
     by_cusip,
     errors_body,
     find_instruments,
     last_date_of_hours,
     markets_body,
-    movers_body,
 )
 from trade_analyst_pipeline.simulator.wire_shares import year_range
 
@@ -56,6 +53,7 @@ _SPREADS = frozenset(
     ["COVERED", "VERTICAL", "CALENDAR", "STRANGLE", "STRADDLE", "BUTTERFLY", "CONDOR", "DIAGONAL", "COLLAR", "ROLL"]
 )
 _SIDES: dict[str, tuple[Side, ...]] = {"CALL": ("CALL",), "PUT": ("PUT",), "ALL": ("CALL", "PUT")}
+_OPTION_TYPES: dict[str, Literal["S", "NS", "ALL"]] = {"S": "S", "NS": "NS", "ALL": "ALL"}
 _POINTERS = [f"/data/attributes/{name}" for name in ("symbols", "cusips", "ssids")]
 
 
@@ -119,7 +117,8 @@ def _quotes(market: Market, instant: datetime, params: Params, limits: AnswerLim
         raise RefusedError("Search combination should have min of 1.", {"pointer": _POINTERS})
     if len(symbols) > limits.most_symbols:
         raise RefusedError(f"Search combination should not exceed {limits.most_symbols}.", {"pointer": _POINTERS})
-    return quotes_body(market, instant, symbols, _blocks(params))
+    is_indicative = _one_of(params, "indicative", {"true", "false"}, "false") == "true"
+    return quotes_body(market, instant, symbols, _blocks(params), indicative=is_indicative)
 
 
 def _blocks(params: Params) -> frozenset[str]:
@@ -142,7 +141,7 @@ def _single_quote(market: Market, instant: datetime, symbol: str, params: Params
 
 def _chains(market: Market, instant: datetime, params: Params, limits: AnswerLimits) -> Answer | dict[str, Any]:
     query = _chain_query(instant, params)
-    if query.symbol not in INSTRUMENTS:
+    if instrument_on(query.symbol, _today(instant)) is None:
         return _not_found()
     moment = market.moment(query.symbol, instant)
     selection = select(market, moment, query)
@@ -177,7 +176,7 @@ def _chain_query(instant: datetime, params: Params) -> ChainQuery:
         last=last,
         month=None if month == "ALL" else _MONTHS.index(month) + 1,
         with_underlying=params.get("includeUnderlyingQuote", "false").lower() == "true",
-        is_standard_wanted=_one_of(params, "optionType", {"S", "NS", "ALL"}, "ALL") != "NS",
+        option_type=_OPTION_TYPES[_one_of(params, "optionType", set(_OPTION_TYPES), "ALL")],
     )
 
 
@@ -252,7 +251,7 @@ def _expiration_chain(market: Market, instant: datetime, params: Params) -> Answ
     symbol = params.get("symbol")
     if not symbol:
         raise RefusedError("symbol is required", {"parameter": "symbol"})
-    if symbol not in INSTRUMENTS:
+    if instrument_on(symbol, _today(instant)) is None:
         return _not_found()
     return expiration_chain_body(market.moment(symbol, instant))
 
@@ -264,7 +263,7 @@ def _history(market: Market, instant: datetime, params: Params) -> dict[str, Any
     if not params.get("symbol"):
         raise RefusedError("symbol is required", {"parameter": "symbol"})
     query = parse_history_query(dict(params))
-    instrument = INSTRUMENTS.get(query.symbol)
+    instrument = instrument_on(query.symbol, _today(instant))
     if instrument is None or instrument.kind in {"future", "forex"}:
         return {"candles": [], "symbol": query.symbol, "empty": True}
     return history_body(market, market.moment(query.symbol, instant), query)
@@ -303,7 +302,7 @@ def _cusip(market: Market, instant: datetime, cusip: str, _: Params) -> Answer |
 
 
 def _movers(market: Market, instant: datetime, index: str, params: Params) -> Answer | dict[str, Any]:
-    if index not in MOVER_INDICES:
+    if index not in MOVER_LISTS:
         return _not_found()
     _one_of(params, "frequency", set(MOVER_FREQUENCIES), "0")
     return movers_body(market, instant, index, _one_of(params, "sort", set(MOVER_SORTS), "VOLUME"))

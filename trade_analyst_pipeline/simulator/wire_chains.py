@@ -61,7 +61,7 @@ class ChainQuery:
     last: date | None = None
     month: int | None = None
     with_underlying: bool = False
-    is_standard_wanted: bool = True
+    option_type: Literal["S", "NS", "ALL"] = "ALL"
 
 
 def select(market: Market, moment: Moment, query: ChainQuery) -> Selection:
@@ -75,7 +75,7 @@ def select(market: Market, moment: Moment, query: ChainQuery) -> Selection:
 def _is_wanted(item: Expiration, query: ChainQuery) -> bool:
     when = item.expiration_date
     return (
-        query.is_standard_wanted
+        (query.option_type == "ALL" or item.is_standard == (query.option_type == "S"))
         and (query.first is None or when >= query.first)
         and (query.last is None or when <= query.last)
         and (query.month is None or when.month == query.month)
@@ -144,7 +144,7 @@ def _side_map(
     rows = list(map(Alone, contracts_of(board, columns, labels, row)))
     keep = _kept(columns["intrinsicValue"][row], query.moneyness)
     chain: ChainMap = {}
-    symbol, start, count = board.moment.instrument.symbol, 0, 0
+    instrument, start, count = board.moment.instrument, 0, 0
     for item, strikes_of in zip(board.selection.expirations, board.selection.strikes, strict=True):
         stop = start + len(strikes_of)
         keys = [label.strike for label in labels[start:stop]]
@@ -153,7 +153,7 @@ def _side_map(
             found = dict(compress(found.items(), keep[start:stop]))
         start = stop
         count += len(found)
-        map_key = series_texts(symbol, item, board.moment.day).map_key
+        map_key = series_texts(instrument, item, board.moment.day).map_key
         if map_key in chain:
             chain[map_key] = _merged(chain[map_key], found)
         elif found:
@@ -162,7 +162,7 @@ def _side_map(
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Contracts of two settlements on one date: both under a strike they share, strikes ascending."""
+    """Contracts of two roots on one date: both under a strike they share, strikes ascending."""
     merged: dict[str, Any] = {}
     for key in sorted({**first, **second}, key=float):
         merged[key] = [row[key].contract for row in (first, second) if key in row]
@@ -208,7 +208,7 @@ def expiration_chain_body(moment: Moment) -> dict[str, Any]:
                 "expirationType": item.kind,
                 "settlementType": item.settlement,
                 "optionRoots": item.root,
-                "standard": True,
+                "standard": item.is_standard,
             }
             for item in expirations(moment.instrument, moment.day)
         ],

@@ -18,14 +18,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trade_analyst_pipeline.market.option_symbols import format_option_symbol
+from trade_analyst_pipeline.market.option_symbols import OptionType, format_option_symbol
 from trade_analyst_pipeline.market.sessions import NEW_YORK, previous_session
 from trade_analyst_pipeline.simulator.contracts import Board
-from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS, Instrument
-from trade_analyst_pipeline.simulator.listing import Expiration, option_root
+from trade_analyst_pipeline.simulator.instruments import Instrument
+from trade_analyst_pipeline.simulator.listing import Expiration
 from trade_analyst_pipeline.simulator.noise import Floats
 from trade_analyst_pipeline.simulator.paths import midnight
 
+OPTION_TYPES: tuple[OptionType, OptionType] = ("C", "P")
 MODEL_FAILS = -999.0
 THEORETICAL_VOLATILITY = 29.0
 
@@ -83,7 +84,7 @@ def contracts_of(board: Board, columns: Columns, labels: list[Labels], row: int)
     fields: dict[str, Iterable[Any]] = {name: values[row] for name, values in columns.items()}
     listed, place, day = board.selection.expirations, board.series.tolist(), board.moment.day
     instrument = board.moment.instrument
-    ends = [series_texts(instrument.symbol, item, day).rest for item in listed]
+    ends = [series_texts(instrument, item, day).rest for item in listed]
     roots = [_run(item.root, exerciseType="E" if instrument.is_index else "A") for item in listed]
     fields |= {
         "putCall": [label.heads[row] for label in labels],
@@ -94,10 +95,18 @@ def contracts_of(board: Board, columns: Columns, labels: list[Labels], row: int)
         "theoreticalVolatility": [label.middle for label in labels],
         "expirationDate": [ends[number] for number in place],
         "optionRoot": [roots[number] for number in place],
-        "nonStandard": repeat(_run(value=False, pennyPilot=instrument.is_penny_pilot)),
+        "nonStandard": _standards(instrument, listed, place),
         "mini": repeat(False),
     }
     return list(map(Contract, *(fields[name] for name in Contract.__struct_fields__)))
+
+
+def _standards(instrument: Instrument, listed: tuple[Expiration, ...], place: list[int]) -> Iterable[msgspec.Raw]:
+    """Whether each contract is adjusted, and the field that follows."""
+    if all(item.is_standard for item in listed):
+        return repeat(_run(value=False, pennyPilot=instrument.is_penny_pilot))
+    each = [_run(value=not item.is_standard, pennyPilot=instrument.is_penny_pilot) for item in listed]
+    return [each[number] for number in place]
 
 
 # -- texts that are encoded once -----------------------------------------------------------------------------------
@@ -122,14 +131,30 @@ def board_labels(board: Board) -> list[Labels]:
     """The texts of each strike of a board."""
     listed, symbol = board.selection.expirations, board.moment.instrument.symbol
     return [
-        _labels(symbol, listed[place].root, listed[place].expiration_date, strike)
+        _labels(symbol, listed[place].root, listed[place].expiration_date, strike, listed[place].shares)
         for place, strike in zip(board.series.tolist(), board.strikes.tolist(), strict=True)
     ]
 
 
+def board_symbols(board: Board) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Symbol and description of each contract of a board, calls and puts."""
+    listed = [board.selection.expirations[place] for place in board.series.tolist()]
+    calls, puts = (
+        [
+            (
+                format_option_symbol(item.root, item.expiration_date, side, strike),
+                f"{item.root} {item.expiration_date:%m/%d/%Y} {strike:.2f} {side}",
+            )
+            for item, strike in zip(listed, board.strikes.tolist(), strict=True)
+        ]
+        for side in OPTION_TYPES
+    )
+    return calls, puts
+
+
 @lru_cache(maxsize=65536)
-def _labels(symbol: str, root: str, expiration_date: date, strike: float) -> Labels:
-    deliverable = [{"symbol": symbol, "assetType": "STOCK", "deliverableUnits": 100.0}]
+def _labels(symbol: str, root: str, expiration_date: date, strike: float, shares: int) -> Labels:
+    deliverable = [{"symbol": symbol, "assetType": "STOCK", "deliverableUnits": float(shares)}]
     text = f"{root} {expiration_date:%m/%d/%Y} {strike:.2f} "
     call = format_option_symbol(root, expiration_date, "C", strike)
     put = format_option_symbol(root, expiration_date, "P", strike)
@@ -150,9 +175,9 @@ class SeriesTexts:
 
 
 @lru_cache(maxsize=8192)
-def series_texts(symbol: str, item: Expiration, day: date) -> SeriesTexts:
+def series_texts(instrument: Instrument, item: Expiration, day: date) -> SeriesTexts:
     """The texts of an expiration, days counted from `day`."""
-    when, instrument = item.expiration_date, INSTRUMENTS[symbol]
+    when = item.expiration_date
     days = (when - day).days
     close = datetime(when.year, when.month, when.day, 16, tzinfo=NEW_YORK).astimezone(UTC)
     rest = _run(
@@ -162,7 +187,7 @@ def series_texts(symbol: str, item: Expiration, day: date) -> SeriesTexts:
         lastTradingDay=last_trading_day(item),
         multiplier=100.0,
         settlementType=item.settlement,
-        deliverableNote=deliverable_note(instrument),
+        deliverableNote=deliverable_note(instrument, item.shares),
     )
     return SeriesTexts(f"{when.isoformat()}:{days}", rest)
 
@@ -173,9 +198,9 @@ def last_trading_day(item: Expiration) -> int:
     return round((midnight(day) + 20 * 3600.0) * 1000.0)
 
 
-def deliverable_note(instrument: Instrument) -> str:
+def deliverable_note(instrument: Instrument, shares: int) -> str:
     """What a contract delivers, as text."""
-    return f"100 {instrument.symbol}(Cash)" if instrument.is_index else f"100 {option_root(instrument.symbol)}"
+    return f"{shares} {instrument.symbol}(Cash)" if instrument.is_index else f"{shares} {instrument.root}"
 
 
 # -- numbers -------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ _FREQUENCY_TYPES = {
     "ytd": (("daily", "weekly"), "weekly"),
 }
 _FREQUENCIES = {"minute": (1, 5, 10, 15, 30), "daily": (1,), "weekly": (1,), "monthly": (1,)}
+_FIRST_DAY_SECONDS = 7 * 3600.0  # without a start date the first extended day begins at 07:00, later ones at 04:00
 ONE_MINUTE_DAYS = 48
 MINUTES_DAYS = 270
 
@@ -160,7 +161,14 @@ def _sessions_between(moment: Moment, start: float, end: float) -> range:
     if first < len(table.days) and _central_midnight(table.days[first]) < start * 1000.0:
         first += 1
     shown = moment.index - (moment.phase == "pre")
+    first = max(first, _first_session(moment))
     return range(first, min(table.index_at_or_before(high), shown) + 1)
+
+
+def _first_session(moment: Moment) -> int:
+    """Where a history begins: at the epoch, or when a name was listed that did not have another one before."""
+    since, is_renamed = moment.instrument.listed_from, bool(moment.instrument.former_symbol)
+    return 0 if since is None or is_renamed else calendar().index_at_or_before(since - timedelta(days=1)) + 1
 
 
 # -- sessions and longer -----------------------------------------------------------------------------------------
@@ -223,9 +231,11 @@ def _minute_candles(
     table, candles = calendar(), list[Candle]()
     first_day = datetime.fromtimestamp(start, NEW_YORK).date()
     last_day = datetime.fromtimestamp(max(min(end, moment.seconds), 0.0), NEW_YORK).date()
-    first = table.index_at_or_before(first_day - timedelta(days=1)) + 1
+    first = max(table.index_at_or_before(first_day - timedelta(days=1)) + 1, _first_session(moment))
     for index in range(first, table.index_at_or_before(last_day) + 1):
         candles += _session_minutes(market, moment, query, index)
+    if query.start is None and query.is_extended and first < len(table.days):
+        start = max(start, midnight(table.days[first]) + _FIRST_DAY_SECONDS)
     low, high = start * 1000.0, min(end, moment.seconds) * 1000.0
     kept = [candle for candle in candles if low <= candle["datetime"] <= high]
     merged = kept if query.frequency == 1 else _coarser(kept, query.frequency)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trade_analyst_pipeline.market.option_symbols import OptionSymbol, parse_option_symbol
+from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.simulator.contracts import Board, Selection, evaluate
-from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS
-from trade_analyst_pipeline.simulator.listing import Expiration, expirations, option_root
+from trade_analyst_pipeline.simulator.instruments import instrument_on, owner_of_root
+from trade_analyst_pipeline.simulator.listing import Expiration, expirations
 from trade_analyst_pipeline.simulator.wire_contracts import board_fields, deliverable_note, last_trading_day
 from trade_analyst_pipeline.simulator.wire_shares import Entry, entry_head, ssid
 
@@ -40,16 +41,15 @@ def option_entry(market: Market, instant: datetime, symbol: str) -> Entry | None
 
 
 def _listed(market: Market, instant: datetime, parsed: OptionSymbol) -> tuple[Moment, Expiration] | None:
-    for instrument in INSTRUMENTS.values():
-        root = option_root(instrument.symbol)
-        if not instrument.has_options or parsed.root not in {root, f"{root}W"}:
-            continue
-        moment = market.moment(instrument.symbol, instant)
-        for item in expirations(instrument, moment.day):
-            if (item.root, item.expiration_date) == (parsed.root, parsed.expiration_date) and np.any(
-                np.abs(market.strikes(instrument.symbol, item, moment.day) - parsed.strike) < 0.0005
-            ):
-                return moment, item
+    symbol = owner_of_root(parsed.root)
+    if symbol is None or instrument_on(symbol, instant.astimezone(NEW_YORK).date()) is None:
+        return None
+    moment = market.moment(symbol, instant)
+    for item in expirations(moment.instrument, moment.day):
+        if (item.root, item.expiration_date) == (parsed.root, parsed.expiration_date) and np.any(
+            np.abs(market.strikes(symbol, item, moment.day) - parsed.strike) < 0.0005
+        ):
+            return moment, item
     return None
 
 
@@ -100,7 +100,7 @@ def _option_reference(moment: Moment, item: Expiration, parsed: OptionSymbol) ->
     return {
         "contractType": parsed.option_type,
         "daysToExpiration": (when - moment.day).days,
-        "deliverables": deliverable_note(instrument),
+        "deliverables": deliverable_note(instrument, item.shares),
         "description": f"{parsed.root} {when:%m/%d/%Y} {parsed.strike:.2f} {parsed.option_type}",
         "exchange": "O",
         "exchangeName": "OPR",

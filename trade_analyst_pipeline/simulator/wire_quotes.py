@@ -1,16 +1,17 @@
-"""Quotes as the wire spells them: the answer as a whole, and indices, funds, futures and currencies."""
+"""Quotes as the wire spells them: the answer as a whole, and indices, funds and currencies."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS
-from trade_analyst_pipeline.simulator.listing import third_friday
-from trade_analyst_pipeline.simulator.noise import number_of, uniform
-from trade_analyst_pipeline.simulator.paths import calendar, midnight
+from trade_analyst_pipeline.market.sessions import NEW_YORK
+from trade_analyst_pipeline.simulator.instruments import Instrument, instrument_on
+from trade_analyst_pipeline.simulator.noise import uniform
+from trade_analyst_pipeline.simulator.paths import calendar
+from trade_analyst_pipeline.simulator.wire_futures import future_entry
 from trade_analyst_pipeline.simulator.wire_option_quotes import option_entry
 from trade_analyst_pipeline.simulator.wire_shares import (
     Entry,
@@ -29,11 +30,19 @@ if TYPE_CHECKING:
 QUOTE_BLOCKS = ("quote", "fundamental", "extended", "reference", "regular")
 
 
-def quotes_body(market: Market, instant: datetime, symbols: Iterable[str], blocks: frozenset[str]) -> dict[str, Any]:
-    """Entries by symbol; symbols that are not known stand together under `errors`."""
+def quotes_body(
+    market: Market, instant: datetime, symbols: Iterable[str], blocks: frozenset[str], *, indicative: bool = False
+) -> dict[str, Any]:
+    """Entries by symbol; symbols that are not known stand together under `errors`.
+
+    With `indicative` each ETF brings the level that its holdings are worth, under `$` and its symbol and `.IV`.
+    """
     body: dict[str, Any] = {}
     unknown: list[str] = []
-    for symbol in dict.fromkeys(symbols):
+    asked = dict.fromkeys(symbols)
+    if indicative:
+        asked |= dict.fromkeys(f"${symbol}.IV" for symbol in asked if _indicated(f"${symbol}.IV", instant))
+    for symbol in asked:
         entry = quote_entry(market, instant, symbol)
         if entry is None:
             unknown.append(symbol)
@@ -50,21 +59,35 @@ def quote_entry(market: Market, instant: datetime, symbol: str) -> Entry | None:
     """One symbol's entry with all its blocks, or None for a symbol that is not traded."""
     if len(symbol) == 21:
         return option_entry(market, instant, symbol)
-    name = "/ES" if symbol == active_future(instant) else symbol
-    if name not in INSTRUMENTS:
+    if symbol.startswith(("/", "./")):
+        return future_entry(market, instant, symbol)
+    etf = _indicated(symbol, instant)
+    if etf is not None:
+        return _indicative_entry(market, market.moment(etf.symbol, instant), symbol)
+    if instrument_on(symbol, instant.astimezone(NEW_YORK).date()) is None:
         return None
-    moment = market.moment(name, instant)
+    moment = market.moment(symbol, instant)
     return _ENTRIES[moment.instrument.kind](market, moment)
 
 
-def active_future(instant: datetime) -> str:
-    """The contract a query for `/ES` is answered under: the next quarterly one."""
-    day = instant.date()
-    for year in (day.year, day.year + 1):
-        for month, code in ((3, "H"), (6, "M"), (9, "U"), (12, "Z")):
-            if third_friday(year, month) > day:
-                return f"/ES{code}{year % 100}"
-    raise ValueError("no active future contract")  # unreachable: a later year always has one
+def _indicated(symbol: str, instant: datetime) -> Instrument | None:
+    """The ETF behind `$SPY.IV`; None for any other symbol."""
+    if not (symbol.startswith("$") and symbol.endswith(".IV")):
+        return None
+    found = instrument_on(symbol[1:-3], instant.astimezone(NEW_YORK).date())
+    return found if found is not None and found.kind == "etf" else None
+
+
+def _indicative_entry(market: Market, moment: Moment, symbol: str) -> Entry:
+    """An index entry of what the ETF's holdings are worth: a few hundredths of a percent off its price."""
+    entry = _index_entry(market, moment)
+    worth = round(moment.spot * (1.0 + 0.0004 * (uniform(market.seed, symbol, math.floor(moment.seconds)) - 0.5)), 4)
+    change = change_of(worth, moment.previous_close, 4)
+    quote = entry["quote"] | {"lastPrice": worth, "netChange": change[0], "netPercentChange": change[1]}
+    quote |= {"totalVolume": 0}
+    reference = {"description": f"{moment.instrument.description} Indicative Value".upper(), "exchange": "0"}
+    named = {"symbol": symbol, "ssid": ssid(symbol), "quote": quote}
+    return entry | named | {"reference": reference | {"exchangeName": "Index"}}
 
 
 _NO_FUNDAMENTALS: Entry = {
@@ -109,7 +132,7 @@ def _fund_entry(market: Market, moment: Moment) -> Entry:
     value = value if moment.phase in {"post", "closed"} else moment.previous_close
     change = change_of(value, moment.previous_close)
     return entry_head(instrument, "MUTUAL_FUND") | {
-        "assetSubType": "OEF",
+        "assetSubType": instrument.sub_type,
         "fundamental": _NO_FUNDAMENTALS | {"divYield": round(100.0 * instrument.dividend_yield, 5), "divFreq": 1},
         "quote": {
             "52WeekHigh": reach.high,
@@ -131,65 +154,11 @@ def _fund_entry(market: Market, moment: Moment) -> Entry:
     }
 
 
-def _future_entry(market: Market, moment: Moment) -> Entry:
-    touch = touch_of(market, moment)
-    instant = datetime.fromtimestamp(moment.seconds, UTC)
-    symbol = active_future(instant)
-    price, close = round(moment.spot * 4.0) / 4.0, round(moment.previous_close * 4.0) / 4.0
-    change = change_of(price, close)
-    quoted = milliseconds(moment.seconds - touch.luck)
-    expires = third_friday(2000 + int(symbol[-2:]), {"H": 3, "M": 6, "U": 9, "Z": 12}[symbol[3]])
-    month = expires.strftime("%b-%Y")
-    return entry_head(moment.instrument, "FUTURE") | {
-        "symbol": symbol,
-        "ssid": ssid(symbol),
-        "quote": {
-            "askPrice": price + 0.25,
-            "askSize": touch.ask_size,
-            "askTime": quoted,
-            "bidPrice": price,
-            "bidSize": touch.bid_size,
-            "bidTime": quoted,
-            "closePrice": close,
-            "futurePercentChange": change[1],
-            "highPrice": round(moment.high * 4.0) / 4.0,
-            "lastPrice": price,
-            "lastSize": 1,
-            "lowPrice": round(moment.low * 4.0) / 4.0,
-            "mark": price,
-            "netChange": change[0],
-            "openInterest": 2_000_000 + number_of(market.seed, symbol, moment.index) % 300_000,
-            "openPrice": round(moment.opened * 4.0) / 4.0,
-            "quoteTime": quoted,
-            "quotedInSession": moment.phase == "open",
-            "securityStatus": "Normal" if moment.phase == "open" else "Closed",
-            "settleTime": milliseconds(midnight(moment.day)),
-            "tick": 0.25,
-            "tickAmount": 12.5,
-            "totalVolume": market.volume(moment),
-            "tradeTime": quoted,
-        },
-        "reference": {
-            "description": f"{moment.instrument.description},{month},ETH",
-            "exchange": "@",
-            "exchangeName": "XCME",
-            "futureActiveSymbol": symbol,
-            "futureExpirationDate": milliseconds(midnight(expires)),
-            "futureIsActive": True,
-            "futureMultiplier": 50.0,
-            "futurePriceFormat": "D,D",
-            "futureSettlementPrice": close,
-            "futureTradingHours": "GLBX(de=1640;0=-17001600;1=r-17001600d-15551640;7=d-16401555)",
-            "product": "/ES",
-        },
-    }
-
-
 def _forex_entry(market: Market, moment: Moment) -> Entry:
-    touch = touch_of(market, moment)
-    pips = uniform(market.seed, "EUR/USD", math.floor(moment.seconds), "pips")
-    rate, close = round(moment.spot + 0.01 * (pips - 0.5), 5), moment.previous_close
-    change = change_of(rate, close, 5)
+    touch, decimals = touch_of(market, moment), moment.instrument.decimals
+    pips = uniform(market.seed, moment.instrument.symbol, math.floor(moment.seconds), "pips")
+    rate, close = round(moment.spot + 0.01 * (pips - 0.5), decimals), moment.previous_close
+    change, half = change_of(rate, close, decimals), 7.0 * 10.0**-decimals
     return {
         "assetMainType": "FOREX",
         "realtime": True,
@@ -197,9 +166,9 @@ def _forex_entry(market: Market, moment: Moment) -> Entry:
         "quote": {
             "52WeekHigh": 0.0,
             "52WeekLow": 0.0,
-            "askPrice": round(rate + 0.00007, 5),
+            "askPrice": round(rate + half, decimals),
             "askSize": 1000000,
-            "bidPrice": round(rate - 0.00007, 5),
+            "bidPrice": round(rate - half, decimals),
             "bidSize": 1200000,
             "closePrice": close,
             "highPrice": 0.0,
@@ -231,6 +200,5 @@ _ENTRIES: dict[str, Callable[[Market, Moment], Entry]] = {
     "etf": share_entry,
     "index": _index_entry,
     "fund": _fund_entry,
-    "future": _future_entry,
     "forex": _forex_entry,
 }

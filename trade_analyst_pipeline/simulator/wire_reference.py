@@ -1,15 +1,15 @@
-"""Market hours, instruments, movers and error bodies as the wire spells them."""
+"""Market hours, instruments and error bodies as the wire spells them."""
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from trade_analyst_pipeline.market.sessions import NEW_YORK, is_session, session_close, session_open
-from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS, Instrument
+from trade_analyst_pipeline.simulator.instruments import INSTRUMENTS, Instrument, everything, instrument_of
 from trade_analyst_pipeline.simulator.paths import calendar, dividend_schedule
 from trade_analyst_pipeline.simulator.wire_shares import year_range
 
@@ -18,23 +18,6 @@ if TYPE_CHECKING:
 
 MARKETS = ("equity", "option", "bond", "future", "forex")
 PROJECTIONS = frozenset({"symbol-search", "symbol-regex", "desc-search", "desc-regex", "search", "fundamental"})
-MOVER_INDICES = frozenset(
-    [
-        "$DJI",
-        "$COMPX",
-        "$SPX",
-        "NYSE",
-        "NASDAQ",
-        "OTCBB",
-        "INDEX_ALL",
-        "EQUITY_ALL",
-        "OPTION_ALL",
-        "OPTION_PUT",
-        "OPTION_CALL",
-    ]
-)
-MOVER_SORTS = frozenset({"VOLUME", "TRADES", "PERCENT_CHANGE_UP", "PERCENT_CHANGE_DOWN"})
-MOVER_FREQUENCIES = frozenset({"0", "1", "5", "10", "30", "60"})
 
 
 def errors_body(status: int, title: str, detail: str | None = None, source: Any = None) -> dict[str, Any]:
@@ -101,6 +84,11 @@ def _span(start: datetime, end: datetime) -> dict[str, str]:
     return {"start": start.astimezone(NEW_YORK).isoformat(), "end": end.astimezone(NEW_YORK).isoformat()}
 
 
+def last_date_of_hours(day: date) -> date:
+    """The last date market hours can be asked for: a year ahead, and not beyond the calendar."""
+    return min(day + timedelta(days=366), calendar().days[-1])
+
+
 # -- instruments -------------------------------------------------------------------------------------------------
 
 _ASSET_TYPES = {
@@ -115,29 +103,46 @@ _ASSET_TYPES = {
 
 def find_instruments(market: Market, instant: datetime, text: str, projection: str) -> dict[str, Any]:
     """Instruments matching a search; an empty object when none does."""
-    found = [item for item in INSTRUMENTS.values() if _matcher(text, projection)(item)]
+    day = instant.astimezone(NEW_YORK).date()
+    found = [item for item in _candidates(text, projection) if item.is_known_on(day)]
     if not found:
         return {}
     detailed = projection == "fundamental"
     return {"instruments": [instrument_entry(market, instant, item, detailed=detailed) for item in found]}
 
 
-def _matcher(text: str, projection: str) -> Callable[[Instrument], bool]:
+def _candidates(text: str, projection: str) -> Iterable[Instrument]:
+    """What a search means, whatever the date; raises ValueError for a pattern that is none.
+
+    Stocks made for load are found by their symbols alone.
+    """
+    if projection in {"symbol-search", "fundamental"}:
+        named = [instrument_of(symbol) for symbol in dict.fromkeys(text.split(","))]
+        return [item for item in named if item is not None]
     if projection == "symbol-regex":
-        return lambda item: re.fullmatch(text, item.symbol) is not None
+        pattern = _pattern(text)
+        return [item for item in everything() if pattern.fullmatch(item.symbol)]
+    real, low = INSTRUMENTS.values(), text.lower()
     if projection == "desc-regex":
-        return lambda item: re.search(text, item.description) is not None
+        pattern = _pattern(text)
+        return [item for item in real if pattern.search(item.description)]
     if projection == "desc-search":
-        return lambda item: text.lower() in item.description.lower()
-    if projection == "search":
-        return lambda item: text.upper() in item.symbol or text.lower() in item.description.lower()
-    wanted = set(text.split(","))
-    return lambda item: item.symbol in wanted
+        return [item for item in real if low in item.description.lower()]
+    return [item for item in real if low in item.symbol.lower() or low in item.description.lower()]
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        message = f"symbol is no pattern: {error}"
+        raise ValueError(message) from error
 
 
 def by_cusip(market: Market, instant: datetime, cusip: str) -> dict[str, Any] | None:
     """The instrument of a CUSIP, or None."""
-    found = [item for item in INSTRUMENTS.values() if item.cusip == cusip and cusip]
+    day = instant.astimezone(NEW_YORK).date()
+    found = [item for item in everything() if item.cusip == cusip and cusip and item.is_known_on(day)]
     return {"instruments": [instrument_entry(market, instant, found[0], detailed=False)]} if found else None
 
 
@@ -212,60 +217,19 @@ def _fundamentals(market: Market, instant: datetime, item: Instrument) -> dict[s
         "avg10DaysVolume": int(reach.ten_day_volume),
         "avg1DayVolume": int(yesterday),
         "avg3MonthVolume": int(reach.year_volume),
+        **({"declarationDate": f"{past[-1].ex_date - timedelta(days=11)} 00:00:00.0"} if past else {}),
         "dividendFreq": 4 if past else 0,
         "eps": earnings,
         "dtnVolume": int(yesterday),
+        **_coming_dividend(market, item, moment.day),
         "fundLeverageFactor": 0.0,
     }
 
 
-# -- movers ------------------------------------------------------------------------------------------------------
-
-
-def movers_body(market: Market, instant: datetime, index: str, sort: str) -> dict[str, Any]:
-    """Up to ten stocks of an index by `sort`. Out of hours the change equals the price, as observed."""
-    exchanges = {"NYSE": "N", "NASDAQ": "Q", "$COMPX": "Q"}
-    kinds = {"stock", "etf"} if index in {"EQUITY_ALL", "INDEX_ALL"} else {"stock"}
-    chosen = [
-        item
-        for item in INSTRUMENTS.values()
-        if item.kind in kinds and item.exchange == exchanges.get(index, item.exchange)
-    ]
-    rows = [_mover(market, instant, item) for item in chosen]
-    total = sum(row["volume"] for row in rows)
-    for row in rows:
-        row["totalVolume"] = total
-        row["marketShare"] = round(100.0 * row["volume"] / total, 2) if total else 0.0
-    return {"screeners": sorted(rows, key=_ORDER[sort])[:10]}
-
-
-_ORDER: dict[str, Callable[[dict[str, Any]], float]] = {
-    "VOLUME": lambda row: -float(row["volume"]),
-    "TRADES": lambda row: -float(row["trades"]),
-    "PERCENT_CHANGE_UP": lambda row: -float(row["netPercentChange"]),
-    "PERCENT_CHANGE_DOWN": lambda row: float(row["netPercentChange"]),
-}
-
-
-def _mover(market: Market, instant: datetime, item: Instrument) -> dict[str, Any]:
-    moment = market.moment(item.symbol, instant)
-    change = round(moment.spot - moment.previous_close, 2)
-    share = round(change / moment.previous_close, 4)
-    if moment.phase != "open":
-        change, share = moment.spot, 1.0
-    return {
-        "description": item.description.upper(),
-        "volume": market.volume(moment),
-        "lastPrice": moment.spot,
-        "netChange": change,
-        "marketShare": 0.0,
-        "totalVolume": 0,
-        "trades": market.volume(moment) // 90,
-        "netPercentChange": share,
-        "symbol": item.symbol,
-    }
-
-
-def last_date_of_hours(day: date) -> date:
-    """The last date market hours can be asked for: a year ahead, and not beyond the calendar."""
-    return min(day + timedelta(days=366), calendar().days[-1])
+def _coming_dividend(market: Market, item: Instrument, day: date) -> dict[str, str]:
+    """When it goes ex next and is paid; nothing for one that pays none."""
+    coming = next((paid.ex_date for paid in dividend_schedule(market.seed, item) if paid.ex_date > day), None)
+    if coming is None:
+        return {}
+    paid = coming + timedelta(days=4)
+    return {"nextDividendPayDate": f"{paid} 00:00:00.0", "nextDividendDate": f"{coming} 00:00:00.0"}

@@ -313,7 +313,7 @@ def test_single_strike_and_month(market: Market) -> None:
 
 def test_nothing_selected_is_a_failed_chain(market: Market) -> None:
     """An index without options, a date without expirations and non-standard contracts give status FAILED."""
-    for params in ({"symbol": "$NDX"}, {"symbol": "AAPL", "fromDate": "2025-12-13", "toDate": "2025-12-14"},
+    for params in ({"symbol": "$VIX"}, {"symbol": "AAPL", "fromDate": "2025-12-13", "toDate": "2025-12-14"},
                    {"symbol": "AAPL", "optionType": "NS"}):  # fmt: skip
         chain = ask(market, **params)
         assert (chain["status"], chain["numberOfContracts"]) == ("FAILED", 0)
@@ -373,3 +373,81 @@ def test_expirations_are_listed(market: Market) -> None:
     keys = [f"{entry['expirationDate']}:{entry['daysToExpiration']}" for entry in body["expirationList"]]
     assert keys == list(chain["callExpDateMap"])
     assert shape(body) == shape(recording("expirationchain_SPY_2025-07-20.json"))
+
+
+def contracts_by_root(chain: Any) -> dict[str, list[Any]]:
+    """All contracts of a chain by their root."""
+    found: dict[str, list[Any]] = {}
+    for side in ("callExpDateMap", "putExpDateMap"):
+        for row in chain[side].values():
+            for listed in row.values():
+                for contract in listed:
+                    found.setdefault(contract["optionRoot"], []).append(contract)
+    return found
+
+
+def test_adjusted_contracts_have_a_root_and_a_deliverable_of_their_own(market: Market) -> None:
+    """Since 2 June 2025 the older contracts of XYZ deliver 150 shares under XYZ1; S and NS tell them apart."""
+    chain = ask(market, symbol="XYZ")
+    by_root = contracts_by_root(chain)
+    assert set(by_root) == {"XYZ", "XYZ1"}
+    assert chain["numberOfContracts"] == sum(len(found) for found in by_root.values())
+    for root, shares, is_adjusted in (("XYZ", 100.0, False), ("XYZ1", 150.0, True)):
+        for contract in by_root[root]:
+            assert contract["nonStandard"] is is_adjusted
+            assert contract["symbol"][:6].rstrip() == root
+            assert contract["deliverableNote"] == f"{shares:.0f} XYZ"
+            assert contract["optionDeliverablesList"] == [
+                {"symbol": "XYZ", "assetType": "STOCK", "deliverableUnits": shares}
+            ]
+    assert set(contracts_by_root(ask(market, symbol="XYZ", optionType="S"))) == {"XYZ"}
+    assert set(contracts_by_root(ask(market, symbol="XYZ", optionType="NS"))) == {"XYZ1"}
+
+
+def test_an_adjusted_contract_is_worth_its_deliverable(market: Market) -> None:
+    """Its intrinsic value is one and a half shares less the strike; far in the money its mid is close to that."""
+    chain = ask(market, symbol="XYZ", optionType="NS", contractType="CALL")
+    spot = market.price("XYZ", BEFORE_CLOSE)
+    contracts = contracts_by_root(chain)["XYZ1"]
+    for contract in contracts:
+        assert contract["intrinsicValue"] == pytest.approx(1.5 * spot - contract["strikePrice"], abs=0.006)
+    near = [each for each in contracts if each["daysToExpiration"] < 60 and each["intrinsicValue"] > 0.4 * 1.5 * spot]
+    assert near
+    for contract in near:
+        assert contract["mark"] == pytest.approx(contract["intrinsicValue"], rel=0.03)
+
+
+def test_two_roots_may_share_a_strike_of_a_date(market: Market) -> None:
+    """On a date of both roots a strike that both list holds two contracts, the standard one first."""
+    chain = ask(market, symbol="XYZ", contractType="CALL")
+    pairs = [listed for row in chain["callExpDateMap"].values() for listed in row.values() if len(listed) > 1]
+    assert pairs
+    assert all([contract["optionRoot"] for contract in listed] == ["XYZ", "XYZ1"] for listed in pairs)
+
+
+def test_the_expiration_list_tells_adjusted_ones_apart(market: Market) -> None:
+    """Each date and root has an entry; `standard` is false for the adjusted root only."""
+    body = json.loads(answer(market, BEFORE_CLOSE, "/expirationchain", {"symbol": "XYZ"}).body)
+    told = {(item["optionRoots"], item["standard"]) for item in body["expirationList"]}
+    assert told == {("XYZ", True), ("XYZ1", False)}
+    listed = [item["expirationDate"] for item in body["expirationList"] if item["optionRoots"] == "XYZ1"]
+    assert listed == ["2025-12-19", "2026-01-16", "2026-06-18", "2027-01-15", "2027-06-17"]
+    before = datetime(2025, 5, 30, 15, tzinfo=UTC)
+    earlier = json.loads(answer(market, before, "/expirationchain", {"symbol": "XYZ"}).body)
+    assert {item["optionRoots"] for item in earlier["expirationList"]} == {"XYZ"}
+
+
+def test_an_adjusted_contract_can_be_quoted(market: Market) -> None:
+    """Its symbol is known, and its deliverable is told."""
+    contract = contracts_by_root(ask(market, symbol="XYZ", optionType="NS"))["XYZ1"][0]
+    body = json.loads(answer(market, BEFORE_CLOSE, "/quotes", {"symbols": contract["symbol"]}).body)
+    entry = body[contract["symbol"]]
+    assert entry["reference"]["deliverables"] == "150 XYZ"
+    assert entry["quote"]["moneyIntrinsicValue"] == contract["intrinsicValue"]
+
+
+def test_an_index_of_many_contracts(market: Market) -> None:
+    """$NDX has more than 20,000 contracts under NDX and NDXP: what a chain of that size takes can be tried."""
+    frame = market.contracts("$NDX", BEFORE_CLOSE)
+    assert 20_000 < frame.height < 40_000
+    assert set(frame["option_symbol"].str.slice(0, 6).str.strip_chars()) == {"NDX", "NDXP"}

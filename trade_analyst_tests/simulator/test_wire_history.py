@@ -124,6 +124,43 @@ def test_extended_hours_come_when_asked_for(market: Market) -> None:
     assert stamps == sorted(set(stamps))
 
 
+def test_without_a_start_date_the_first_extended_day_begins_at_seven(market: Market) -> None:
+    """A request by period: 07:00 New York on its first day, 04:00 on the next; with a start date always 04:00."""
+    asked = {"periodType": "day", "period": 2, "frequencyType": "minute", "needExtendedHoursData": "true"}
+    stamps = [candle["datetime"] for candle in ask(market, **asked)["candles"]]
+    friday, monday = milliseconds("2025-12-05T12:00"), milliseconds("2025-12-08T09:00")
+    assert friday <= stamps[0] < friday + 600_000
+    assert monday <= next(stamp for stamp in stamps if stamp > milliseconds("2025-12-06T12:00")) < monday + 600_000
+    begun = ask(market, **asked, startDate=milliseconds("2025-12-05T05:00"))["candles"][0]["datetime"]
+    assert begun < milliseconds("2025-12-05T09:10")
+
+
+@pytest.mark.parametrize(
+    ("period_type", "period", "frequency_type", "frequency"),
+    [
+        *(("day", period, "minute", frequency) for period in (1, 2, 3, 4, 5, 10) for frequency in (1, 5, 10, 15, 30)),
+        *(("month", period, kind, 1) for period in (1, 2, 3, 6) for kind in ("daily", "weekly")),
+        *(("year", period, kind, 1) for period in (1, 2, 3, 5, 10, 15, 20) for kind in ("daily", "weekly", "monthly")),
+        *(("ytd", 1, kind, 1) for kind in ("daily", "weekly")),
+    ],
+)
+def test_every_valid_combination_is_answered(
+    market: Market, period_type: str, period: int, frequency_type: str, frequency: int
+) -> None:
+    """Bars ascend, hold together, end by yesterday and reach as far back as the period, or to the first session."""
+    body = ask(market, periodType=period_type, period=period, frequencyType=frequency_type, frequency=frequency)
+    candles = body["candles"]
+    stamps = [candle["datetime"] for candle in candles]
+    assert stamps == sorted(set(stamps))
+    assert all(each["low"] <= min(each["open"], each["close"]) for each in candles)
+    assert all(each["high"] >= max(each["open"], each["close"]) for each in candles)
+    assert stamps[-1] < milliseconds("2025-12-09T05:00")
+    days = {"day": 1.4, "month": 30.4, "year": 365.25, "ytd": 342.0}[period_type] * period
+    reached = (milliseconds("2025-12-09T05:00") - stamps[0]) / 86_400_000.0
+    whole = (milliseconds("2025-12-09T05:00") - milliseconds("2021-01-04T06:00")) / 86_400_000.0
+    assert min(days, whole) - 4.0 <= reached <= min(days, whole) + {"weekly": 11, "monthly": 32}.get(frequency_type, 5)
+
+
 @pytest.mark.parametrize(("frequency", "bars"), [(5, 78), (10, 39), (15, 26), (30, 13)])
 def test_wider_minutes_merge(market: Market, frequency: int, bars: int) -> None:
     """A session has 78 five-minute bars and so on, with the session's volume."""

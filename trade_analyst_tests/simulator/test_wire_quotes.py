@@ -173,6 +173,119 @@ def test_a_future_root_is_answered_under_its_contract(market: Market) -> None:
     assert "errors" in ask(market, "/ESZ26")
 
 
+def test_dated_futures_stand_beside_the_active_one(market: Market) -> None:
+    """Four quarters of each product; only the active one names itself so; later ones cost the carry more."""
+    asked = [f"/{root}{month}" for root in ("ES", "NQ") for month in ("Z25", "H26", "M26", "U26")]
+    body = ask(market, ",".join(asked))
+    assert list(body) == asked
+    active = [symbol for symbol, entry in body.items() if entry["reference"]["futureIsActive"]]
+    assert active == ["/ESZ25", "/NQZ25"]
+    assert ["futureActiveSymbol" in entry["reference"] for entry in body.values()] == [True, False, False, False] * 2
+    for product, multiplier, tick_amount in (("/ES", 50.0, 12.5), ("/NQ", 20.0, 5.0)):
+        entries = [entry for symbol, entry in body.items() if symbol.startswith(product)]
+        prices = [entry["quote"]["lastPrice"] for entry in entries]
+        assert prices == sorted(prices)
+        assert 1.005 < prices[1] / prices[0] < 1.01
+        assert all(price % 0.25 == 0.0 for price in prices)
+        assert {entry["reference"]["product"] for entry in entries} == {product}
+        assert {entry["reference"]["futureMultiplier"] for entry in entries} == {multiplier}
+        assert {entry["quote"]["tickAmount"] for entry in entries} == {tick_amount}
+    expires = body["/ESH26"]["reference"]["futureExpirationDate"]
+    assert datetime.fromtimestamp(expires / 1000, UTC) == datetime(2026, 3, 20, 4, tzinfo=UTC)
+    assert "errors" in ask(market, "/ESU25,/ESF26,/ESZ26,/ZZ,/ESZ2025")
+
+
+def test_a_dated_future_has_the_recorded_shape(market: Market) -> None:
+    """/ESZ24 was recorded while /ESM24 was active: the same fields, without futureActiveSymbol."""
+    recorded = recording("quotes_mixed_six_asset_types_2024-05-17.json")["/ESZ24"]
+    assert shape(ask(market, "/ESH26")["/ESH26"]) == shape(recorded)
+
+
+def test_a_root_and_its_contract_are_one(market: Market) -> None:
+    """Asked for both, the answer has one entry."""
+    assert list(ask(market, "/ES,/ESZ25")) == ["/ESZ25"]
+
+
+FUTURE_OPTION_FIELDS = [
+    "askPrice", "askSize", "bidPrice", "bidSize", "closePrice", "highPrice", "lastPrice", "lastSize", "lowPrice",
+    "mark", "markChange", "netChange", "netPercentChange", "openInterest", "openPrice", "quoteTime", "securityStatus",
+    "settlemetPrice", "tick", "tickAmount", "totalVolume", "tradeTime",
+]  # fmt: skip
+
+
+def test_options_on_futures(market: Market) -> None:
+    """Fields of the source's description; call less put is the discounted distance of the future from the strike."""
+    price = ask(market, "/ESH26")["/ESH26"]["quote"]["lastPrice"]
+    strike = round(price / 5.0) * 5
+    call, put = ask(market, f"./ESF26C{strike},./ESF26P{strike}").values()
+    assert list(call["quote"]) == FUTURE_OPTION_FIELDS
+    assert (call["assetMainType"], call["symbol"]) == ("FUTURE_OPTION", f"./ESF26C{strike}")
+    assert call["reference"]["underlying"] == put["reference"]["underlying"] == "/ESH26"
+    assert (call["reference"]["contractType"], put["reference"]["contractType"]) == ("C", "P")
+    assert (call["reference"]["strikePrice"], call["reference"]["multiplier"]) == (strike, 50.0)
+    difference = call["quote"]["lastPrice"] - put["quote"]["lastPrice"]
+    assert difference == pytest.approx(price - strike, abs=0.11)
+    for entry in (call, put):
+        assert 0.0 < entry["quote"]["bidPrice"] < entry["quote"]["lastPrice"] < entry["quote"]["askPrice"]
+
+
+@pytest.mark.parametrize(
+    "symbol", ["./ESZ24C6000", "./ESF27C6000", "./ESF26C6003", "./ESF26C99000", "./ESF26X6000", "./ZZF26C6000", "./ES"]
+)
+def test_options_on_futures_that_are_not_listed(market: Market, symbol: str) -> None:
+    """Expired, too far ahead, off the strikes, no side or no product: invalid like any other symbol."""
+    assert ask(market, symbol) == {"errors": {"invalidSymbols": [symbol]}}
+
+
+def test_indicative_adds_an_entry_for_each_etf(market: Market) -> None:
+    """`indicative` brings $SPY.IV beside SPY, and none for a stock; it can also be asked for by its name."""
+    body = ask(market, "SPY,AAPL", indicative="true")
+    assert list(body) == ["SPY", "AAPL", "$SPY.IV"]
+    shown = body["$SPY.IV"]
+    assert (shown["assetMainType"], shown["symbol"]) == ("INDEX", "$SPY.IV")
+    assert list(shown["quote"]) == INDEX_FIELDS
+    assert shown["quote"]["lastPrice"] == pytest.approx(body["SPY"]["quote"]["lastPrice"], rel=0.0003)
+    assert ask(market, "$SPY.IV") == {"$SPY.IV": shown}
+    assert list(ask(market, "SPY", indicative="false")) == ["SPY"]
+    assert ask(market, "$AAPL.IV") == {"errors": {"invalidSymbols": ["$AAPL.IV"]}}
+    assert answer(market, BEFORE_CLOSE, "/quotes", {"symbols": "SPY", "indicative": "perhaps"}).status == 400
+
+
+def test_currencies_have_their_own_decimals(market: Market) -> None:
+    """Yen are quoted to three decimals, euros and pounds to five; the pair's price lies between bid and ask."""
+    body = ask(market, "EUR/USD,GBP/USD,USD/JPY")
+    for symbol, decimals in (("EUR/USD", 5), ("GBP/USD", 5), ("USD/JPY", 3)):
+        quote = body[symbol]["quote"]
+        assert quote["bidPrice"] < quote["lastPrice"] < quote["askPrice"]
+        for name in ("bidPrice", "lastPrice", "askPrice"):
+            assert quote[name] == round(quote[name], decimals)
+    assert 60.0 < body["USD/JPY"]["quote"]["lastPrice"] < 200.0
+
+
+def test_a_money_fund_stays_at_one_dollar(market: Market) -> None:
+    """Its sub type is MMF and its value 1.00; the other funds are open-end ones."""
+    body = ask(market, "SWVXX,VTSAX,VWELX,AAAIX")
+    assert [entry["assetSubType"] for entry in body.values()] == ["MMF", "OEF", "OEF", "OEF"]
+    assert body["SWVXX"]["quote"]["nAV"] == 1.0
+
+
+def test_five_hundred_made_up_symbols_are_quoted(market: Market) -> None:
+    """SY0001 to SY3000 are stocks like any other; every 24th has the same price; there is no SY0000 or SY3001."""
+    body = ask(market, ",".join(f"SY{number:04d}" for number in range(1, 501)))
+    assert len(body) == 500
+    assert list(body["SY0001"]["quote"]) == QUOTE_FIELDS
+    assert len({entry["reference"]["cusip"] for entry in body.values()}) == 500
+    last = {symbol: entry["quote"]["lastPrice"] for symbol, entry in body.items()}
+    assert last["SY0001"] == last["SY0025"] != last["SY0002"]
+    assert ask(market, "SY0000,SY3001,SY3000")["errors"] == {"invalidSymbols": ["SY0000", "SY3001"]}
+    chain = json.loads(answer(market, BEFORE_CLOSE, "/chains", {"symbol": "SY3000", "strikeCount": "2"}).body)
+    assert chain["numberOfContracts"] > 10
+    contract = next(iter(chain["callExpDateMap"].values()))
+    symbol = next(iter(contract.values()))[0]["symbol"]
+    assert symbol.startswith("SY3000")
+    assert symbol in ask(market, symbol)
+
+
 def test_arithmetic_of_a_stock(market: Market) -> None:
     """Changes are against yesterday's close, in percent too; the post-market change is against the regular last."""
     body = ask(market, "AAPL", EVENING)["AAPL"]
