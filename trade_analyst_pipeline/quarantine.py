@@ -34,8 +34,9 @@ def quarantine_rows(judged: Validated, rejected: pl.DataFrame, *, session_date: 
     """
     broken = judged.quarantined
     arrival = next((name for name in ("snapshot_time", "known_time") if name in broken.columns), None)
+    symbol = pl.col("symbol") if "symbol" in broken.columns else pl.lit(None, pl.String).alias("symbol")
     typed = broken.select(
-        pl.col("symbol"),
+        symbol,
         pl.lit(session_date).alias("session_date"),
         (pl.col(arrival) if arrival else pl.lit(None, TIME)).alias("snapshot_time"),
         pl.col(BROKEN_RULES).list.join(", "),

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -27,7 +28,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ASSETS = {
     *("token", "raw/options", "raw/quotes", "raw/ohlc", "tables/options", "tables/quotes", "tables/ohlc"),
     *("metrics/put_call_ratio", "metrics/put_call_ratio_daily", "metrics/iv_history", "metrics/iv_rank"),
-    *("metrics/realized_volatility", "exports/metrics"),
+    *("metrics/realized_volatility", "exports/metrics", "raw/expirations", "raw/markets", "raw/instruments"),
+    *("raw/movers", "tables/expirations", "tables/markets", "tables/instruments", "tables/movers"),
+}
+ONCE_A_DAY = {
+    "movers": {"raw/movers", "tables/movers"},
+    "reference": {
+        *("raw/markets", "raw/expirations", "raw/instruments"),
+        *("tables/markets", "tables/expirations", "tables/instruments"),
+    },
 }
 MONDAY, TUESDAY, THANKSGIVING, HALF_DAY = (date(2026, 11, day) for day in (23, 24, 26, 27))
 
@@ -45,9 +54,9 @@ def test_the_graph_is_the_one_written_here(settings: Settings) -> None:
     keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
     assert keys == ASSETS
     repository = definitions.get_repository_def()
-    assert {"history", "snapshots", "end_of_day", "prune_run_records"} <= set(repository.job_names)
+    assert {"history", "snapshots", "reference", "end_of_day", "prune_run_records"} <= set(repository.job_names)
     assert {schedule.name for schedule in repository.schedule_defs} == {
-        *("closing_snapshots", "intraday_snapshots", "end_of_day", "prune_run_records"),
+        *("closing_snapshots", "intraday_snapshots", "reference", "movers", "end_of_day", "prune_run_records"),
     }
     assert all(schedule.description for schedule in repository.schedule_defs)
     assert {sensor.name for sensor in repository.sensor_defs} == {"failed_runs", "login_ending"}
@@ -105,6 +114,12 @@ def test_schedules_tick_before_each_close(settings: Settings) -> None:
         ("closing_snapshots", datetime(2026, 11, 23, 17, 45, tzinfo=UTC), None),
         ("closing_snapshots", datetime(2026, 11, 27, 17, 45, tzinfo=UTC), "2026-11-27"),
         ("intraday_snapshots", datetime(2026, 11, 26, 16, 0, tzinfo=UTC), None),
+        ("reference", datetime(2026, 11, 23, 14, 45, tzinfo=UTC), "2026-11-23"),
+        ("reference", datetime(2026, 11, 26, 14, 45, tzinfo=UTC), None),
+        ("movers", datetime(2026, 11, 23, 20, 55, tzinfo=UTC), "2026-11-23"),
+        ("movers", datetime(2026, 11, 23, 17, 55, tzinfo=UTC), None),
+        ("movers", datetime(2026, 11, 27, 17, 55, tzinfo=UTC), "2026-11-27"),
+        ("movers", datetime(2026, 11, 27, 20, 55, tzinfo=UTC), None),
         ("end_of_day", datetime(2026, 11, 23, 22, 0, tzinfo=UTC), "2026-11-23"),
         ("end_of_day", datetime(2026, 11, 26, 22, 0, tzinfo=UTC), None),
     ],
@@ -119,7 +134,10 @@ def test_a_tick_asks_for_its_session_or_is_skipped(
         context = dg.build_schedule_context(instance, scheduled_execution_time=tick, repository_def=repository)
         requests = schedule.evaluate_tick(context).run_requests
     assert [request.partition_key for request in requests or []] == ([partition] if partition else [])
-    if partition and name != "end_of_day":
+    if name in {"reference", "movers"}:
+        of_run = [{key.to_user_string() for key in request.asset_selection or []} for request in requests or []]
+        assert of_run == ([ONCE_A_DAY[name]] if partition else [])
+    elif partition and name != "end_of_day":
         assert requests
         assert requests[0].tags[TICK_TAG] == f"{tick:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -135,6 +153,23 @@ def test_only_new_sessions_and_the_latest_are_run() -> None:
         ("end_of_day", (sessions[5],)),
     ]
     assert runs[-1].assets == ("raw/ohlc",)
+
+
+def test_reference_is_run_for_the_latest_session_unless_it_is_settled() -> None:
+    """What is taken once a session is run once for the latest one; again when it is named, or everything is."""
+    sessions = [date(2026, 11, day) for day in (20, 23)]
+    settled = {"markets", "expirations", "instruments"}
+
+    def reference(**asked: Any) -> list[str]:
+        named = {"assets": None, "everything": False} | asked
+        return [key for run in plan_runs(sessions, (), **named) if run.job == "reference" for key in run.assets]
+
+    assert len(reference()) == 8
+    assert reference(settled=settled) == ["raw/movers", "tables/movers"]
+    assert reference(settled={*settled, "movers"}) == []
+    assert len(reference(settled=settled, everything=True)) == 8
+    assert reference(settled=settled, assets=["raw/markets", "raw/quotes"]) == ["raw/markets"]
+    assert reference(is_available=lambda name, _: name != "movers") == reference()[:6]
 
 
 def test_missing_sessions_fail_the_check_by_name() -> None:

@@ -16,7 +16,7 @@ from trade_analyst_pipeline.market.sessions import sessions_ending
 from trade_analyst_pipeline.storage.tables import TableStore
 
 TABLES = [
-    *(("tables", name) for name in ("options", "quotes", "ohlc")),
+    *(("tables", name) for name in ("options", "quotes", "ohlc", "expirations", "markets", "instruments", "movers")),
     *(("metrics", name) for name in ("put_call_ratio", "put_call_ratio_daily", "iv_history", "iv_rank")),
     ("metrics", "realized_volatility"),
 ]

@@ -24,6 +24,8 @@ from trade_analyst_pipeline.settings import Cadence
 
 Scope = Literal["full", "bounded"]
 END_OF_DAY_DELAY = timedelta(minutes=45)
+AFTER_THE_OPEN = timedelta(minutes=15)  # when the day has its expirations, and the first chains are taken
+SHOWS_TRADING = frozenset({"movers"})  # of the datasets taken once a session: what is meaningless after the close
 PRODUCTS: tuple[Product, ...] = ("regular", "late")
 REACHES_BACK = frozenset({"ohlc"})  # datasets whose past sessions the source serves
 
@@ -83,6 +85,19 @@ def closing_snapshots(
 def end_of_day_snapshot(dataset: str, session_date: date, symbols: tuple[str, ...]) -> Snapshot:
     """The snapshot after the last close, when the session's bars are final."""
     instant = session_close(session_date, "late") + END_OF_DAY_DELAY
+    return Snapshot(dataset, session_date, instant, symbols)
+
+
+def once_a_session(
+    dataset: str, session_date: date, symbols: tuple[str, ...], *, minutes_before: tuple[int, ...]
+) -> Snapshot:
+    """The snapshot of a dataset that is taken once a session.
+
+    A quarter of an hour after the open; what shows the trading itself with the last snapshot before the stocks' close.
+    """
+    instant = session_open(session_date) + AFTER_THE_OPEN
+    if dataset in SHOWS_TRADING:
+        instant = closing_snapshot_times(session_date, "regular", minutes_before)[-1]
     return Snapshot(dataset, session_date, instant, symbols)
 
 

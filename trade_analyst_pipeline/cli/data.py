@@ -27,7 +27,7 @@ ExportFormat = Literal["parquet", "csv", "json", "xlsx"]
 
 def import_recordings(
     files: Annotated[list[Path], typer.Argument(help="Files, each with the body of one response.")],
-    dataset: Annotated[str, typer.Option(help="Which dataset: options, quotes or ohlc.")],
+    dataset: Annotated[str, typer.Option(help="Which dataset, such as options; README.md lists them.")],
     captured_at: Annotated[str, typer.Option(help="When the responses arrived, such as 2025-05-09T20:59:00Z.")],
     symbol: Annotated[list[str] | None, typer.Option(help="A symbol that was asked for; may be repeated.")] = None,
 ) -> None:

@@ -140,6 +140,7 @@ def _run(
             assets=assets,
             everything=everything,
             is_available=partial(planning.is_available, source, archive),
+            settled=planning.settled_datasets(instance, source, StorageResource(settings), sessions[-1]),
         )
         _announce_lost(planning.record_lost_sessions(source, archive, sessions) if is_range_named else [])
         if (told := planning.foresee_login(instance, settings, runs)) is not None:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import polars as pl
 
-from trade_analyst_pipeline.datasets import ohlc, options, quotes
+from trade_analyst_pipeline.datasets import expirations, instruments, markets, movers, ohlc, options, quotes
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.market.normalized import Normalized
 from trade_analyst_pipeline.market.tolerance import Tolerance
@@ -31,7 +31,9 @@ class Dataset:
 
     `combine` makes one table of the valid rows of several captures, in capture order, each key once; its result does
     not depend on how the captures were grouped. `spans_sessions` is whether one capture describes other sessions than
-    its own. `tolerance` is how many bad rows leave a capture usable. `without_proof` says what rows are worth when some
+    its own. `tolerance` is how many bad rows leave a capture usable. `is_current_only` is whether it is taken once a
+    session, and by default of the latest one alone; `subjects` are what it is asked for where that is not the symbols
+    that are watched. `without_proof` says what rows are worth when some
     requests of their capture were never answered.
     """
 
@@ -42,6 +44,8 @@ class Dataset:
     combine: Callable[[pl.DataFrame], pl.DataFrame]
     spans_sessions: bool = False
     tolerance: Tolerance = field(default_factory=Tolerance)
+    is_current_only: bool = False
+    subjects: tuple[str, ...] = ()
     without_proof: Callable[[Normalized, Iterable[MarketDataRequest]], Normalized] = lambda found, _: found
 
 
@@ -49,8 +53,8 @@ def _first_of_each_key(schema: TableSchema) -> Callable[[pl.DataFrame], pl.DataF
     return partial(pl.DataFrame.unique, subset=list(schema.key), keep="first", maintain_order=True)
 
 
-# Quotes of different symbols say nothing about each other, and a watch list may have only two.
-_OF_QUOTES: Final = Tolerance(share=0.5, rows=0)
+# Rows that say nothing about each other, of which there may be only two.
+_UNRELATED: Final = Tolerance(share=0.5, rows=0)
 
 DATASETS: Final[dict[str, Dataset]] = {
     dataset.name: dataset
@@ -69,8 +73,45 @@ DATASETS: Final[dict[str, Dataset]] = {
             quotes.normalize,
             quotes.requests,
             _first_of_each_key(quotes.SCHEMA),
-            tolerance=_OF_QUOTES,
+            tolerance=_UNRELATED,
         ),
         Dataset(ohlc.NAME, ohlc.SCHEMA, ohlc.normalize, ohlc.requests, ohlc.revisions, spans_sessions=True),
+        Dataset(
+            expirations.NAME,
+            expirations.SCHEMA,
+            expirations.normalize,
+            expirations.requests,
+            _first_of_each_key(expirations.SCHEMA),
+            is_current_only=True,
+        ),
+        Dataset(
+            markets.NAME,
+            markets.SCHEMA,
+            markets.normalize,
+            markets.requests,
+            _first_of_each_key(markets.SCHEMA),
+            tolerance=_UNRELATED,
+            is_current_only=True,
+            subjects=markets.MARKETS,
+        ),
+        Dataset(
+            instruments.NAME,
+            instruments.SCHEMA,
+            instruments.normalize,
+            instruments.requests,
+            _first_of_each_key(instruments.SCHEMA),
+            tolerance=_UNRELATED,
+            is_current_only=True,
+        ),
+        Dataset(
+            movers.NAME,
+            movers.SCHEMA,
+            movers.normalize,
+            movers.requests,
+            _first_of_each_key(movers.SCHEMA),
+            tolerance=_UNRELATED,
+            is_current_only=True,
+            subjects=movers.LISTS,
+        ),
     )
 }

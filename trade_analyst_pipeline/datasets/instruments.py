@@ -170,7 +170,7 @@ def _as_listed(document: Document) -> Document:
     if not document:
         raise ResponseRejectedError("nothing_found", _NOTHING)
     refuse_error_body(document)
-    is_bare = LIST.member not in document and "symbol" in document
+    is_bare = LIST.member not in document and "cusip" in document
     return {LIST.member: [document]} if is_bare else document
 
 

@@ -177,6 +177,10 @@ _USES = {
     "options": "Put/call ratios and implied volatilities are made from them.",
     "quotes": "No metric needs them: they are for SQL and export, and closes_agree checks tables/ohlc against them.",
     "ohlc": "Realised volatility is made from the daily bars.",
+    "expirations": "They say which expirations a whole chain has to have.",
+    "markets": "They tell half days and holidays as the source sees them, beside the exchange calendar.",
+    "instruments": "Who is behind a symbol, and the vendor's fundamentals.",
+    "movers": "What moved most shortly before the close.",
 }
 
 

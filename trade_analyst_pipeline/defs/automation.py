@@ -7,14 +7,14 @@ one. They are on by default on the simulator; for a live source a person turns t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import dagster as dg
 import msgspec
 
-from trade_analyst_pipeline.capture.plan import Snapshot, closing_due, intraday_due
+from trade_analyst_pipeline.capture.plan import Snapshot, closing_due, intraday_due, once_a_session
 from trade_analyst_pipeline.defs.pruning import prune_run_records
 from trade_analyst_pipeline.defs.token import Token, foresee, login_events, remembered
 from trade_analyst_pipeline.errors import SettingsError
@@ -38,15 +38,19 @@ CHAIN_ASSETS = (
     "metrics/iv_rank",
 )
 QUOTE_ASSETS = ("raw/quotes", "tables/quotes")
+REFERENCE_DATASETS = ("markets", "expirations", "instruments")
+MOVER_ASSETS = ("raw/movers", "tables/movers")
+REFERENCE_ASSETS = (*(f"{stage}/{name}" for name in REFERENCE_DATASETS for stage in ("raw", "tables")), *MOVER_ASSETS)
 _MOMENT_ASSETS = {"quotes": QUOTE_ASSETS, "options": CHAIN_ASSETS}
 END_OF_DAY_ASSETS = ("raw/ohlc", "tables/ohlc", "metrics/realized_volatility", "exports/metrics")
 
 
 def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """`history`: chains and all metrics on them; `snapshots`: the same with quotes; `end_of_day`."""
+    """`history`: chains and all metrics on them; `snapshots`: the same with quotes; `reference`; `end_of_day`."""
     return [
         _asset_job("history", CHAIN_ASSETS, "Option chains of a range of sessions, and the metrics on them."),
         _asset_job("snapshots", (*QUOTE_ASSETS, *CHAIN_ASSETS), "Quotes and option chains as they stand."),
+        _asset_job("reference", REFERENCE_ASSETS, "Market hours, expirations, instruments and movers of the session."),
         _asset_job("end_of_day", END_OF_DAY_ASSETS, "Final bars, realised volatility, and the day's exports."),
     ]
 
@@ -62,10 +66,12 @@ def _asset_job(name: str, keys: Sequence[str], description: str) -> dg.Unresolve
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """Closing snapshots, intraday snapshots, end of day, pruning."""
+    """Closing snapshots, intraday snapshots, reference data, movers, end of day, pruning."""
     return [
         _snapshot_schedule("closing_snapshots", closing_crons(settings), settings, _closing, _CLOSING_WORDS),
         _snapshot_schedule("intraday_snapshots", intraday_cron(settings), settings, _intraday, _INTRADAY_WORDS),
+        _once_a_day("reference", ["45 9 * * 1-5"], settings, REFERENCE_DATASETS, _REFERENCE_WORDS),
+        _once_a_day("movers", movers_crons(settings), settings, ("movers",), _MOVERS_WORDS),
         _end_of_day_schedule(settings),
         dg.ScheduleDefinition(
             name="prune_run_records",
@@ -80,8 +86,12 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
 
 def closing_crons(settings: Settings) -> list[str]:
     """One cron line for each minute at which some product's closing snapshot can be due."""
+    return _crons_before(_CLOSES, settings.capture.closing_snapshot_minutes)
+
+
+def _crons_before(closes: Iterable[str], minutes_before: Iterable[int]) -> list[str]:
     moments = set()
-    for close, minutes in product(_CLOSES, settings.capture.closing_snapshot_minutes):
+    for close, minutes in product(closes, minutes_before):
         instant = datetime.strptime(close, "%H:%M") - timedelta(minutes=minutes)  # noqa: DTZ007 - a time of day
         moments.add((instant.hour, instant.minute))
     return [f"{minute} {hour} * * 1-5" for hour, minute in sorted(moments)]
@@ -140,6 +150,43 @@ def _snapshot_schedule(
             tags={TICK_TAG: moment},
             asset_selection=[dg.AssetKey(key.split("/")) for key in keys],
         )
+
+    return evaluate
+
+
+def movers_crons(settings: Settings) -> list[str]:
+    """One cron line for the last closing snapshot before each hour at which stocks may close."""
+    return _crons_before(("16:00", "13:00"), [min(settings.capture.closing_snapshot_minutes)])
+
+
+_REFERENCE_WORDS = "Market hours, expirations and instruments, a quarter of an hour after the open; once a session."
+_MOVERS_WORDS = (
+    "Movers shortly before the stocks' close, half days followed: after it the source takes the close before for 0."
+)
+
+
+def _once_a_day(
+    name: str, crons: list[str], settings: Settings, datasets: Sequence[str], description: str
+) -> dg.ScheduleDefinition:
+    """A schedule that takes these datasets of the job `reference` in the minute they are planned for."""
+    keys = [dg.AssetKey([stage, dataset]) for dataset in datasets for stage in ("raw", "tables")]
+
+    @dg.schedule(
+        name=name,
+        job_name="reference",
+        cron_schedule=crons,
+        execution_timezone=_ZONE,
+        default_status=_default_status(settings),
+        description=description,
+    )
+    def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        tick = context.scheduled_execution_time
+        session, minutes = current_session(tick), settings.capture.closing_snapshot_minutes
+        if session is None:
+            return dg.SkipReason("the exchange is closed today")
+        if once_a_session(datasets[0], session, (), minutes_before=minutes).scheduled_time != tick:
+            return dg.SkipReason(f"nothing is due at {tick.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York")
+        return dg.RunRequest(run_key=f"{name}/{session}", partition_key=session.isoformat(), asset_selection=keys)
 
     return evaluate
 

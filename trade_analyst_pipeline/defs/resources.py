@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -31,9 +32,11 @@ from trade_analyst_pipeline.capture.plan import (
     is_capturable,
     latest_due,
     not_begun,
+    once_a_session,
 )
 from trade_analyst_pipeline.capture.take import Outcome, Question, Source, held, take_each
 from trade_analyst_pipeline.capture.urgency import urgency
+from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import SessionNotCapturableError, SettingsError
 from trade_analyst_pipeline.market.clock import Clock, MachineClock, SimulatedClock
 from trade_analyst_pipeline.market.sessions import NEW_YORK, capturable_session, latest_complete_session
@@ -69,14 +72,16 @@ class SourceResource:
         """The snapshots of a dataset for these sessions; those of one schedule tick when it is given.
 
         Without a tick: bars after the close (or as they stand); quotes and chains at each product's last closing
-        snapshot that is due. The latest session asks for whole chains, earlier ones for bounded chains. Raises
-        SessionNotCapturableError for a session that has not opened yet.
+        snapshot that is due; what is taken once a session at its instant. The latest session asks for whole chains,
+        earlier ones for bounded chains. Raises SessionNotCapturableError for a session that has not opened yet.
         """
         for day in sessions:
             if (problem := not_begun(day, self.now())) is not None:
                 raise SessionNotCapturableError(f"{problem}. Choose a session up to the one before.")
         if dataset == "ohlc":
             return [self._bars(day) for day in sessions]
+        if DATASETS[dataset].is_current_only:
+            return [self._once(dataset, day) for day in sessions]
         if tick is not None:
             return self._at_tick(dataset, tick)
         return [snapshot for day in sessions for snapshot in self._latest_due(dataset, day)]
@@ -173,6 +178,11 @@ class SourceResource:
         symbols, now = self._settings.universe.symbols_of("ohlc"), self.now()
         planned = end_of_day_snapshot("ohlc", day, symbols)
         return planned if planned.scheduled_time <= now else Snapshot("ohlc", day, now.replace(microsecond=0), symbols)
+
+    def _once(self, dataset: str, day: date) -> Snapshot:
+        symbols, now = DATASETS[dataset].subjects or self._settings.universe.symbols_of(dataset), self.now()
+        planned = once_a_session(dataset, day, symbols, minutes_before=self._settings.capture.closing_snapshot_minutes)
+        return planned if planned.scheduled_time <= now else replace(planned, scheduled_time=now.replace(microsecond=0))
 
     def _at_tick(self, dataset: str, tick: datetime) -> list[Snapshot]:
         cadences, minutes = self._settings.cadences(dataset), self._settings.capture.closing_snapshot_minutes

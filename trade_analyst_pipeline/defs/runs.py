@@ -17,12 +17,14 @@ from typing import Any
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
+from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSETS, QUOTE_ASSETS, REFERENCE_ASSETS
 from trade_analyst_pipeline.defs.login_foresight import check_login, estimated_duration
 from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
 from trade_analyst_pipeline.defs.run_records import RANGE_END, RANGE_START
 from trade_analyst_pipeline.defs.standing import TokenResource
 from trade_analyst_pipeline.errors import CaptureDamagedError, RunFailedError
+from trade_analyst_pipeline.lineage.tables import missing_sessions
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.storage.archive import Archive
 
@@ -58,11 +60,13 @@ def plan_runs(
     assets: Sequence[str] | None,
     everything: bool,
     is_available: Callable[[str, date], bool] = lambda _dataset, _day: True,
+    settled: Collection[str] = (),
 ) -> list[PlannedRun]:
-    """Chains of the sessions that are not `done` and of the latest, then quotes, reference data and the end of day of the latest.
+    """Chains of the sessions that are not `done` and of the latest; then of the latest quotes, reference, end of day.
 
     `everything` runs all sessions again. `assets` limits the runs to those asset keys. What `is_available` says of a
-    dataset and session cannot be had any more, from the source or the archive, is left out.
+    dataset and session cannot be had any more, from the source or the archive, is left out; so are datasets that are
+    `settled` in the latest session, unless they are named.
     """
     latest = sessions[-1]
     wanted = [
@@ -71,13 +75,35 @@ def plan_runs(
     runs = [PlannedRun("history", tuple(days), CHAIN_ASSETS) for days in _stretches(wanted, sessions)]
     if is_available("quotes", latest):
         runs.append(PlannedRun("snapshots", (latest,), QUOTE_ASSETS))
-    reference = tuple(key for key in REFERENCE_ASSETS if is_available(key.partition("/")[2], latest))
+    passed_over = settled if assets is None and not everything else ()
+    reference = tuple(
+        key
+        for key in REFERENCE_ASSETS
+        if (name := key.partition("/")[2]) not in passed_over and is_available(name, latest)
+    )
     runs += [PlannedRun("reference", (latest,), reference)] if reference else []
     runs.append(PlannedRun("end_of_day", (latest,), END_OF_DAY_ASSETS))
     if assets is None:
         return runs
     picked = [PlannedRun(run.job, run.sessions, tuple(key for key in run.assets if key in assets)) for run in runs]
     return [run for run in picked if run.assets]
+
+
+def settled_datasets(
+    instance: dg.DagsterInstance, source: SourceResource, storage: StorageResource, day: date
+) -> set[str]:
+    """The datasets taken once a session that have all of it: on record, nothing to ask for, the table current."""
+    names = [name for name, dataset in DATASETS.items() if dataset.is_current_only]
+    on_record = {name for name in names if day in materialized_sessions(instance, (f"raw/{name}", f"tables/{name}"))}
+    return {name for name in on_record if _has_all(source, storage, name, day)}
+
+
+def _has_all(source: SourceResource, storage: StorageResource, name: str, day: date) -> bool:
+    try:
+        has_to_ask = source.has_to_ask(source.plan(name, [day]), storage.archive)
+        return not has_to_ask and not missing_sessions(storage.data_folder, name, [day])
+    except CaptureDamagedError:  # told by the run that meets it
+        return False
 
 
 def incomplete_sessions(

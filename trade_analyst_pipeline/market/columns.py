@@ -281,7 +281,6 @@ _DECLARED: tuple[Column, ...] = (
     ),
     Column("fund_leverage_factor", pl.Float64(), "ratio", "Leverage of a fund, as sent; 0: none."),
     Column("fund_strategy", pl.String(), None, "A active, L leveraged, P passive, Q quantitative, S short, as sent."),
-    # bars
     # expirations
     Column(
         "option_roots",
@@ -442,6 +441,7 @@ _DECLARED: tuple[Column, ...] = (
         "ok; no_close: the source took the close before for 0, as outside market hours, so that its change is the "
         "price itself and 100 %: both null here; not_sent.",
     ),
+    # bars
     Column("frequency", pl.String(), None, "Length of the bar: minute, minute_5 and so on, daily, weekly, monthly."),
     Column(
         "bar_time",

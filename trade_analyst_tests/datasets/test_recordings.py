@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import recorded_reference as reference
 from recorded_fields import (
     BAR,
     BLOCKS,
@@ -50,6 +51,12 @@ UNKNOWN_SYMBOLS = "quotes_errors_block_invalid_symbols.json"
 DAILY = "pricehistory_daily_SPY_2025-07.json"
 MONTHLY = "pricehistory_monthly_AAPL_2024-10.json"
 MINUTES = "pricehistory_1min_AAPL_2024-05_first_half.json"
+EXPIRATIONS = "expirationchain_SPY_2025-07-20.json"
+CLOSED_DAY = "markets_equity_closed_day.json"
+OPEN_DAY = "markets_equity_option_open_day_2025-07-21.json"
+BY_CUSIP = "instruments_by_cusip_AAPL.json"
+FUNDAMENTALS = "instruments_fundamental_AAPL_2024-10-18.json"
+MOVERS = "movers_by_volume_2025-07.json"
 
 # When each was recorded, as far as the times inside tell.
 ARRIVED = {
@@ -62,9 +69,26 @@ ARRIVED = {
     DAILY: datetime(2025, 7, 20, 12, 0, tzinfo=UTC),
     MONTHLY: datetime(2024, 10, 18, 23, 59, tzinfo=UTC),
     MINUTES: datetime(2024, 5, 17, 23, 0, tzinfo=UTC),
+    EXPIRATIONS: datetime(2025, 7, 20, 12, 0, tzinfo=UTC),
+    CLOSED_DAY: datetime(2025, 7, 20, 12, 0, tzinfo=UTC),
+    OPEN_DAY: datetime(2025, 7, 20, 12, 0, tzinfo=UTC),
+    BY_CUSIP: datetime(2024, 10, 18, 23, 59, tzinfo=UTC),
+    FUNDAMENTALS: datetime(2024, 10, 18, 23, 59, tzinfo=UTC),
+    MOVERS: datetime(2025, 7, 21, 17, 0, tzinfo=UTC),
 }
+# What was asked for, where the answer does not say it.
+ASKED = {EXPIRATIONS: ("SPY",), MOVERS: ("$SPX",)}
 # The dataset whose answers begin with these words; all other recordings are of other endpoints.
-DATASET_OF = {"chain": "options", "quote": "quotes", "quotes": "quotes", "pricehistory": "ohlc"}
+DATASET_OF = {
+    "chain": "options",
+    "quote": "quotes",
+    "quotes": "quotes",
+    "pricehistory": "ohlc",
+    "expirationchain": "expirations",
+    "markets": "markets",
+    "instruments": "instruments",
+    "movers": "movers",
+}
 
 
 def recorded(name: str, folder: Path = SCHWAB) -> Any:
@@ -102,7 +126,8 @@ def imported(folder: Path, dataset: str, *paths: Path, arrived: datetime, symbol
 
 def imported_recording(folder: Path, name: str) -> Imported:
     """One recording of the source, imported for the time it was made."""
-    return imported(folder, DATASET_OF[name.partition("_")[0]], SCHWAB / name, arrived=ARRIVED[name])
+    dataset = DATASET_OF[name.partition("_")[0]]
+    return imported(folder, dataset, SCHWAB / name, arrived=ARRIVED[name], symbols=ASKED.get(name, ()))
 
 
 def strange(built: Built) -> dict[str, int]:
@@ -314,6 +339,87 @@ def test_last_recorded_month_is_not_complete(tmp_path: Path) -> None:
     table = imported_recording(tmp_path, MONTHLY).table.sort("session_date")
     assert table["session_date"][-1] == date(2024, 10, 1)
     assert table["is_complete"].to_list() == [True] * 11 + [False]
+
+
+# -- expirations, markets, instruments, movers -----------------------------------------------------------------------
+
+
+def test_recorded_expirations_are_in_the_table_field_by_field(tmp_path: Path) -> None:
+    """Every one of 32 recorded expirations of SPY is a row with each of its fields, and nothing else."""
+    found = imported_recording(tmp_path, EXPIRATIONS)
+    rows = {row["expiration_date"]: row for row in found.table.rows(named=True)}
+    wires = recorded(EXPIRATIONS)["expirationList"]
+    assert len(wires) == len(rows) == found.table.height == 32
+    wrong = []
+    for wire in wires:
+        row = rows[reference.day(wire["expirationDate"])]
+        wrong += untraced(wire, row, reference.EXPIRATION)
+        wrong += unfounded(row, [(wire, reference.EXPIRATION)], {"symbol", "session_date", "snapshot_time"})
+    assert wrong == []
+    assert set(found.table["symbol"]) == {"SPY"}
+    assert (found.quarantine.height, found.built.problems, dict(found.built.seen)) == (0, (), {})
+    assert not any(found.built.rule_counts.values())
+
+
+@pytest.mark.parametrize(("name", "rows"), [(CLOSED_DAY, 1), (OPEN_DAY, 3)])
+def test_recorded_hours_are_in_the_table_field_by_field(name: str, rows: int, tmp_path: Path) -> None:
+    """Every recorded product is a row with its fields and each part of its hours, and nothing else."""
+    found = imported_recording(tmp_path, name)
+    assert found.table.height == rows
+    wrong = []
+    for row in found.table.rows(named=True):
+        wire = recorded(name)[row["market"]][row["market_product"]]
+        derived = {"market", "session_date", "snapshot_time"}
+        derived |= {f"{reference.HOURS[part]}_{end}_time" for part in wire.get("sessionHours", ()) for end in ENDS}
+        wrong += untraced(wire, row, reference.PRODUCT) + unfounded(row, [(wire, reference.PRODUCT)], derived)
+        wrong += reference.spans_untraced(wire.get("sessionHours", {}), row)
+    assert wrong == []
+    assert (found.quarantine.height, found.built.problems, dict(found.built.seen)) == (0, (), {})
+    assert not any(found.built.rule_counts.values())
+
+
+ENDS = ("open", "close")
+
+
+@pytest.mark.parametrize("name", [BY_CUSIP, FUNDAMENTALS])
+def test_recorded_instruments_are_in_the_table_field_by_field(name: str, tmp_path: Path) -> None:
+    """The recorded instrument is a row with each of its fields and fundamentals, and nothing else."""
+    found = imported_recording(tmp_path, name)
+    (wire,) = recorded(name)["instruments"]
+    (row,) = found.table.rows(named=True)
+    fundamental = wire.pop("fundamental", {})
+    traced = [(wire, reference.INSTRUMENT), (fundamental, reference.FUNDAMENTAL)]
+    wrong = [text for part, traces in traced for text in untraced(part, row, traces)]
+    assert wrong + unfounded(row, traced, {"session_date", "snapshot_time"}) == []
+    assert (found.quarantine.height, found.built.problems, strange(found.built)) == (0, (), {})
+    assert sum(found.built.seen.values()) == sum(value == 0 for value in fundamental.values()) - (name == FUNDAMENTALS)
+    assert not any(found.built.rule_counts.values())
+
+
+def test_recorded_instrument_in_our_units(tmp_path: Path) -> None:
+    """Golden: AAPL on 18 October 2024; the leading zero of its CUSIP stands, its yield is a fraction."""
+    (row,) = imported_recording(tmp_path, FUNDAMENTALS).table.rows(named=True)
+    assert (row["cusip"], row["dividend_ex_date"]) == ("037833100", date(2024, 8, 12))
+    assert row["dividend_yield"] == pytest.approx(0.0043144, abs=1e-12)
+    assert (row["market_cap"], row["interest_coverage"]) == (3_524_014_873_860.0, None)
+
+
+def test_recorded_movers_are_in_the_table_field_by_field(tmp_path: Path) -> None:
+    """Every recorded mover is a row with each of its fields in its place; a share of 0.0475 is 4.75 % here."""
+    found = imported_recording(tmp_path, MOVERS)
+    rows = {row["place"]: row for row in found.table.rows(named=True)}
+    wires = recorded(MOVERS)["screeners"]
+    assert sorted(rows) == list(range(1, len(wires) + 1)) == list(range(1, 11))
+    derived = {"movers_of", "sort_order", "place", "change_status", "session_date", "snapshot_time"}
+    wrong = []
+    for place, wire in enumerate(wires, 1):
+        wrong += untraced(wire, rows[place], reference.MOVER)
+        wrong += unfounded(rows[place], [(wire, reference.MOVER)], derived)
+    assert wrong == []
+    assert set(found.table["change_status"]) == {"ok"}
+    assert (rows[8]["symbol"], rows[8]["net_change_pct"], rows[8]["movers_of"]) == ("VZ", 4.75, "$SPX")
+    assert (found.quarantine.height, found.built.problems, dict(found.built.seen)) == (0, (), {})
+    assert not any(found.built.rule_counts.values())
 
 
 # -- of other endpoints ----------------------------------------------------------------------------------------------

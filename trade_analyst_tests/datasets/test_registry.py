@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,23 +16,47 @@ KEYS = {
     "options": ("option_symbol", "snapshot_time"),
     "quotes": ("symbol", "snapshot_time"),
     "ohlc": ("symbol", "frequency", "bar_time", "known_time"),
+    "expirations": ("symbol", "expiration_date", "option_roots", "settlement_type", "snapshot_time"),
+    "markets": ("market", "market_product", "hours_date", "snapshot_time"),
+    "instruments": ("symbol", "snapshot_time"),
+    "movers": ("movers_of", "sort_order", "symbol", "snapshot_time"),
 }
-PAYLOADS = {"options": "options/chain.json", "quotes": "quotes/several.json", "ohlc": "ohlc/daily.json"}
+PAYLOADS = {
+    "options": "options/chain.json",
+    "quotes": "quotes/several.json",
+    "ohlc": "ohlc/daily.json",
+    "expirations": "expirations/list.json",
+    "markets": "markets/half_day.json",
+    "instruments": "instruments/fundamental.json",
+    "movers": "movers/by_volume.json",
+}
+MORE: dict[str, dict[str, Any]] = {"ohlc": {"session_date": SESSION, "years": 1}, "markets": {"session_date": SESSION}}
 
 
 def rows(name: str, seconds: int = 0) -> pl.DataFrame:
     """The payload's rows as they arrived some seconds later."""
     dataset = DATASETS[name]
-    request = dataset.requests(["XYZ"], **({"session_date": SESSION, "years": 1} if name == "ohlc" else {}))[0]
+    request = dataset.requests(["XYZ"], **MORE.get(name, {}))[0]
     response = answered(request, payload(PAYLOADS[name]), received=RECEIVED + timedelta(seconds=seconds))
     return dataset.normalize([response], session_date=SESSION).frame
 
 
 def test_datasets_and_their_keys() -> None:
-    """Three datasets, each known by its schema's name, with the keys of the design."""
+    """Seven datasets, each known by its schema's name, with the keys of the design."""
     assert {name: dataset.schema.key for name, dataset in DATASETS.items()} == KEYS
     assert all(dataset.name == name == dataset.schema.name for name, dataset in DATASETS.items())
     assert {name for name, dataset in DATASETS.items() if dataset.spans_sessions} == {"ohlc"}
+
+
+def test_what_is_taken_once_a_session() -> None:
+    """Four datasets are taken once a session; two of them are not asked for by the symbols watched."""
+    once = {name: dataset.subjects for name, dataset in DATASETS.items() if dataset.is_current_only}
+    assert once == {
+        "expirations": (),
+        "markets": ("equity", "option", "bond", "future", "forex"),
+        "instruments": (),
+        "movers": ("$SPX", "$COMPX", "$DJI", "NYSE", "NASDAQ", "EQUITY_ALL"),
+    }
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
