@@ -85,19 +85,26 @@ class Intake:
 
     def note_problem(self, error: ResponseRejectedError, *, symbols: tuple[str, ...], request: str) -> None:
         """Record a response, or a symbol of one, that gave no row."""
-        self._problems.append(ResponseProblem(error.reason, error.detail, symbols, request))
+        named = tuple(map(_readable, symbols))
+        self._problems.append(ResponseProblem(error.reason, _readable(error.detail), named, request))
 
     def reject(self, rows: Iterable[BadRow], *, symbol: str | None, snapshot_time: datetime, request: str) -> None:
         """Record rows that could not be typed."""
         for row in rows:
-            source = row.source[:MAX_SOURCE_CHARACTERS]
-            self._rejected.append(RejectedRow(symbol, snapshot_time, request, row.rule, row.detail, source))
+            named = None if symbol is None else _readable(symbol)
+            source, detail = row.source[:MAX_SOURCE_CHARACTERS], _readable(row.detail)
+            self._rejected.append(RejectedRow(named, snapshot_time, request, row.rule, detail, source))
 
     def normalized(self, frame: pl.DataFrame) -> Normalized:
         """Everything collected, with the rows."""
         rejected = pl.DataFrame(self._rejected, schema=REJECTED_COLUMNS, orient="row")
-        counts = {name: self.counts[name] for name in sorted(self.counts) if self.counts[name]}
+        counts = {_readable(name): self.counts[name] for name in sorted(self.counts) if self.counts[name]}
         return Normalized(frame, rejected, tuple(self._problems), counts)
+
+
+def _readable(text: str) -> str:
+    """A text of the wire that can be stored and shown: bytes that were no UTF-8 are written out as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def request_text(path: str, params: Iterable[tuple[str, str]]) -> str:

@@ -70,7 +70,7 @@ def _cleaned(wire: pl.DataFrame) -> pl.LazyFrame:
             *map(vendor.whole, _WHOLE),
             *map(vendor.instant, _INSTANTS),
             *map(vendor.greek, _GREEKS),
-            *map(_stated_day, _DAYS),
+            *map(vendor.stated_day, _DAYS),
             vendor.fraction("dividend_yield"),
             vendor.model_value("vendor_theoretical_value"),
             pl.when(is_option).then(vendor.volatility("vendor_implied_volatility")),
@@ -96,14 +96,8 @@ def _day_of_instant(column: str) -> pl.Expr:
     return vendor.instant(column).dt.convert_time_zone(str(NEW_YORK)).dt.date()
 
 
-def _stated_day(column: str) -> pl.Expr:
-    """The New York date of a text such as 2024-08-12T04:00:00Z; null for what is none."""
-    instant = pl.col(column).str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC", strict=False)
-    return instant.dt.convert_time_zone(str(NEW_YORK)).dt.date().alias(column)
-
-
 def _expiration_day() -> pl.Expr:
     """The date of an option's three numbers for year, month and day; null for what is no date."""
     year, month, day = (pl.col(f"expiration_{part}").cast(pl.Int64) for part in ("year", "month", "day"))
     text = pl.format("{}-{}-{}", year, month.cast(pl.String).str.zfill(2), day.cast(pl.String).str.zfill(2))
-    return text.str.to_date("%Y-%m-%d", strict=False)
+    return text.str.extract(r"^(\d{4}-\d{2}-\d{2})$", 1).str.to_date("%Y-%m-%d", strict=False)

@@ -156,6 +156,8 @@ def _convert(row: Any, shape: RowShape) -> msgspec.Struct:
 
 
 def _member(value: Any, field: WireField) -> Any:
+    if isinstance(value, NonFinite) and field.kind in {"text", "day", "raw"}:
+        raise _RowError(f"not_finite_{field.column}", f"{field.wire} is {value}", field.column)
     if isinstance(value, str) and not isinstance(value, NonFinite):
         try:
             value.encode()

@@ -15,6 +15,31 @@ _JUNK: tuple[Any, ...] = (
 )
 
 
+def shortened(document: Json, limit: int = 6) -> Json:
+    """A document whose lists, and objects of objects or lists, have at most `limit` members."""
+    if isinstance(document, list):
+        return [shortened(member, limit) for member in document[:limit]]
+    if not isinstance(document, dict):
+        return document
+    is_map = all(isinstance(member, dict | list) for member in document.values())
+    names = list(document)[: limit if is_map else None]
+    return {name: shortened(document[name], limit) for name in names}
+
+
+def nudged_bodies(document: Json) -> Iterator[bytes]:
+    """Bodies with one number of the document changed, each number to each of several that may break a rule."""
+    for number, (container, key) in enumerate(_places(document)):
+        value = container[key]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        shifted = [value + days * 86_400_000 for days in (-14, -3, 40)]
+        for other in (-value, -1, 0, value * 1000, value + 1, value + 60_000, *shifted):
+            changed = copy.deepcopy(document)
+            place, name = _places(changed)[number]
+            place[name] = other
+            yield written(changed).encode()
+
+
 class Repeated(dict[str, Any]):
     """An object written with one of its keys twice."""
 
@@ -101,6 +126,29 @@ def _repeat_item(container: Any, key: Any, _: random.Random) -> None:
         container.insert(key, copy.deepcopy(container[key]))
 
 
+def _nudge(container: Any, key: Any, chance: random.Random) -> None:
+    """A number becomes another that may well break a rule, a text that of a neighbour."""
+    value = container[key]
+    near = container.values() if isinstance(container, dict) else container
+    like = [each for each in near if type(each) is type(value)]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        others = [-value, 0, value * 1000, value + 1, value // 2, value - 86_400_000, value + 40 * 86_400_000]
+        container[key] = chance.choice([*others, *like])
+    elif isinstance(value, str):
+        container[key] = chance.choice([*like, value.lower(), value[:-1], value.replace("2", "1"), f" {value}"])
+
+
+def _huge(container: Any, key: Any, chance: random.Random) -> None:
+    container[key] = chance.choice(
+        ["x" * 20_000, 10**400, -(10**20), [container[key]] * 300, f"{container[key]}" * 500]
+    )
+
+
+def _nest(container: Any, key: Any, chance: random.Random) -> None:
+    for _ in range(chance.choice([2, 60])):
+        container[key] = {"deeper": container[key]} if chance.random() < 0.5 else [container[key]]
+
+
 def _shuffle(container: Any, _: Any, chance: random.Random) -> None:
     if isinstance(container, list):
         chance.shuffle(container)
@@ -113,6 +161,7 @@ def _shuffle(container: Any, _: Any, chance: random.Random) -> None:
 
 _ON_DOCUMENTS: tuple[Callable[[Json, random.Random], Json], ...] = (
     *map(_at_some_place, (_drop, _retype, _retype, _rename, _add, _wrap, _repeat_key, _repeat_item, _shuffle)),
+    *map(_at_some_place, (_nudge, _nudge, _huge, _nest)),
 )
 
 _ON_BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (

@@ -170,6 +170,8 @@ QUOTE: dict[str, Trace] = {
     "securityStatus": ("security_status", same),
     "settleTime": ("settle_time", instant),
     "theoreticalOptionValue": ("vendor_theoretical_value", same),
+    "settlementPrice": ("settlement_price", price),
+    "settlemetPrice": ("settlement_price", price),
     "theta": ("vendor_theta", same),
     "tick": ("tick_size", price),
     "tickAmount": ("tick_value", price),
@@ -189,9 +191,14 @@ REFERENCE: dict[str, Trace] = {
     "exchange": ("exchange_code", same),
     "exchangeName": ("exchange_name", same),
     "exerciseType": ("exercise_type", same),
+    "expirationDate": ("expiration_date", new_york_date),
+    "expirationStyle": ("expiration_style", same),
     "expirationType": ("expiration_type", same),
+    "fsiDesc": ("financial_status", same),
+    "futureActiveSymbol": ("active_symbol", same),
     "futureExpirationDate": ("expiration_date", new_york_date),
     "futureIsActive": ("is_active", same),
+    "futureIsTradable": ("is_tradable", same),
     "futureMultiplier": ("multiplier", same),
     "futurePriceFormat": ("price_format", same),
     "futureSettlementPrice": ("settlement_price", price),
@@ -203,10 +210,13 @@ REFERENCE: dict[str, Trace] = {
     "isShortable": ("is_shortable", same),
     "isTradable": ("is_tradable", same),
     "lastTradingDay": ("last_trading_date", new_york_date),
+    "marketMaker": ("market_maker", same),
     "multiplier": ("multiplier", same),
+    "otcMarketTier": ("otc_market_tier", same),
     "product": ("product", same),
     "settlementType": ("settlement_type", same),
     "strikePrice": ("strike", same),
+    "tradingHours": ("trading_hours", same),
     "underlying": ("underlying_symbol", same),
     "underlyingAssetType": ("underlying_asset_type", same),
 }
@@ -216,6 +226,18 @@ REGULAR: dict[str, Trace] = {
     "regularMarketNetChange": ("regular_net_change", same),
     "regularMarketPercentChange": ("regular_net_change_pct", same),
     "regularMarketTradeTime": ("regular_trade_time", instant),
+}
+EXTENDED: dict[str, Trace] = {
+    "askPrice": ("extended_ask", price),
+    "askSize": ("extended_ask_size", same),
+    "bidPrice": ("extended_bid", price),
+    "bidSize": ("extended_bid_size", same),
+    "lastPrice": ("extended_last", price),
+    "lastSize": ("extended_last_size", same),
+    "mark": ("extended_mark", price),
+    "quoteTime": ("extended_quote_time", instant),
+    "totalVolume": ("extended_volume", same),
+    "tradeTime": ("extended_trade_time", instant),
 }
 FUNDAMENTAL: dict[str, Trace] = {
     "avg10DaysVolume": ("average_volume_10_days", same),
@@ -229,12 +251,19 @@ FUNDAMENTAL: dict[str, Trace] = {
     "divYield": ("dividend_yield", fraction),
     "eps": ("earnings_per_share", same),
     "fundLeverageFactor": ("fund_leverage_factor", same),
+    "fundStrategy": ("fund_strategy", same),
     "lastEarningsDate": ("last_earnings_date", stated_date),
     "nextDivExDate": ("next_dividend_ex_date", stated_date),
     "nextDivPayDate": ("next_dividend_pay_date", stated_date),
     "peRatio": ("price_earnings_ratio", same),
 }
-BLOCKS = {"quote": QUOTE, "reference": REFERENCE, "regular": REGULAR, "fundamental": FUNDAMENTAL}
+BLOCKS = {
+    "quote": QUOTE,
+    "reference": REFERENCE,
+    "regular": REGULAR,
+    "extended": EXTENDED,
+    "fundamental": FUNDAMENTAL,
+}
 BAR: dict[str, Trace] = {
     "open": ("open", same),
     "high": ("high", same),

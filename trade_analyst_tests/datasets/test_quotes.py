@@ -554,3 +554,25 @@ def test_simulated_quotes_are_all_valid(instant: datetime) -> None:
     assert sorted(judged.valid["symbol"]) == sorted(set(symbols) - {"NOPE"})
     assert (found.rejected.height, judged.quarantined.height) == (0, 0)
     assert [(problem.reason, problem.symbols) for problem in found.problems] == [("unknown_symbol", ("NOPE",))]
+
+
+@pytest.mark.parametrize("year", [-2026, 0, 20_260, 1])
+def test_year_of_no_calendar_is_no_expiration(year: int) -> None:
+    """An option that expires in a year without four digits has no expiration date, and can be read back."""
+    found = normalized(with_entry(lambda entry: entry["reference"].update(expirationYear=year), OPTION))
+    assert row(found, OPTION)["expiration_date"] is None
+
+
+@pytest.mark.parametrize("place", [("quote", "securityStatus"), ("reference", "description")])
+def test_bare_nan_is_no_text(place: tuple[str, str]) -> None:
+    """NaN where a text belongs makes the row bad, and is not kept as a text that says NaN."""
+    block, name = place
+    found = normalized(with_entry(lambda entry: entry[block].update({name: float("nan")})))
+    assert [rule.partition("_")[0] for rule in found.rejected["rule"]] == ["not"]
+
+
+def test_bad_entry_under_a_key_that_is_no_utf8_is_rejected() -> None:
+    """The name it is rejected under has the byte written out."""
+    body = json.dumps(with_entry(lambda entry: entry["quote"].update(bidPrice="x"))).encode()
+    found = normalized(body.replace(b'"XYZ": {', b'"X\xd5": {', 1))
+    assert found.rejected["symbol"].to_list() == ["X\\udcd5"]

@@ -63,3 +63,16 @@ def test_request_is_one_line_of_ascii() -> None:
     text = request_text("/quotes", [("symbols", "BRK/B,$SPX,ü\r\n\ud800"), ("fields", "")])
     assert text == "/quotes?symbols=BRK%2FB%2C%24SPX%2C%C3%BC%0D%0A%5Cud800&fields="
     assert text.isascii()
+
+
+def test_text_that_is_no_utf8_can_be_stored_and_shown() -> None:
+    """Symbols, details and counts that hold a lone surrogate have it written out; everything else is as sent."""
+    intake = Intake()
+    intake.note_problem(ResponseRejectedError("reason", "a \udcd5 b"), symbols=("X\udcd5", "Ü"), request="/x")
+    intake.reject([BadRow("rule", "d\udcd5", "{}")], symbol="S\udcd5", snapshot_time=MOMENT, request="/x")
+    intake.counts["unknown_field:a.\udcd5"] += 1
+    found = intake.normalized(pl.DataFrame())
+    assert found.problems[0].symbols == ("X\\udcd5", "Ü")
+    assert found.problems[0].detail == "a \\udcd5 b"
+    assert found.rejected.select("symbol", "detail").rows() == [("S\\udcd5", "d\\udcd5")]
+    assert found.counts == {"unknown_field:a.\\udcd5": 1}
