@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from trade_analyst_pipeline.market.sessions import NEW_YORK
+from trade_analyst_pipeline.simulator.analytical import Assumptions, assumed
 from trade_analyst_pipeline.simulator.answers import Answer, json_answer
 from trade_analyst_pipeline.simulator.contracts import evaluate
 from trade_analyst_pipeline.simulator.faults import too_big_answer
@@ -38,8 +39,10 @@ from trade_analyst_pipeline.simulator.wire_reference import (
     markets_body,
 )
 from trade_analyst_pipeline.simulator.wire_shares import year_range
+from trade_analyst_pipeline.simulator.wire_spreads import SPREADS, Request, strategy_list
 
 if TYPE_CHECKING:
+    from trade_analyst_pipeline.simulator.contracts import Board
     from trade_analyst_pipeline.simulator.market import Market, Moment
 
 Params = Mapping[str, str]
@@ -49,9 +52,7 @@ _SURELY_OVER = 1.05
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _RANGES = frozenset(["ITM", "NTM", "OTM", "SAK", "SBK", "SNK", "ALL"])
-_SPREADS = frozenset(
-    ["COVERED", "VERTICAL", "CALENDAR", "STRANGLE", "STRADDLE", "BUTTERFLY", "CONDOR", "DIAGONAL", "COLLAR", "ROLL"]
-)
+_REFUSED_STRATEGIES = frozenset(["COVERED", "BUTTERFLY", "CONDOR", "COLLAR", "ROLL"])
 _SIDES: dict[str, tuple[Side, ...]] = {"CALL": ("CALL",), "PUT": ("PUT",), "ALL": ("CALL", "PUT")}
 _OPTION_TYPES: dict[str, Literal["S", "NS", "ALL"]] = {"S": "S", "NS": "NS", "ALL": "ALL"}
 _POINTERS = [f"/data/attributes/{name}" for name in ("symbols", "cusips", "ssids")]
@@ -140,7 +141,7 @@ def _single_quote(market: Market, instant: datetime, symbol: str, params: Params
 
 
 def _chains(market: Market, instant: datetime, params: Params, limits: AnswerLimits) -> Answer | dict[str, Any]:
-    query = _chain_query(instant, params)
+    query, strategy = _chain_query(instant, params), params.get("strategy", "SINGLE")
     if instrument_on(query.symbol, _today(instant)) is None:
         return _not_found()
     moment = market.moment(query.symbol, instant)
@@ -148,16 +149,44 @@ def _chains(market: Market, instant: datetime, params: Params, limits: AnswerLim
     if estimated_bytes(selection, len(query.sides)) > _SURELY_OVER * limits.gateway_bytes:
         return too_big_answer()
     board = evaluate(market, moment, selection) if selection.size else None
-    body = chain_body(board, moment, query, _underlying(market, moment) if query.with_underlying else None)
+    underlying = _underlying(market, moment) if query.with_underlying else None
+    if strategy in SPREADS:
+        body = _spreads(board, moment, query, underlying, params)
+    elif strategy == "ANALYTICAL":
+        body = _analytical(board, moment, query, underlying, params)
+    else:
+        body = chain_body(board, moment, query, underlying)
     encoded = json_answer(body if limits.most_contracts is None else truncated(body, limits.most_contracts))
     return too_big_answer() if len(encoded.body) > limits.gateway_bytes else encoded
 
 
+def _spreads(
+    board: Board | None, moment: Moment, query: ChainQuery, underlying: dict[str, Any] | None, params: Params
+) -> dict[str, Any]:
+    """A chain of strategies: empty maps, and the list of pairs."""
+    strategy, interval = params["strategy"], _decimal(params, "interval")
+    found = [] if board is None else strategy_list(board, Request(strategy, query.sides, interval))
+    status = "SUCCESS" if found else "FAILED"
+    said = {"status": status, "strategy": strategy, "interval": interval or 0.0, "monthlyStrategyList": found}
+    return chain_body(None, moment, query, underlying) | said
+
+
+def _analytical(
+    board: Board | None, moment: Moment, query: ChainQuery, underlying: dict[str, Any] | None, params: Params
+) -> dict[str, Any]:
+    """A chain on the caller's assumptions, which it repeats."""
+    names = ("volatility", "underlyingPrice", "interestRate", "daysToExpiration")
+    told = {name: value for name in names if (value := _decimal(params, name)) is not None}
+    wanted = Assumptions(*(told.get(name) for name in names))
+    body = chain_body(board if board is None else assumed(board, wanted), moment, query, underlying)
+    return body | {"strategy": "ANALYTICAL"} | told
+
+
 def _chain_query(instant: datetime, params: Params) -> ChainQuery:
     strategy = params.get("strategy", "SINGLE")
-    if strategy in _SPREADS:
+    if strategy in _REFUSED_STRATEGIES:
         raise RefusedError(f"strategy {strategy} is not simulated", {"parameter": "strategy"})
-    _one_of(params, "strategy", {"SINGLE", "ANALYTICAL"}, "SINGLE")
+    _one_of(params, "strategy", {"SINGLE", "ANALYTICAL", *SPREADS}, "SINGLE")
     first, last = _date(params, "fromDate"), _date(params, "toDate")
     if first is not None and first < _today(instant):
         raise RefusedError("fromDate must not be before today", {"parameter": "fromDate"})
