@@ -6,6 +6,7 @@ Whether a symbol exists is not known here; only the source can say it.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, Literal
 
 from trade_analyst_pipeline.market.option_symbols import is_option_symbol
@@ -47,6 +48,7 @@ KIND_WORDS: Final[dict[Kind, str]] = {
 }
 
 
+@lru_cache(maxsize=1 << 14)
 def kind_of(symbol: str) -> Kind | None:
     """What a symbol is by its form; None for one that the source cannot know, such as `spy`."""
     if is_option_symbol(symbol):

@@ -1,0 +1,287 @@
+"""When each snapshot of a session gets its requests under the limit, and how old its data becomes: arithmetic alone.
+
+The limit is a sequence of slots. A slot goes to the most urgent class that waits, and within a class to the runs in
+turn; a run is all that is due at one instant, and asks for its datasets one after the other. What the source takes to
+answer is left out: requests overlap, so that it costs no slot.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+
+from trade_analyst_pipeline.capture.costs import Costs
+from trade_analyst_pipeline.capture.plan import (
+    REACHES_BACK,
+    Snapshot,
+    end_of_day_snapshot,
+    moments_of_session,
+    once_a_session,
+)
+from trade_analyst_pipeline.capture.urgency import urgency
+from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.market.sessions import NEW_YORK, option_product, session_close, session_open
+from trade_analyst_pipeline.schwab.budget import Priority
+from trade_analyst_pipeline.schwab.pace import SECOND, WIDTH
+from trade_analyst_pipeline.settings import MOMENTS, Cadence, Settings
+
+RUNS_AT_ONCE = 2  # runs of one class under way, as dagster.yaml allows them
+
+_BURST_SHARE, _LARGEST_BURST = 15, 3
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How many requests there are: `per_minute` of the source less `reserved` for other programs."""
+
+    per_minute: int
+    reserved: int = 0
+
+    @property
+    def usable(self) -> int:
+        """Requests a minute for this program."""
+        return self.per_minute - self.reserved
+
+    @property
+    def seconds_per_request(self) -> float:
+        """The distance of slots: a little more than a minute's share, since answers may be counted a minute apart."""
+        return WIDTH / SECOND / self.usable
+
+    @property
+    def burst(self) -> int:
+        """How many slots there are at once after a rest."""
+        return max(1, min(_LARGEST_BURST, self.usable // _BURST_SHARE))
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is taken in a session: the symbols of each dataset with their cadence, and the closing snapshots."""
+
+    cadences: Mapping[str, Mapping[str, Cadence]]
+    minutes_before: tuple[int, ...]
+
+    def snapshots(self, session_date: date) -> list[Snapshot]:
+        """All snapshots of a session, ascending by instant; at one instant in the order they are asked for."""
+        found: list[Snapshot] = []
+        for dataset, cadences in self.cadences.items():
+            symbols = tuple(cadences)
+            if not symbols:
+                continue
+            if dataset in MOMENTS:
+                found += moments_of_session(dataset, session_date, cadences, minutes_before=self.minutes_before)
+            elif dataset in REACHES_BACK:
+                found.append(end_of_day_snapshot(dataset, session_date, symbols))
+            else:
+                found.append(once_a_session(dataset, session_date, symbols, minutes_before=self.minutes_before))
+        return sorted(found, key=lambda snapshot: snapshot.scheduled_time)
+
+    def needed_by(self, snapshot: Snapshot, *, is_closing: bool) -> datetime:
+        """By when a snapshot has to be complete: the close, the next one of its symbols, or the end of the day."""
+        if snapshot.dataset not in MOMENTS:
+            return end_of_source_day(snapshot.session_date)
+        closes = min(session_close(snapshot.session_date, option_product(symbol)) for symbol in snapshot.symbols)
+        if is_closing:
+            return closes
+        cadences = self.cadences[snapshot.dataset]
+        every = min(minutes for symbol in snapshot.symbols if isinstance(minutes := cadences[symbol], int))
+        return min(closes, snapshot.scheduled_time + timedelta(minutes=every))
+
+
+def end_of_source_day(session_date: date) -> datetime:
+    """When the source stops to show a session: midnight New York."""
+    return datetime.combine(session_date + timedelta(days=1), time(), NEW_YORK)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One snapshot in the timetable; `finished` is None when it is not complete before the horizon.
+
+    `needed_by` is when it has to be: a closing snapshot before the close, an intraday one before the next. `arrivals`
+    are the instants at which it is complete for each symbol, for those that are.
+    """
+
+    snapshot: Snapshot
+    priority: Priority
+    requests: int
+    needed_by: datetime
+    finished: datetime | None
+    arrivals: Mapping[str, datetime] = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        """`closing`, `intraday` or `daily`."""
+        return self.priority.name.lower() if self.snapshot.dataset in MOMENTS else "daily"
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is complete when it has to be."""
+        return self.finished is not None and self.finished <= self.needed_by
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """A session under an allowance: its snapshots, and how many requests go in each minute, by its start."""
+
+    session_date: date
+    allowance: Allowance
+    planned: tuple[Planned, ...]
+    minutes: Mapping[datetime, int]
+
+    @property
+    def requests(self) -> int:
+        """Requests of the whole session that find a slot."""
+        return sum(self.minutes.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether every snapshot is complete when it has to be."""
+        return all(each.fits for each in self.planned)
+
+    def worst_age(self, dataset: str) -> timedelta | None:
+        """The greatest age that the newest data of a symbol reaches from the open to its close.
+
+        Before its first arrival a symbol is as old as the session is. Of symbols with intraday snapshots alone; None
+        when there is none.
+        """
+        arrivals: dict[str, list[datetime]] = {}
+        for each in self.of(dataset):
+            if each.kind == "intraday":
+                arrivals |= {symbol: [] for symbol in each.snapshot.symbols if symbol not in arrivals}
+        for each in self.of(dataset):
+            for symbol in arrivals.keys() & each.arrivals.keys():
+                arrivals[symbol].append(each.arrivals[symbol])
+        ages = (self._worst_of(symbol, instants) for symbol, instants in arrivals.items())
+        return max(ages, default=None)
+
+    def _worst_of(self, symbol: str, instants: Iterable[datetime]) -> timedelta:
+        closes = session_close(self.session_date, option_product(symbol))
+        known = sorted({instant for instant in instants if instant < closes})
+        turns = [session_open(self.session_date), *known, closes]
+        return max(later - earlier for earlier, later in itertools.pairwise(turns))
+
+    def of(self, dataset: str) -> list[Planned]:
+        """The snapshots of a dataset."""
+        return [each for each in self.planned if each.snapshot.dataset == dataset]
+
+
+def watched(settings: Settings) -> Watched:
+    """What the settings say is taken in a session, in the order in which one run asks for it."""
+    named = {name: settings.cadences(name) for name in (*MOMENTS, *(n for n in DATASETS if n not in MOMENTS))}
+    for name, dataset in DATASETS.items():
+        named[name] = named[name] or dict.fromkeys(dataset.subjects, "daily")
+    return Watched(named, settings.capture.closing_snapshot_minutes)
+
+
+def timetable(
+    session_date: date, watched: Watched, allowance: Allowance, costs: Costs, *, horizon: datetime | None = None
+) -> Timetable:
+    """The timetable of a session; nothing is asked from `horizon` on, by default the end of the source's day."""
+    snapshots = watched.snapshots(session_date)
+    classes = _classes(snapshots, watched.minutes_before)
+    runs = _runs(snapshots, classes, costs)
+    _give_slots(runs, allowance, horizon or end_of_source_day(session_date))
+    minutes = Counter(instant.replace(second=0, microsecond=0) for run in runs for instant in run.granted)
+    planned = [_planned(snapshot, classes, watched, run) for run in runs for snapshot in run.snapshots]
+    planned.sort(key=lambda each: each.snapshot.scheduled_time)
+    return Timetable(session_date, allowance, tuple(planned), dict(sorted(minutes.items())))
+
+
+@dataclass
+class _Run:
+    """All that is due at one instant for datasets of one class: its requests in order, and when each got its slot."""
+
+    due: datetime
+    priority: Priority
+    snapshots: list[Snapshot]
+    asked: list[tuple[Snapshot, tuple[str, ...]]]
+    granted: list[datetime] = field(default_factory=list)
+
+    @property
+    def is_done(self) -> bool:
+        return len(self.granted) == len(self.asked)
+
+
+def _classes(snapshots: Iterable[Snapshot], minutes_before: tuple[int, ...]) -> dict[Snapshot, Priority]:
+    return {snapshot: urgency(snapshot, minutes_before=minutes_before) for snapshot in snapshots}
+
+
+def _runs(snapshots: Sequence[Snapshot], classes: Mapping[Snapshot, Priority], costs: Costs) -> list[_Run]:
+    together: dict[tuple[datetime, Priority], list[Snapshot]] = {}
+    for snapshot in snapshots:
+        together.setdefault((snapshot.scheduled_time, classes[snapshot]), []).append(snapshot)
+    known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]] = {}
+    return [
+        _Run(due, priority, of_run, _in_order(of_run, costs, known)) for (due, priority), of_run in together.items()
+    ]
+
+
+def _in_order(
+    snapshots: Sequence[Snapshot], costs: Costs, known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]]
+) -> list[tuple[Snapshot, tuple[str, ...]]]:
+    """The requests of a run: dataset after dataset; within one all first rounds, then what follows from them."""
+    asked: list[tuple[Snapshot, tuple[str, ...]]] = []
+    for _, of_dataset in itertools.groupby(snapshots, key=lambda snapshot: snapshot.dataset):
+        rounds = []
+        for snapshot in of_dataset:
+            key = (snapshot.dataset, snapshot.symbols)
+            if key not in known:
+                known[key] = costs.rounds(snapshot)
+            rounds.append([[(snapshot, symbols) for symbols in each] for each in known[key]])
+        for together in itertools.zip_longest(*rounds, fillvalue=[]):
+            asked += itertools.chain.from_iterable(together)
+    return asked
+
+
+def _give_slots(runs: Sequence[_Run], allowance: Allowance, horizon: datetime) -> None:
+    """Note in each run when each of its requests goes, in order, until the horizon."""
+    interval = timedelta(seconds=allowance.seconds_per_request)
+    credit = interval * (allowance.burst - 1)
+    coming = deque(sorted((run for run in runs if run.asked), key=lambda run: run.due))
+    queued: dict[Priority, deque[_Run]] = {priority: deque() for priority in Priority}
+    under_way: dict[Priority, deque[_Run]] = {priority: deque() for priority in Priority}
+    if not coming:
+        return
+    now = arrival = coming[0].due
+    while coming or any(under_way.values()):
+        if not any(under_way.values()):
+            now = max(now, coming[0].due)
+        slot = max(now, arrival - credit)
+        while coming and coming[0].due <= slot:
+            run = coming.popleft()
+            queued[run.priority].append(run)
+        for priority in Priority:
+            while queued[priority] and len(under_way[priority]) < RUNS_AT_ONCE:
+                under_way[priority].append(queued[priority].popleft())
+        if slot >= horizon:
+            return
+        turn = next(under_way[priority] for priority in Priority if under_way[priority])
+        run = turn.popleft()
+        run.granted.append(slot)
+        if not run.is_done:
+            turn.append(run)
+        now, arrival = slot, max(arrival, slot) + interval
+
+
+def _planned(snapshot: Snapshot, classes: Mapping[Snapshot, Priority], watched: Watched, run: _Run) -> Planned:
+    own = [number for number, (of, _) in enumerate(run.asked) if of is snapshot]
+    left = Counter(symbol for number in own for symbol in run.asked[number][1])
+    arrivals = {}
+    for number in own:
+        if number < len(run.granted):
+            for symbol in run.asked[number][1]:
+                left[symbol] -= 1
+                if not left[symbol]:
+                    arrivals[symbol] = run.granted[number]
+    is_finished = not own or own[-1] < len(run.granted)
+    priority = classes[snapshot]
+    return Planned(
+        snapshot,
+        priority,
+        len(own),
+        watched.needed_by(snapshot, is_closing=priority is Priority.CLOSING),
+        (run.granted[own[-1]] if own else snapshot.scheduled_time) if is_finished else None,
+        arrivals,
+    )
