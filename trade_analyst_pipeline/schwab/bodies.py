@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import httpx
+import msgspec
 
 from trade_analyst_pipeline.errors import (
     CutResponseError,
@@ -49,7 +50,7 @@ async def read_body(response: httpx.Response, *, summary: RequestSummary, limit:
 
 
 def check_json_shape(body: bytes, *, summary: RequestSummary) -> None:
-    """Refuse a body that cannot be a whole JSON object or array, by its first and last character only.
+    """Refuse a body that cannot be a whole JSON object or array; what else may be wrong with it is not looked at.
 
     Raises CutResponseError when it begins as JSON and does not end as such, UnexpectedContentError otherwise.
     """
@@ -58,8 +59,17 @@ def check_json_shape(body: bytes, *, summary: RequestSummary) -> None:
         if not first:
             raise CutResponseError(summary, "the body is empty", _ASK_AGAIN, 200)
         raise UnexpectedContentError(summary, f"the body begins with {first!r}", "Check schwab.base_url.", 200)
-    if last != {b"{": b"}", b"[": b"]"}[first]:
+    if last != {b"{": b"}", b"[": b"]"}[first] or _is_truncated(body):
         raise CutResponseError(summary, f"the JSON stops after {len(body)} bytes", _ASK_AGAIN, 200)
+
+
+def _is_truncated(body: bytes) -> bool:
+    """Whether the text ends within a value, though perhaps with a bracket; a pass that builds nothing."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return "truncated" in str(error)
+    return False
 
 
 def _edges(body: bytes) -> tuple[bytes, bytes]:
@@ -111,19 +121,22 @@ class _Gzip:
         self._stream = zlib.decompressobj(wbits=31)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Unpack in pieces of at most 64 KiB, however much one chunk would expand to."""
-        while True:
+        """Unpack in pieces of at most 64 KiB, however much one chunk would expand to.
+
+        Refuses whatever follows the end of the stream at once: kept for later, it would grow without bound.
+        """
+        while chunk and not self._stream.eof:
             try:
                 piece = self._stream.decompress(chunk, _STEP)
             except zlib.error as error:
                 raise CutResponseError(self._summary, f"damaged gzip ({error})", _ASK_AGAIN) from error
-            chunk = self._stream.unconsumed_tail
-            yield piece
-            if not chunk:  # the trailer comes last, so output is never left behind without input
-                return
+            if piece:
+                yield piece
+            # the trailer comes last, so output is never left behind without input; past the end it is not cleared
+            chunk = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
+        if chunk:
+            raise UnexpectedContentError(self._summary, "bytes follow the gzip stream", _ASK_AGAIN)
 
     def finish(self) -> None:
         if not self._stream.eof:
             raise CutResponseError(self._summary, "the gzip stream has no end", _ASK_AGAIN)
-        if self._stream.unused_data:
-            raise UnexpectedContentError(self._summary, "bytes follow the gzip stream", _ASK_AGAIN)

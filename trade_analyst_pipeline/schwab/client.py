@@ -11,12 +11,12 @@ import logging
 import random
 import ssl
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -48,6 +48,9 @@ _LIMITED_BACKOFF_SECONDS, _LIMITED_BACKOFF_CAP_SECONDS = 2.0, 20.0
 _RETRY_RESERVE, _RETRY_SHARE = 5.0, 0.1
 _ERROR_BODY_LIMIT = 64 << 10
 _CONNECT_SECONDS, _READ_SECONDS, _WRITE_SECONDS = 5.0, 20.0, 10.0
+
+# The library lets errors of TLS after the handshake through as they are; they are OSErrors.
+_BROKEN_OFF = (httpx.RemoteProtocolError, httpx.ReadError, OSError)
 
 Transport = httpx.AsyncClient
 
@@ -181,15 +184,20 @@ class SchwabClient:
         call.attempts += 1
         call.retry_after = None
         correlation = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        opened = _Opened()
         try:
             async with self._http.stream(
                 "GET",
                 _address(self._root, call.request),
                 auth=_Bearer(token),
                 headers={"Schwab-Client-CorrelId": correlation},
+                extensions={"trace": opened.note},
             ) as response:
                 return await self._read(call, response, granted)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except asyncio.CancelledError:
+            await opened.close()
+            raise
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             # without its cause: the library's frames hold the Authorization header
             raise connection_failure(call.summary, error) from None
 
@@ -200,7 +208,7 @@ class SchwabClient:
             raise refusal(call.summary, response.status_code, content_type, await _error_body(call, response))
         try:
             body = await read_body(response, summary=call.summary, limit=self._max_response_bytes)
-        except (httpx.RemoteProtocolError, httpx.ReadError) as error:
+        except _BROKEN_OFF as error:
             raise CutResponseError(call.summary, f"the body broke off ({error})", "Ask again.", 200) from None
         check_json_shape(body, summary=call.summary)
         return RawResponse(
@@ -273,6 +281,27 @@ class _Call:
         return RequestSummary(self.request.dataset, self.request.path, self.request.symbols, max(1, self.attempts))
 
 
+class _Opened:
+    """The connection one exchange has opened, if any, to close it where the library forgets it.
+
+    It does so when a call is cancelled in the middle of a TLS handshake: the socket would stay open until it is
+    collected as garbage.
+    """
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+
+    async def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """The library's `trace` of what it does."""
+        if event == "connection.connect_tcp.complete":
+            self._stream = info["return_value"]
+
+    async def close(self) -> None:
+        """Close it; once more does no harm."""
+        if self._stream is not None:
+            await self._stream.aclose()
+
+
 class _Bearer(httpx.Auth):
     """Keeps the token out of frames and reprs until the header is written."""
 
@@ -298,5 +327,5 @@ async def _error_body(call: _Call, response: httpx.Response) -> bytes:
     """The text of a refusal as far as it can be had; the status alone says enough."""
     try:
         return await read_body(response, summary=call.summary, limit=_ERROR_BODY_LIMIT)
-    except (SourceError, httpx.RemoteProtocolError, httpx.ReadError):
+    except (SourceError, *_BROKEN_OFF):
         return b""

@@ -1,6 +1,6 @@
-"""The time a server tells in the Date header of its answer.
+"""The time a server tells in a header of its answer: Date, or a Retry-After that is a date.
 
-Not here: what is made of it (`ping.py` for the health report, `token_answers.py` for log-ins).
+Not here: what is made of it (`ping.py` for the health report, `token_answers.py` for log-ins, `refusals.py` for waits).
 """
 
 from __future__ import annotations

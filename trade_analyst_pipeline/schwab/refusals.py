@@ -6,8 +6,7 @@ Not here: whether and when to ask again (`client.py`), and answers of the token 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 import httpx
 import msgspec
@@ -24,6 +23,7 @@ from trade_analyst_pipeline.errors import (
     UnexpectedContentError,
     UntrustedServerError,
 )
+from trade_analyst_pipeline.schwab.date_header import told_time
 
 _LONGEST_DETAIL = 200
 _LATER = "Ask again later."
@@ -77,8 +77,8 @@ def _not_found(summary: RequestSummary, content_type: str, text: str) -> SourceE
     return SymbolNotFoundError(summary, "the source knows no such symbol", "Check its spelling (BRK/B, $SPX).", 404)
 
 
-def connection_failure(summary: RequestSummary, error: httpx.HTTPError | httpx.InvalidURL) -> SourceError:
-    """The error that a failed exchange stands for, for every exception the HTTP library raises."""
+def connection_failure(summary: RequestSummary, error: httpx.HTTPError | httpx.InvalidURL | OSError) -> SourceError:
+    """The error that a failed exchange stands for, for every exception the HTTP library raises or lets through."""
     what = f"{type(error).__name__}: {_clean(str(error)) or 'no details'}"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return UntrustedServerError(summary, what, "Check schwab.base_url and the CA file; nothing was sent.")
@@ -95,18 +95,10 @@ def retry_after_seconds(headers: httpx.Headers, *, now: datetime) -> float | Non
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,10}", text):
         return float(text)
-    until = _http_date(text)
+    until = told_time(text)
     if until is None:
         return None
-    return max(0.0, (until - (_http_date(headers.get("date", "")) or now)).total_seconds())
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        instant = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return max(0.0, (until - (told_time(headers.get("date")) or now)).total_seconds())
 
 
 def _is_html(content_type: str, text: str) -> bool:

@@ -80,7 +80,7 @@ def _clock_words(ahead: float) -> str | None:
 def _object(body: bytes) -> dict[str, Any] | None:
     """The JSON object in `body`, None for anything else; a key that stands twice makes it unusable."""
     try:
-        value = json.loads(body, object_pairs_hook=_without_duplicates)
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_without_duplicates)  # as the library reads it
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

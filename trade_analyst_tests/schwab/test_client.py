@@ -204,6 +204,7 @@ REPEATED_REFUSALS = {
     "empty body": (200, b"", "application/json", CutResponseError),
     "cut json": (200, BODY[:-1], "application/json", CutResponseError),
     "cut array": (200, b'[{"a":1}', "application/json", CutResponseError),
+    "cut behind a bracket": (200, b'{"a":{"b":1}', "application/json", CutResponseError),
 }
 
 
@@ -252,9 +253,10 @@ def test_a_body_that_ends_early_is_never_used(wire: Any, case: str) -> None:
     assert len(server.requests) == 4
 
 
-def test_bytes_after_the_gzip_stream_are_refused(wire: Any) -> None:
-    """A second stream behind the first is not silently dropped."""
-    body = wire.zipped(BODY) + b"more"
+@pytest.mark.parametrize("length", [0, 65_500, 65_536, 200_000])
+def test_bytes_after_the_gzip_stream_are_refused(wire: Any, length: int) -> None:
+    """A second stream behind the first is not silently dropped, nor waited on, wherever the last step ends."""
+    body = wire.zipped(BODY + b" " * length) + b"more"
     error, _ = run(fail(wire, wire.answer(200, body, Content_Encoding="gzip")))
     assert type(error) is UnexpectedContentError
 
@@ -297,6 +299,13 @@ def test_nobody_listening(wire: Any) -> None:
     error = run(scene())
     assert "ConnectError" in str(error)
     assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("body", [b'{"a":NaN}', b"[" * 99_999 + b"]" * 99_999, b'{"a":1}{"b":2}', b'{"a":"\xff"}'])
+def test_json_that_is_wrong_but_whole_is_passed_on(wire: Any, body: bytes) -> None:
+    """Only whether the body is all there is looked at: its bytes are kept, and the dataset says what is wrong."""
+    response, _ = run(ask(wire, wire.answer(200, body)))
+    assert (response.body, response.attempts) == (body, 1)
 
 
 def test_every_exception_of_the_http_library_is_mapped() -> None:
@@ -431,6 +440,7 @@ def dated(wire: Any, seconds: float) -> dict[str, str]:
         ({"Retry_After": "-5"}, 0.0, 2.6),
         ({"Retry_After": "1.5"}, 0.0, 2.6),
         ({"Retry_After": "Mon, 99 Foo 2026 99:99:99 GMT"}, 0.0, 2.6),
+        ({"Retry_After": "Mon, 05 Jan 99999999999999999999 20:56:00 GMT"}, 0.0, 2.6),
         ("dated", 30.0, 30.0),
     ],
 )
