@@ -19,7 +19,7 @@ from virtual_time import VirtualClock, run_virtually, seconds
 from trade_analyst_pipeline.schwab.budget import Priority, RequestBudget
 from trade_analyst_pipeline.simulator.limits import Quota, QuotaChange, QuotaRules
 
-LIMIT, PROCESSES, CALLERS = 120, 8, 6
+LIMIT, PROCESSES, CALLERS = 120, 16, 4
 SLOT = 61.5 / LIMIT
 
 pytestmark = pytest.mark.reliability

@@ -39,8 +39,8 @@ class Scale:
 
 @pytest.fixture
 def scale(is_full: bool) -> Scale:
-    """Eight processes at 15 times the clock's pace in full form, five at 60 times in quick form."""
-    return Scale(15.0, 8, 0, 0.95) if is_full else Scale(60.0, 5, QUICK_SPARE, 0.6)
+    """Sixteen processes at 15 times the clock's pace in full form, five at 60 times in quick form."""
+    return Scale(15.0, 16, 0, 0.95) if is_full else Scale(60.0, 5, QUICK_SPARE, 0.6)
 
 
 @dataclass
