@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from benchmarks import metrics
+from benchmarks.chains import LIMIT, chain_figures
 from benchmarks.dagster_overhead import dagster_overhead
 from benchmarks.hostile import hostile_figures
 from benchmarks.main_job import DAGSTER, MainJob, main_job
@@ -88,6 +89,19 @@ def normalize_rows() -> Iterator[Row]:
     )
 
 
+def chain_rows() -> Iterator[Row]:
+    """Requests of a large whole chain beside the fewest that could do."""
+    first, *later = chain_figures()
+    for found, when in ((first, "first capture"), (max(later, key=lambda each: each.ratio), "worst of the next three")):
+        yield Row(
+            f"requests of a whole chain of {found.contracts:,} contracts, {when}",
+            "chains",
+            f"{found.requests} for {found.body_bytes / 1e6:.1f} MB",
+            f"fewest {found.fewest} (limit {LIMIT} times)",
+            found.ratio,
+        )
+
+
 def hostile_rows() -> Iterator[Row]:
     """Bodies made to hurt beside a plain decode of as many bytes."""
     for found in hostile_figures():
@@ -117,6 +131,7 @@ def metric_rows() -> Iterator[Row]:
 QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "normalize": normalize_rows,
     "hostile": hostile_rows,
+    "chains": chain_rows,
     "metrics": metric_rows,
 }
 NAMES = (*QUICK, "main_job", "dagster")

@@ -31,7 +31,8 @@ Split = Callable[[MarketDataRequest], list[MarketDataRequest]]
 class FullChains:
     """The question of one snapshot of whole chains; knows the expirations of each symbol whose list has come.
 
-    `archive` is where earlier chains are remembered; None: nothing is.
+    `archive` is where earlier chains are remembered; None: nothing is. Of a symbol that was never captured whole one
+    piece is asked first, a smaller one when it was too large; what it weighs tells how to cut the rest.
     """
 
     def __init__(self, snapshot: Snapshot, archive: Archive | None) -> None:
@@ -39,10 +40,13 @@ class FullChains:
         self._archive = archive
         self._dates: dict[str, list[date]] = {}
         self._answered: dict[str, list[ChainPiece]] = {}
+        self._weighed: dict[str, Sizes] = {}
+        self._probed: dict[str, bool] = {}  # whether the first piece has come to its end
 
     def missing(self, held: Held) -> list[MarketDataRequest]:
         """What to ask now: the lists that are not there yet, and pieces that a list before says are missing."""
         self._answered = _pieces_by_symbol(held.answered)
+        self._probed = {}
         return [request for symbol in self._snapshot.symbols for request in self._missing(symbol, held)]
 
     def _missing(self, symbol: str, held: Held) -> list[MarketDataRequest]:
@@ -58,22 +62,30 @@ class FullChains:
         return self._pieces(symbol)
 
     def then(self, ended: RawResponse | Gap) -> list[MarketDataRequest]:
-        """After a list the pieces of its chain. Without one the chain all the same: it may not be had again.
+        """After a list the pieces of its chain, or the first of them, after that one the rest.
 
-        Not of a symbol that the source does not know.
+        Without a list the chain all the same, for it may not be had again; but not of a symbol that nobody knows.
         """
-        if ended.request is None or ended.request.path != options.LISTING_PATH:
+        if ended.request is None:
             return []
+        symbol, piece = ended.request.symbols[0], piece_of(ended.request.params)
+        if ended.request.path != options.LISTING_PATH:
+            return self._rest(symbol, piece, ended) if piece and self._is_probing(symbol) else []
         if isinstance(ended, RawResponse):
-            self._dates[ended.request.symbols[0]] = _dates_in(ended)
+            self._dates[symbol] = _dates_in(ended)
         elif ended.reason == SymbolNotFoundError.reason:
             return []
-        return self._pieces(ended.request.symbols[0])
+        return self._pieces(symbol)
 
     def split(self, request: MarketDataRequest) -> list[MarketDataRequest]:
-        """Two requests for one that was too large, cut between listed expirations; raises ValueError for the last."""
-        known = self._dates.get(request.symbols[0], [])
-        return options.split(request, session_date=self._snapshot.session_date, expirations=known)
+        """Two requests for one that was too large, cut between listed expirations; raises ValueError for the last.
+
+        Of a first piece only one: what it weighs decides on the other.
+        """
+        symbol = request.symbols[0]
+        dates = self._dates.get(symbol, [])
+        parts = options.split(request, session_date=self._snapshot.session_date, expirations=dates)
+        return parts[:1] if self._is_probing(symbol) else parts
 
     def lacks(self, response: RawResponse) -> Lack | None:
         """What an answer lacks by the list of its symbol and by its own count."""
@@ -96,8 +108,23 @@ class FullChains:
         dates, answered = self._dates.get(symbol, []), self._answered.get(symbol, [])
         if not dates:
             return missing_pieces(options.requests([symbol])[0], self.split, answered)
-        sizes = expected_sizes(dates, self._remembered.get(symbol, {}))
-        return options.pieces(symbol, planned_pieces(dates, answered, sizes))
+        known = self._remembered.get(symbol) or self._weighed.get(symbol, {})
+        planned = planned_pieces(dates, answered, expected_sizes(dates, known))
+        if not known and symbol not in self._probed:
+            self._probed[symbol] = False
+            planned = planned[:1]
+        return options.pieces(symbol, planned)
+
+    def _is_probing(self, symbol: str) -> bool:
+        return self._probed.get(symbol) is False
+
+    def _rest(self, symbol: str, piece: ChainPiece, ended: RawResponse | Gap) -> list[MarketDataRequest]:
+        """The pieces after the first, by what it weighs; by the first guess when it did not come."""
+        self._probed[symbol] = True
+        self._answered.setdefault(symbol, []).append(piece)
+        if isinstance(ended, RawResponse):
+            self._weighed[symbol] = {piece: len(ended.body)}
+        return self._pieces(symbol)
 
     def _archived_dates(self, listing: MarketDataRequest, captures: Iterable[Capture]) -> list[date]:
         if self._archive is None:

@@ -306,7 +306,7 @@ def _in_parts(request: MarketDataRequest, question: Question, problem: str) -> _
         return None, _in_order(question.split(request))
     except ValueError as error:
         detail = f"{problem}, and it cannot be asked for in smaller parts: {error}"
-        return _gap(request, ChainTooLargeError.reason, detail), []
+        return _followed(_gap(request, ChainTooLargeError.reason, detail), question)
 
 
 def _in_order(requests: Iterable[MarketDataRequest]) -> list[_Asked]:

@@ -84,8 +84,9 @@ def piece_of(params: Iterable[tuple[str, str]]) -> ChainPiece | None:
 def halves(piece: ChainPiece, session_date: date, expirations: Sequence[date] = ()) -> list[ChainPiece]:
     """Two pieces that together are this one; raises ValueError when no way to halve it is left.
 
-    The window of expirations is cut at the middle of the known `expirations` inside it, else by its days; a single day
-    into calls and puts, then in and out of the money. An open window stays open at its outer ends.
+    The window of expirations is cut at the middle of the known `expirations` inside it; where none is known at all, by
+    its days. One expiration is cut into calls and puts, then in and out of the money. An open window stays open at its
+    outer ends.
     """
     middle = _middle(piece, session_date, expirations)
     if middle is not None:
@@ -99,12 +100,12 @@ def halves(piece: ChainPiece, session_date: date, expirations: Sequence[date] = 
 
 
 def _middle(piece: ChainPiece, session_date: date, expirations: Sequence[date]) -> date | None:
-    """The last day of the first half of a window, or None when it is a single day."""
+    """The last day of the first half of a window, or None when it is a single day or expiration."""
     first = max(piece.first or session_date, session_date)
     last = piece.last or max(first, session_date + timedelta(days=_FARTHEST_DAYS))
     inside = sorted(day for day in set(expirations) if first <= day <= last)
-    if len(inside) > 1:
-        return inside[len(inside) // 2 - 1]
+    if expirations:
+        return inside[len(inside) // 2 - 1] if len(inside) > 1 else None
     days = (last - first).days
     # Expirations thin out with time: half of those of an open window lie in its first quarter or less.
     return None if days <= 0 else first + timedelta(days=days // 4 if piece.last is None else days // 2)
