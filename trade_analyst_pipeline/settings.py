@@ -42,6 +42,7 @@ ENV_FILE = ".env"
 _JSON_ADVICE = """in which lists and tables are written: '["SPY","QQQ"]', '{"workers": 4}'; see docs/settings.md"""
 _REDIRECT = re.compile(r"https://127\.0\.0\.1(?::(?P<port>[0-9]+))?(?P<path>/[A-Za-z0-9._~/-]*)?")
 
+Frequency = Literal["daily", "weekly", "monthly", "minute", "minute_5", "minute_10", "minute_15", "minute_30"]
 Days = tuple[Annotated[int, Field(ge=0, le=1100)], Annotated[int, Field(ge=0, le=1100)]]
 
 
@@ -208,6 +209,16 @@ class CaptureSettings(_Section):
     intraday_minutes: int = Field(15, ge=1, le=390)
     workers: int = Field(2, ge=1, le=64)
     bounded_chain: BoundedChainSettings = BoundedChainSettings()
+    bars: tuple[Frequency, ...] = Field(("daily", "minute"), min_length=1)
+    extended_hours: bool = False
+
+    @field_validator("bars")
+    @classmethod
+    def _each_once(cls, bars: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(bars)) != len(bars):
+            message = "a kind of bars is listed twice"
+            raise ValueError(message)
+        return bars
 
 
 class SchwabSettings(_Section):

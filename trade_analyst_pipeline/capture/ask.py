@@ -9,23 +9,34 @@ from functools import partial
 
 from trade_analyst_pipeline.capture.chains import FullChains, Split, missing_pieces
 from trade_analyst_pipeline.capture.plan import Snapshot, symbols_by_product
-from trade_analyst_pipeline.capture.take import Question
+from trade_analyst_pipeline.capture.take import DEFINITIVE, Held, Lack, Question
 from trade_analyst_pipeline.datasets import expirations, instruments, markets, movers, ohlc, options, quotes
 from trade_analyst_pipeline.market.chain_pieces import ChainPiece, piece_of
-from trade_analyst_pipeline.schwab.messages import MarketDataRequest
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.settings import BoundedChainSettings
-from trade_analyst_pipeline.storage.archive import Archive
+from trade_analyst_pipeline.storage.archive import Archive, Gap
 
 OHLC_HISTORY_YEARS = 2
+PAUSE_SECONDS = 60.0  # before an answer is asked for again that is empty in place of a refusal
 
 Answered = Collection[MarketDataRequest]
 
 
-def ask(snapshot: Snapshot, bounds: BoundedChainSettings, archive: Archive | None = None) -> Question:
-    """The question of a snapshot; `bounds` limit chains of scope `bounded`. Raises KeyError for an unknown dataset.
+def ask(
+    snapshot: Snapshot,
+    bounds: BoundedChainSettings,
+    archive: Archive | None = None,
+    *,
+    bars: Sequence[str] = ("daily", "minute"),
+    has_extended_hours: bool = False,
+) -> Question:
+    """The question of a snapshot; `bounds` limit chains of scope `bounded`, `bars` are the frequencies of `ohlc`.
 
-    By the sizes of earlier chains in the `archive` full ones are cut so that each piece fits into one response.
+    By the sizes of earlier chains in the `archive` full ones are cut so that each piece fits into one response. Raises
+    KeyError for an unknown dataset.
     """
+    if snapshot.dataset == ohlc.NAME:
+        return _ohlc(snapshot, bars, has_extended_hours=has_extended_hours)
     if snapshot.dataset == options.NAME and snapshot.scope == "full":
         full = FullChains(snapshot, archive)
         return Question(
@@ -58,7 +69,27 @@ def _missing_chains(requests: Sequence[MarketDataRequest], split: Split, answere
 
 
 def _quotes(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
-    return _whole(partial(_missing_symbols, snapshot.symbols, quotes.requests))
+    return Question(partial(_missing_quotes, snapshot.symbols), lacks=_lacks_quotes, then=_left_out_quotes)
+
+
+def _missing_quotes(symbols: Sequence[str], held: Held) -> list[MarketDataRequest]:
+    answered = [frozenset(request.symbols) for request in held.answered]
+    failed = [frozenset(gap.symbols) for gap in held.gaps if gap.request is not None and gap.reason not in DEFINITIVE]
+    # what a gap is about is answered once just that, or a part of it, was
+    still_open = {symbol for gap in failed for symbol in gap.difference(*(each for each in answered if each <= gap))}
+    known = frozenset().union(*answered) - still_open
+    return quotes.requests(symbol for symbol in symbols if symbol not in known)
+
+
+def _lacks_quotes(response: RawResponse) -> Lack | None:
+    """An answer with nothing of what was asked for, and no word on why."""
+    is_empty = len(quotes.left_out(response)) == len(response.request.symbols)
+    return Lack("neither a quote nor a word on any symbol asked for", pause_seconds=PAUSE_SECONDS) if is_empty else None
+
+
+def _left_out_quotes(ended: RawResponse | Gap) -> list[MarketDataRequest]:
+    """The symbols that an answer left out, asked for on their own: without an answer each is a gap."""
+    return quotes.requests(quotes.left_out(ended)) if isinstance(ended, RawResponse) else []
 
 
 def _instruments(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
@@ -73,8 +104,20 @@ def _missing_symbols(symbols: Sequence[str], requests: Requests, answered: Answe
     return requests(symbol for symbol in symbols if symbol not in held)
 
 
-def _ohlc(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
-    return _each(ohlc.requests(snapshot.symbols, session_date=snapshot.session_date, years=OHLC_HISTORY_YEARS))
+def _ohlc(snapshot: Snapshot, bars: Sequence[str], *, has_extended_hours: bool) -> Question:
+    wanted = ohlc.requests(
+        snapshot.symbols,
+        session_date=snapshot.session_date,
+        years=OHLC_HISTORY_YEARS,
+        frequencies=bars,
+        is_extended=has_extended_hours,
+    )
+    return replace(_each(wanted), lacks=_lacks_bars)
+
+
+def _lacks_bars(response: RawResponse) -> Lack | None:
+    missing = ohlc.missing_bars(response)
+    return Lack(missing, pause_seconds=PAUSE_SECONDS) if missing else None
 
 
 def _expirations(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
@@ -101,7 +144,6 @@ def _whole(missing: Callable[[Answered], list[MarketDataRequest]]) -> Question:
 _QUESTIONS: dict[str, Callable[[Snapshot, BoundedChainSettings], Question]] = {
     "options": _options,
     "quotes": _quotes,
-    "ohlc": _ohlc,
     "expirations": _expirations,
     "markets": _markets,
     "instruments": _instruments,

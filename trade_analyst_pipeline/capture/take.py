@@ -46,7 +46,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Lack:
-    """What an answer lacks although the source must have it. Such an answer is asked for once more.
+    """What an answer lacks although the source must have it. Such an answer is asked for once more, after a pause.
 
     If it is no better then, one that `is_empty` becomes a gap that a later attempt fills, and any other is kept as it
     is, for whoever reads it to judge.
@@ -54,6 +54,7 @@ class Lack:
 
     detail: str
     is_empty: bool = True
+    pause_seconds: float = 0.0
 
 
 def _refuse_to_split(request: MarketDataRequest) -> list[MarketDataRequest]:
@@ -247,6 +248,7 @@ class _Asked:
     request: MarketDataRequest
     is_again: bool = False
     first_answer: RawResponse | None = None
+    pause_seconds: float = 0.0
 
 
 async def _answers(
@@ -281,6 +283,8 @@ _Ended = tuple[RawResponse | Gap | None, list[_Asked]]
 async def _ended(asked: _Asked, question: Question, source: Source) -> _Ended:
     """The response to a request or the gap it leaves, and what is to be asked now; only that when it was too large."""
     request = asked.request
+    if asked.pause_seconds:
+        await source.clock.sleep(asked.pause_seconds)
     try:
         response = await source.client.fetch(request)
     except ChainTooLargeError as error:
@@ -291,7 +295,8 @@ async def _ended(asked: _Asked, question: Question, source: Source) -> _Ended:
         return _in_parts(request, question, "the source cut the chain short")
     lack = question.lacks(response)
     if lack is not None and not asked.is_again:
-        return None, [_Asked((0,), request, is_again=True, first_answer=None if lack.is_empty else response)]
+        first = None if lack.is_empty else response
+        return None, [_Asked((0,), request, is_again=True, first_answer=first, pause_seconds=lack.pause_seconds)]
     if lack is not None and lack.is_empty:
         return _followed(asked.first_answer or _gap(request, EMPTY_ANSWER, f"{lack.detail}, twice"), question)
     return _followed(response, question)

@@ -361,8 +361,8 @@ def left_out(response: RawResponse) -> tuple[str, ...]:
     """
     try:
         answer = _read(response)
-    except ResponseRejectedError:
-        return ()
+    except ResponseRejectedError as error:
+        return response.request.symbols if error.reason == "no_quotes" else ()
     return _missing(answer, response.request.symbols)
 
 

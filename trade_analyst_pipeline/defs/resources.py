@@ -172,7 +172,14 @@ class SourceResource:
         return not_begun(session_date, self.now()) is None and not self._can_be_had(dataset, session_date)
 
     def _ask(self, snapshot: Snapshot, *, archive: Archive) -> Question:
-        return ask(snapshot, self._settings.capture.bounded_chain, archive)
+        capture = self._settings.capture
+        return ask(
+            snapshot,
+            capture.bounded_chain,
+            archive,
+            bars=capture.bars,
+            has_extended_hours=capture.extended_hours,
+        )
 
     def _bars(self, day: date) -> Snapshot:
         symbols, now = self._settings.universe.symbols_of("ohlc"), self.now()

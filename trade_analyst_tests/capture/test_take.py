@@ -46,6 +46,9 @@ def well(request: MarketDataRequest) -> Answer:
     if request.path == "/expirationchain":
         listed = [{"expirationDate": day, "optionRoots": "XYZ"} for day in EXPIRATIONS]
         return json.dumps({"expirationList": listed}).encode()
+    if request.path == "/quotes":
+        entries = {symbol: {"assetMainType": "EQUITY", "symbol": symbol} for symbol in request.symbols}
+        return json.dumps(entries).encode()
     return json.dumps(chain(request)).encode() if request.path == "/chains" else b"{}"
 
 

@@ -68,7 +68,7 @@ def unfounded(row: dict[str, Any], traced: list[tuple[Wire, dict[str, Trace]]], 
 
 
 CONTRACT: dict[str, Trace] = {
-    "putCall": ("option_type", {"CALL": "C", "PUT": "P"}.__getitem__),
+    "putCall": ("option_type", {"CALL": "C", "PUT": "P", "C": "C", "P": "P"}.__getitem__),
     "symbol": ("option_symbol", same),
     "description": ("description", same),
     "exchangeName": ("exchange_name", same),
