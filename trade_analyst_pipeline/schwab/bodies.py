@@ -63,10 +63,13 @@ def check_json_shape(body: bytes, *, summary: RequestSummary) -> None:
         raise CutResponseError(summary, f"the JSON stops after {len(body)} bytes", _ASK_AGAIN, 200)
 
 
+_SKIMMING = msgspec.json.Decoder(msgspec.Raw)  # made here, as two threads must not make one at once
+
+
 def _is_truncated(body: bytes) -> bool:
     """Whether the text ends within a value, though perhaps with a bracket; a pass that builds nothing."""
     try:
-        msgspec.json.decode(body, type=msgspec.Raw)
+        _SKIMMING.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         return "truncated" in str(error)
     return False
