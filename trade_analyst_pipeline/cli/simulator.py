@@ -98,7 +98,7 @@ def _host_names(names: list[str]) -> tuple[str, ...]:
 
 def _instant(text: str) -> datetime:
     """The instant of `--at`; raises SettingsError for a text that is none."""
-    from trade_analyst_pipeline.simulator.server import parse_instant
+    from trade_analyst_pipeline.simulator.application import parse_instant
 
     try:
         return parse_instant(text)

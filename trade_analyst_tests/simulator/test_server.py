@@ -16,9 +16,10 @@ import httpx
 import pytest
 from visiting import BEFORE_CLOSE, SEED, Visitor, trusting
 
+from trade_analyst_pipeline.simulator.application import parse_instant
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
-from trade_analyst_pipeline.simulator.server import SimulatorServer, create_app, parse_instant
+from trade_analyst_pipeline.simulator.server import SimulatorServer, create_app
 
 
 def test_only_its_own_authority_is_trusted(server: SimulatorServer) -> None:
