@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from datetime import UTC, date, datetime
@@ -11,8 +12,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from trade_analyst_pipeline.capture.timetable import RUNS_AT_ONCE
 from trade_analyst_pipeline.definitions import assemble
-from trade_analyst_pipeline.defs.automation import TICK_TAG, closing_crons, intraday_cron, schedules
+from trade_analyst_pipeline.defs.automation import TICK_TAG, URGENCY_TAG, closing_crons, intraday_cron, schedules
 from trade_analyst_pipeline.defs.partitions import session_of, session_partitions
 from trade_analyst_pipeline.defs.reporting import fail_when_sessions_are_missing
 from trade_analyst_pipeline.defs.runs import plan_runs
@@ -114,6 +116,8 @@ def test_schedules_tick_before_each_close(settings: Settings) -> None:
         ("closing_snapshots", datetime(2026, 11, 23, 17, 45, tzinfo=UTC), None),
         ("closing_snapshots", datetime(2026, 11, 27, 17, 45, tzinfo=UTC), "2026-11-27"),
         ("intraday_snapshots", datetime(2026, 11, 26, 16, 0, tzinfo=UTC), None),
+        ("intraday_snapshots", datetime(2026, 11, 23, 20, 30, tzinfo=UTC), "2026-11-23"),
+        ("intraday_snapshots", datetime(2026, 11, 23, 20, 45, tzinfo=UTC), None),  # the run before the close takes all
         ("reference", datetime(2026, 11, 23, 14, 45, tzinfo=UTC), "2026-11-23"),
         ("reference", datetime(2026, 11, 26, 14, 45, tzinfo=UTC), None),
         ("movers", datetime(2026, 11, 23, 20, 55, tzinfo=UTC), "2026-11-23"),
@@ -153,6 +157,47 @@ def test_only_new_sessions_and_the_latest_are_run() -> None:
         ("end_of_day", (sessions[5],)),
     ]
     assert runs[-1].assets == ("raw/ohlc",)
+
+
+def _run_at(schedule_name: str, tick: datetime, settings: Settings) -> dg.RunRequest | None:
+    """The run that a schedule asks for at a tick."""
+    schedule = next(found for found in schedules(settings) if found.name == schedule_name)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(
+            instance, scheduled_execution_time=tick, repository_def=assemble(settings).get_repository_def()
+        )
+        return next(iter(schedule.evaluate_tick(context).run_requests or []), None)
+
+
+def test_a_run_holds_what_is_due_at_its_tick_alone(settings: Settings) -> None:
+    """A set with quotes every 5 minutes brings runs of quotes between those that have chains too."""
+    fast = {"fast": {"symbols": ["/ES"], "datasets": {"quotes": 5}}}
+    settings = load_settings(universe={"symbols": ["SPY"], "sets": fast})
+    assert intraday_cron(settings)[:2] == ["35,40,45,50,55 9 * * 1-5", "0,5,10,15,20,25,30,35,40,45,50,55 10 * * 1-5"]
+    raw = {}
+    for minute in (40, 45):
+        request = _run_at("intraday_snapshots", datetime(2026, 11, 23, 14, minute, tzinfo=UTC), settings)
+        assert request is not None
+        raw[minute] = {key.path[1] for key in request.asset_selection or [] if key.path[0] == "raw"}
+    assert raw == {40: {"quotes"}, 45: {"quotes", "options"}}
+
+
+def test_each_class_of_runs_has_places_of_its_own(settings: Settings) -> None:
+    """Every run of a schedule bears one of the classes that dagster.yaml gives places to."""
+    limit = re.compile(rf"{{key: {URGENCY_TAG}, value: ([a-z]+), limit: ([0-9]+)}}")
+    places = dict(limit.findall((REPOSITORY / "dagster.yaml").read_text(encoding="utf-8")))
+    assert places == dict.fromkeys(("closing", "intraday", "backfill"), str(RUNS_AT_ONCE))
+    ticks = {
+        "closing_snapshots": (datetime(2026, 11, 23, 20, 55, tzinfo=UTC), "closing"),
+        "intraday_snapshots": (datetime(2026, 11, 23, 15, 0, tzinfo=UTC), "intraday"),
+        "reference": (datetime(2026, 11, 23, 14, 45, tzinfo=UTC), "backfill"),
+        "movers": (datetime(2026, 11, 23, 20, 55, tzinfo=UTC), "backfill"),
+        "end_of_day": (datetime(2026, 11, 23, 22, 0, tzinfo=UTC), "backfill"),
+    }
+    for name, (tick, urgency) in ticks.items():
+        request = _run_at(name, tick, settings)
+        assert request is not None
+        assert request.tags[URGENCY_TAG] == urgency
 
 
 def test_reference_is_run_for_the_latest_session_unless_it_is_settled() -> None:

@@ -86,6 +86,7 @@ def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Asset
             f"Responses of the {dataset.name} requests of a session, kept as they arrived. {_filled(dataset.name)}"
         ),
         kinds={"raw"},
+        op_tags={"dagster/priority": "1"} if dataset.name == "quotes" else None,  # few requests, and the first to age
     )
     def raw(context: dg.AssetExecutionContext, source: Source, storage: Storage, token: Token) -> Iterator[Event]:
         sessions = sessions_of(context, source.now())

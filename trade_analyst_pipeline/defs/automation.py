@@ -7,7 +7,7 @@ one. They are on by default on the simulator; for a live source a person turns t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
@@ -23,6 +23,7 @@ from trade_analyst_pipeline.ops.login_outlook import standing
 from trade_analyst_pipeline.settings import MOMENTS, Settings
 
 TICK_TAG = "trade_analyst/tick"
+URGENCY_TAG = "trade_analyst/urgency"  # `closing`, `intraday` or `backfill`: each has places of its own (dagster.yaml)
 MAX_RUN_SECONDS = 7200
 _ZONE = "America/New_York"
 _CLOSES = ("16:00", "16:15", "13:00", "13:15")
@@ -68,8 +69,8 @@ def _asset_job(name: str, keys: Sequence[str], description: str) -> dg.Unresolve
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Closing snapshots, intraday snapshots, reference data, movers, end of day, pruning."""
     return [
-        _snapshot_schedule("closing_snapshots", closing_crons(settings), settings, _closing, _CLOSING_WORDS),
-        _snapshot_schedule("intraday_snapshots", intraday_cron(settings), settings, _intraday, _INTRADAY_WORDS),
+        _snapshot_schedule("closing", closing_crons(settings), settings, _CLOSING_WORDS),
+        _snapshot_schedule("intraday", intraday_cron(settings), settings, _INTRADAY_WORDS),
         _once_a_day("reference", ["45 9 * * 1-5"], settings, REFERENCE_DATASETS, _REFERENCE_WORDS),
         _once_a_day("movers", movers_crons(settings), settings, ("movers",), _MOVERS_WORDS),
         _end_of_day_schedule(settings),
@@ -107,17 +108,16 @@ def intraday_cron(settings: Settings) -> list[str]:
     return [f"{','.join(map(str, of_hour))} {hour} * * 1-5" for hour, of_hour in by_hour.items()]
 
 
-Due = Callable[[str, datetime, Settings], list[Snapshot]]
-
-
-def _closing(dataset: str, tick: datetime, settings: Settings) -> list[Snapshot]:
+def _closes_at(tick: datetime, settings: Settings) -> bool:
+    """Whether some closing snapshot is due at a tick: then the run of closing snapshots takes all that is due."""
     minutes = settings.capture.closing_snapshot_minutes
-    return closing_due(dataset, tick, settings.universe.symbols_of(dataset), minutes_before=minutes)
+    return any(closing_due(name, tick, settings.universe.symbols_of(name), minutes_before=minutes) for name in MOMENTS)
 
 
-def _intraday(dataset: str, tick: datetime, settings: Settings) -> list[Snapshot]:
-    minutes = settings.capture.closing_snapshot_minutes
-    return intraday_due(dataset, tick, settings.cadences(dataset), minutes_before=minutes)
+def _due_at(dataset: str, tick: datetime, settings: Settings) -> list[Snapshot]:
+    cadences, minutes = settings.cadences(dataset), settings.capture.closing_snapshot_minutes
+    closing = closing_due(dataset, tick, tuple(cadences), minutes_before=minutes)
+    return [*closing, *intraday_due(dataset, tick, cadences, minutes_before=minutes)]
 
 
 _CLOSING_WORDS = (
@@ -127,9 +127,13 @@ _CLOSING_WORDS = (
 _INTRADAY_WORDS = "Quotes and chains through the session, added to the session's partition, then tables and metrics."
 
 
-def _snapshot_schedule(
-    name: str, crons: list[str], settings: Settings, due: Due, description: str
-) -> dg.ScheduleDefinition:
+def _snapshot_schedule(urgency: str, crons: list[str], settings: Settings, description: str) -> dg.ScheduleDefinition:
+    """A schedule of runs that take all that is due at a tick: `closing` where a closing snapshot is, else `intraday`.
+
+    A run holds the assets of the datasets due, and asks for quotes, which are few requests, before chains.
+    """
+    name = f"{urgency}_snapshots"
+
     @dg.schedule(
         name=name,
         job_name="snapshots",
@@ -140,14 +144,15 @@ def _snapshot_schedule(
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time
-        keys = [key for dataset, keys in _MOMENT_ASSETS.items() if due(dataset, tick, settings) for key in keys]
-        if not keys:
+        is_mine = _closes_at(tick, settings) == (urgency == "closing")
+        keys = [key for dataset, of in _MOMENT_ASSETS.items() if _due_at(dataset, tick, settings) for key in of]
+        if not keys or not is_mine:
             return dg.SkipReason(f"nothing is due at {tick.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York")
         moment = f"{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         return dg.RunRequest(
             run_key=f"{name}/{moment}",
             partition_key=tick.astimezone(NEW_YORK).date().isoformat(),
-            tags={TICK_TAG: moment},
+            tags={TICK_TAG: moment, URGENCY_TAG: urgency},
             asset_selection=[dg.AssetKey(key.split("/")) for key in keys],
         )
 
@@ -186,7 +191,12 @@ def _once_a_day(
             return dg.SkipReason("the exchange is closed today")
         if once_a_session(datasets[0], session, (), minutes_before=minutes).scheduled_time != tick:
             return dg.SkipReason(f"nothing is due at {tick.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York")
-        return dg.RunRequest(run_key=f"{name}/{session}", partition_key=session.isoformat(), asset_selection=keys)
+        return dg.RunRequest(
+            run_key=f"{name}/{session}",
+            partition_key=session.isoformat(),
+            tags={URGENCY_TAG: "backfill"},
+            asset_selection=keys,
+        )
 
     return evaluate
 
@@ -204,7 +214,9 @@ def _end_of_day_schedule(settings: Settings) -> dg.ScheduleDefinition:
         session = current_session(context.scheduled_execution_time)
         if session is None:
             return dg.SkipReason("the exchange is closed today")
-        return dg.RunRequest(run_key=f"end_of_day/{session}", partition_key=session.isoformat())
+        return dg.RunRequest(
+            run_key=f"end_of_day/{session}", partition_key=session.isoformat(), tags={URGENCY_TAG: "backfill"}
+        )
 
     return evaluate
 
