@@ -20,6 +20,7 @@ from trade_analyst_pipeline.storage.archive import Archive, Capture, IndexEntry
 
 MEASURED_SESSIONS: Final = 5  # how many of the latest archived sessions sizes are measured over
 
+_BOUNDS: Final = BoundedChainSettings()
 _NOTHING: Final = Held((), frozenset(), ())
 _LATE_PIECES: Final = 2
 
@@ -50,11 +51,12 @@ ASSUMPTION: Final = "recorded answers of the source"
 class Costs:
     """Bytes by dataset, and how many requests the chain of a symbol takes beside its list of expirations.
 
-    What is not in them is assumed.
+    What is not in them is assumed. `bars` are the frequencies asked for, a request for each symbol and frequency.
     """
 
     sizes: Mapping[str, Size] = field(default_factory=dict)
     chain_pieces: Mapping[str, int] = field(default_factory=dict)
+    bars: Sequence[str] = ("daily", "minute")
 
     def size(self, dataset: str) -> Size:
         """Bytes for each symbol of a snapshot."""
@@ -69,13 +71,13 @@ class Costs:
 
         A snapshot is complete for a symbol with the last request that names it.
         """
-        first = [request.symbols for request in ask(snapshot, BoundedChainSettings()).missing(_NOTHING)]
+        first = [request.symbols for request in ask(snapshot, _BOUNDS, bars=self.bars).missing(_NOTHING)]
         if snapshot.dataset != options.NAME or snapshot.scope != "full":
             return [first]
         return [first, [(symbol,) for symbol in snapshot.symbols for _ in range(self.pieces(symbol))]]
 
 
-def measured_costs(archive: Archive) -> Costs:
+def measured_costs(archive: Archive, *, bars: Sequence[str]) -> Costs:
     """The costs that the archive's latest sessions show; of a chain those of whole ones only."""
     sizes, pieces = {}, dict[str, int]()
     for dataset in ASSUMED:
@@ -90,7 +92,7 @@ def measured_costs(archive: Archive) -> Costs:
         if dataset == options.NAME:
             for _, found in entries:
                 pieces |= _pieces(found)
-    return Costs(sizes, pieces)
+    return Costs(sizes, pieces, bars)
 
 
 def _is_whole(entry: IndexEntry) -> bool:
