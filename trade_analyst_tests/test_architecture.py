@@ -59,7 +59,10 @@ LIBRARY_HOMES = {
     "exchange_calendars": {"market"},
 }
 # Everything else is handed the time; these live by the machine's clock.
-CLOCK_READERS = {"market.clock", "schwab.tokens", "schwab.auth", "schwab.callback_listener", "simulator.server"}
+CLOCK_READERS = {
+    *("market.clock", "schwab.tokens", "schwab.auth", "schwab.callback_listener"),
+    *("simulator.server", "simulator.fault_proxy"),  # whose certificates begin with the start
+}
 CLOCK_CALLS = {"now", "utcnow", "today", "time", "time_ns"}
 NAMES_WITHOUT_MEANING = re.compile(r"(^|_)(utils?|common|core|base|misc|helpers?)$")
 CLASSES_WITHOUT_MEANING = re.compile(r"(Manager|Processor|Service|Util|Utils|Helper)$")

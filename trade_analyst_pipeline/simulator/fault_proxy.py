@@ -70,13 +70,16 @@ class FaultProxy:
     """The proxy on a free port of 127.0.0.1, on a thread of its own; a context manager.
 
     `origin` answers what is not struck. The authority to trust is written to `ca_file`. `requests` are those read so
-    far, in order; `open_connections` those open now.
+    far, in order; `open_connections` those open now. `names` are further host names the certificate is for.
     """
 
-    def __init__(self, origin: Origin, *, ca_file: Path, port: int = 0, pace: float = 0.02) -> None:
+    def __init__(
+        self, origin: Origin, *, ca_file: Path, port: int = 0, pace: float = 0.02, names: tuple[str, ...] = ()
+    ) -> None:
         self._origin = origin
         self._ca_file = ca_file
         self._pace = pace
+        self._names = names
         self._wanted_port = port
         self._strikes: list[Strike] = []
         self._loop = asyncio.new_event_loop()
@@ -113,8 +116,12 @@ class FaultProxy:
         self._strikes.clear()
 
     def __enter__(self) -> FaultProxy:
-        context = _server_context(self._ca_file)
-        listener = socket.create_server(("127.0.0.1", self._wanted_port), backlog=256)
+        context = _server_context(self._ca_file, self._names)
+        try:
+            listener = socket.create_server(("127.0.0.1", self._wanted_port), backlog=256)
+        except OSError:
+            self._loop.close()
+            raise
         listener.setblocking(False)
         self.base_url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._run, args=(listener, context), name="fault-proxy", daemon=True)
@@ -264,8 +271,8 @@ async def _let_go(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def _server_context(ca_file: Path) -> ssl.SSLContext:
-    identity = make_identity(datetime.now(UTC))
+def _server_context(ca_file: Path, names: tuple[str, ...]) -> ssl.SSLContext:
+    identity = make_identity(datetime.now(UTC), names)
     ca_file.parent.mkdir(parents=True, exist_ok=True)
     ca_file.write_bytes(identity.authority)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -28,6 +28,7 @@ from trade_analyst_pipeline.simulator.limits import (
     QuotaChange,
     QuotaRules,
 )
+from trade_analyst_pipeline.simulator.wire_faults import WIRE_FAULTS
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -124,8 +125,13 @@ class Scenario(_Section, frozen=True):
     maintenance: tuple[MaintenanceSection, ...] = ()
     fault: tuple[FaultSection, ...] = ()
 
+    @property
+    def wire_faults(self) -> tuple[FaultSection, ...]:
+        """The faults that only a proxy can play."""
+        return tuple(section for section in self.fault if section.kind not in FAULT_KINDS)
+
     def apply(self, conditions: Conditions, plan: FaultPlan) -> None:
-        """Set a server's conditions and switch the faults on, in the order of the file."""
+        """Set a server's conditions and switch the faults on, in the order of the file; not those of the wire."""
         conditions.limits = AnswerLimits(**msgspec.structs.asdict(self.limits))
         conditions.quota = None if self.quota is None else Quota(_quota_rules(self.quota))
         conditions.burst = None if self.burst is None else Burst(self.burst.requests, self.burst.seconds)
@@ -201,10 +207,17 @@ def _refuse(path: Path, problem: str, cause: Exception | None = None) -> NoRetur
 
 
 def _check_fault(path: Path, place: int, section: FaultSection) -> None:
-    kind, told = FAULT_KINDS.get(section.kind), set(_told(section))
     where = f"fault {place} ({section.kind})"
-    if kind is None:
-        _refuse(path, f"{where}: no such kind; there are {', '.join(FAULT_KINDS)}")
+    if section.kind in FAULT_KINDS:
+        _check_told(path, where, section)
+    elif section.kind in WIRE_FAULTS:
+        _check_wire(path, where, section)
+    else:
+        _refuse(path, f"{where}: no such kind; there are {', '.join([*FAULT_KINDS, *WIRE_FAULTS])}")
+
+
+def _check_told(path: Path, where: str, section: FaultSection) -> None:
+    kind, told = FAULT_KINDS[section.kind], set(_told(section))
     missing, extra = set(kind.needs) - told, told - {*kind.needs, *kind.takes}
     if missing:
         _refuse(path, f"{where} needs {', '.join(sorted(missing))}")
@@ -214,6 +227,16 @@ def _check_fault(path: Path, place: int, section: FaultSection) -> None:
         _check_zone(path, where, section.instant)
     if section.kind == "renamed" and not all(isinstance(name, str) for name in (section.values or {}).values()):
         _refuse(path, f"{where}: values are old and new names, both texts")
+
+
+def _check_wire(path: Path, where: str, section: FaultSection) -> None:
+    """Below HTTP there are no instants, nothing to be told, and before TLS neither paths nor symbols."""
+    told = {**_told(section), "instant": section.instant, "skip": section.skip or None}
+    if WIRE_FAULTS[section.kind].is_before_tls:
+        told |= {"path": section.path, "symbol": section.symbol}
+    extra = sorted(name for name, value in told.items() if value is not None)
+    if extra:
+        _refuse(path, f"{where} takes no {', '.join(extra)}")
 
 
 def _check_zone(path: Path, where: str, instant: datetime) -> None:

@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 from trade_analyst_pipeline.simulator.application import SimulatorApp
 from trade_analyst_pipeline.simulator.certificate import make_identity
 from trade_analyst_pipeline.simulator.faults import FaultPlan
+from trade_analyst_pipeline.simulator.front import WireFront
 from trade_analyst_pipeline.simulator.limits import Conditions
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.oauth import DEFAULT_REDIRECT_URIS, DeskOptions, OAuthDesk
@@ -94,7 +95,8 @@ class SimulatorServer:
 
     `port` 0 takes a free one. The certificate authority to trust is written to `ca_file`; the private key exists only
     in memory and, while the server reads it, in a folder nobody else can open. `names` are further host names the
-    certificate is for. A `scenario` sets conditions and faults from the start. `options` are the desk's.
+    certificate is for. A `scenario` sets conditions and faults from the start; where it names failures below HTTP, the
+    fault proxy listens in the server's place. `options` are the desk's.
     """
 
     def __init__(
@@ -117,6 +119,8 @@ class SimulatorServer:
         self.ca_file = ca_file
         self.desk = OAuthDesk(machine_now=machine_now, redirect_uris=redirect_uris, **options)
         self._app = SimulatorApp(self.market, desk=self.desk, now=now, compress=compress)
+        self._front: WireFront | None = None
+        self._wire_faults = () if scenario is None else scenario.wire_faults
         if scenario is not None:
             scenario.apply(self._app.conditions, self._app.faults)
         self._wanted_port = port
@@ -161,6 +165,9 @@ class SimulatorServer:
 
     def stop(self) -> None:
         """End the server and wait for its thread; answers under way are finished."""
+        if self._front is not None:
+            self._front.close()
+            self._front = None
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(timeout=10.0)
@@ -178,15 +185,27 @@ class SimulatorServer:
         self.stop()
 
     def _prepare(self, announce: Callable[[], None]) -> _Server:
-        self._socket = _loopback_socket(self._wanted_port)
+        if self._wire_faults:
+            self._front = WireFront(self._wire_faults)
+        port, ca_file = (0, self._front.inner_ca_file) if self._front else (self._wanted_port, self.ca_file)
+        self._socket = _loopback_socket(port)
         self.base_url = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = _Server(self._config(), announce)
+        self._server = _Server(self._config(ca_file), announce)
+        if self._front:
+            self._open_front(self._front)
         return self._server
 
-    def _config(self) -> uvicorn.Config:
+    def _open_front(self, front: WireFront) -> None:
+        try:
+            self.base_url = front.open(self.base_url, ca_file=self.ca_file, port=self._wanted_port, names=self.names)
+        except OSError:
+            self.stop()
+            raise
+
+    def _config(self, ca_file: Path) -> uvicorn.Config:
         identity = make_identity(machine_time(), self.names)
-        self.ca_file.parent.mkdir(parents=True, exist_ok=True)
-        self.ca_file.write_bytes(identity.authority)
+        ca_file.parent.mkdir(parents=True, exist_ok=True)
+        ca_file.write_bytes(identity.authority)
         with tempfile.TemporaryDirectory(prefix="simulator-") as folder:
             certificate, key = Path(folder) / "certificate.pem", Path(folder) / "key.pem"
             certificate.write_bytes(identity.certificate)
