@@ -261,7 +261,7 @@ class SimulatorSettings(_Section):
     """The built-in source."""
 
     port: int = Field(8443, ge=1, le=65535)
-    seed: int = Field(20250102, ge=0)
+    seed: int = Field(20250185, ge=0)
 
 
 class Settings(BaseSettings):

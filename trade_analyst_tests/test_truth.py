@@ -50,7 +50,7 @@ pytestmark = [
     pytest.mark.reliability,
 ]
 REPOSITORY = Path(__file__).resolve().parents[1]
-SEED = 20250102  # of config.toml
+SEED = 20250185  # of config.toml
 TOLERANCE = 0.003  # 0.3 vol points
 SHARE = 0.99
 QUICK_SYMBOLS = ("AAPL", "SPY", "$SPX")
