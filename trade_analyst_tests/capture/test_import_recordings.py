@@ -11,6 +11,8 @@ from trade_analyst_pipeline.storage.archive import Archive
 
 PAYLOADS = Path(__file__).resolve().parents[1] / "payloads"
 CHAIN, QUOTES, BARS = PAYLOADS / "options/chain.json", PAYLOADS / "quotes/several.json", PAYLOADS / "ohlc/daily.json"
+HOURS, MOVERS = PAYLOADS / "markets/half_day.json", PAYLOADS / "movers/by_volume.json"
+FUNDAMENTALS, BARE_INSTRUMENT = PAYLOADS / "instruments/fundamental.json", PAYLOADS / "instruments/bare.json"
 CLOSE = datetime(2026, 1, 5, 20, 55, tzinfo=UTC)
 
 
@@ -30,7 +32,13 @@ def refusal(folder: Path, *files: Path, dataset: str, symbols: tuple[str, ...] =
     return str(refused.value)
 
 
-@pytest.mark.parametrize(("dataset", "file"), [("options", CHAIN), ("quotes", QUOTES), ("ohlc", BARS)])
+@pytest.mark.parametrize(
+    ("dataset", "file"),
+    [
+        *(("options", CHAIN), ("quotes", QUOTES), ("ohlc", BARS), ("markets", HOURS), ("movers", MOVERS)),
+        *(("instruments", FUNDAMENTALS), ("instruments", BARE_INSTRUMENT)),
+    ],
+)
 def test_answers_of_the_dataset_are_archived(tmp_path: Path, dataset: str, file: Path) -> None:
     """A body of the dataset it is said to be of becomes a record."""
     assert import_into(tmp_path, file, dataset=dataset) == 1
@@ -38,13 +46,24 @@ def test_answers_of_the_dataset_are_archived(tmp_path: Path, dataset: str, file:
 
 @pytest.mark.parametrize(
     ("dataset", "file", "of"),
-    [("quotes", CHAIN, "options"), ("ohlc", CHAIN, "options"), ("options", QUOTES, "quotes"), ("quotes", BARS, "ohlc")],
+    [
+        *(("quotes", CHAIN, "options"), ("ohlc", CHAIN, "options"), ("options", QUOTES, "quotes")),
+        *(("quotes", BARS, "ohlc"), ("movers", HOURS, "markets"), ("markets", MOVERS, "movers")),
+        *(("expirations", FUNDAMENTALS, "instruments"), ("instruments", MOVERS, "movers")),
+    ],
 )
 def test_answer_of_another_dataset_is_refused(tmp_path: Path, dataset: str, file: Path, of: str) -> None:
     """A chain offered as quotes, and the like, is not archived: the message says what it seems to be."""
     message = refusal(tmp_path, file, dataset=dataset)
     assert message.startswith(f"{file} gives no row of {dataset}, so nothing was archived: ")
     assert message.endswith(f"Is it of {of}? Then say --dataset {of}.")
+
+
+def test_expirations_need_their_symbol(tmp_path: Path) -> None:
+    """A list of expirations does not say whose it is: without --symbol it is refused, with it archived."""
+    file = PAYLOADS / "expirations/list.json"
+    assert "import it with --symbol" in refusal(tmp_path, file, dataset="expirations")
+    assert import_into(tmp_path, file, dataset="expirations", symbols=("XYZ",)) == 1
 
 
 def test_answer_for_another_symbol_is_refused(tmp_path: Path) -> None:

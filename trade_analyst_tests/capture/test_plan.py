@@ -14,6 +14,7 @@ from trade_analyst_pipeline.capture.plan import (
     intraday_due,
     latest_due,
     moments_of_session,
+    once_a_session,
     symbols_by_product,
 )
 from trade_analyst_pipeline.settings import Cadence
@@ -71,6 +72,23 @@ def test_end_of_day_comes_after_the_last_close() -> None:
     """17:00 New York on a full day, 14:00 on a half day."""
     assert end_of_day_snapshot("ohlc", FULL_DAY, SYMBOLS).scheduled_time == _utc("2026-11-23T22:00")
     assert end_of_day_snapshot("ohlc", HALF_DAY, SYMBOLS).scheduled_time == _utc("2025-11-28T19:00")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "session_date", "expected"),
+    [
+        ("markets", FULL_DAY, "2026-11-23T14:45"),
+        ("expirations", HALF_DAY, "2025-11-28T14:45"),
+        ("instruments", date(2026, 7, 1), "2026-07-01T13:45"),
+        ("movers", FULL_DAY, "2026-11-23T20:55"),
+        ("movers", HALF_DAY, "2025-11-28T17:55"),
+    ],
+)
+def test_what_is_taken_once_a_session(dataset: str, session_date: date, expected: str) -> None:
+    """At 09:45 New York; movers with the last snapshot before the stocks' close, at 12:55 on a half day."""
+    planned = once_a_session(dataset, session_date, SYMBOLS, minutes_before=(15, 5))
+    assert (planned.dataset, planned.session_date, planned.symbols) == (dataset, session_date, SYMBOLS)
+    assert planned.scheduled_time == _utc(expected)
 
 
 def test_a_tick_brings_the_closing_snapshot_of_its_minute_only() -> None:

@@ -22,6 +22,7 @@ DAY = date(2026, 1, 5)  # closes at 16:00 New York, 21:00 UTC; SPY's options at 
         ("ohlc", 20, 55, Priority.BACKFILL),
         ("ohlc", 22, 0, Priority.BACKFILL),
         ("markets", 14, 30, Priority.BACKFILL),
+        ("movers", 20, 55, Priority.INTRADAY),
     ],
 )
 def test_class_follows_from_dataset_and_instant(dataset: str, hour: int, minute: int, expected: Priority) -> None:

@@ -51,6 +51,27 @@ def source(repository: Path, monkeypatch: pytest.MonkeyPatch) -> SourceResource:
     return SourceResource(load_settings())
 
 
+def test_what_is_taken_once_a_session_is_planned_for_its_instant_or_as_it_stands(
+    source: SourceResource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its instant a dataset is planned for it, before it as the source stands; nothing of a session that is over."""
+    monday, archive = date(2026, 11, 23), Archive(tmp_path / "raw")
+    (movers,) = source.plan("movers", [monday])
+    assert movers.scheduled_time == datetime(2026, 11, 23, 20, 55, tzinfo=UTC)
+    assert len(source.missing(movers, archive)) == 18
+    (over,) = source.plan("movers", [DAY])
+    assert (source.missing(over, archive), source.is_available("movers", DAY, archive)) == ([], False)
+    morning = datetime(2026, 11, 23, 15, 0, 30, 5, tzinfo=UTC)
+    monkeypatch.setattr(MachineClock, "now", lambda _: morning)
+    (movers,), (hours,) = source.plan("movers", [monday]), source.plan("markets", [monday])
+    assert movers.scheduled_time == datetime(2026, 11, 23, 15, 0, 30, tzinfo=UTC)
+    assert hours.scheduled_time == datetime(2026, 11, 23, 14, 45, tzinfo=UTC)
+    (asked,) = source.missing(hours, archive)
+    assert asked.params == (("markets", "equity,option,bond,future,forex"), ("date", "2026-11-23"))
+    expirations = source.missing(source.plan("expirations", [monday])[0], archive)
+    assert {"AAPL", "SPY", "$SPX"} <= {request.symbols[0] for request in expirations}
+
+
 def test_what_a_dead_process_received_is_kept(
     source: SourceResource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
