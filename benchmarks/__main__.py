@@ -20,9 +20,11 @@ from benchmarks.dagster_overhead import dagster_overhead
 from benchmarks.hostile import hostile_figures
 from benchmarks.main_job import DAGSTER, MainJob, main_job
 from benchmarks.normalize import measure_normalize
+from benchmarks.wire_to_table import measure_wire_to_table
 
 PACKAGES = ("polars", "dagster", "duckdb", "pandera", "msgspec", "orjson", "httpx", "pandas", "numpy")
 FIRST_LIMIT, SECOND_LIMIT, DAGSTER_LIMIT = 120.0, 15.0, 1 / 3
+WIRE_AIM, WIRE_MEMORY_LIMIT = 1.5, 3.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,41 @@ def chain_rows() -> Iterator[Row]:
         )
 
 
+def wire_to_table_rows() -> Iterator[Row]:
+    """A whole chain's way from bytes to its validated table: time, memory, and the same by json and pandas."""
+    found = measure_wire_to_table()
+    decoder, fastest = found.fastest
+    what = f"{found.contracts:,} contracts, bytes to validated table"
+    yield Row(
+        f"{what}: time",
+        "wire_to_table",
+        f"{found.ours:.1f} µs each",
+        f"{decoder} decode {fastest:.1f} µs (aim {WIRE_AIM})",
+        found.ours / fastest,
+    )
+    yield Row(
+        f"{what}: time",
+        "wire_to_table",
+        f"{found.ours:.1f} µs each",
+        f"json + pandas {found.pandas:.1f} µs",
+        found.ours / found.pandas,
+    )
+    yield Row(
+        f"{what}: peak memory",
+        "wire_to_table",
+        f"{found.memory['ours']:.2f} x the body of {found.body_bytes / 1e6:.1f} MB",
+        f"limit {WIRE_MEMORY_LIMIT:.0f} x",
+        found.memory["ours"] / WIRE_MEMORY_LIMIT,
+    )
+    for name in ("pandas", "msgspec", "orjson"):
+        yield Row(
+            f"  peak memory of {name}" + ("" if name == "pandas" else ", decode alone"),
+            "wire_to_table",
+            "",
+            f"{found.memory[name]:.2f} x",
+        )
+
+
 def hostile_rows() -> Iterator[Row]:
     """Bodies made to hurt beside a plain decode of as many bytes."""
     for found in hostile_figures():
@@ -130,6 +167,7 @@ def metric_rows() -> Iterator[Row]:
 
 QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "normalize": normalize_rows,
+    "wire_to_table": wire_to_table_rows,
     "hostile": hostile_rows,
     "chains": chain_rows,
     "metrics": metric_rows,
