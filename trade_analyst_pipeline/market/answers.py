@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 from trade_analyst_pipeline.errors import ResponseRejectedError
 from trade_analyst_pipeline.market.normalized import Intake, request_text
 from trade_analyst_pipeline.market.tolerant_json import entries, parse_tolerant
-from trade_analyst_pipeline.market.wire_json import NOT_STRICT, RowShape, Unknown
+from trade_analyst_pipeline.market.wire_json import NOT_STRICT, RowShape, Unknown, unknown_field
 
 ERROR_MEMBERS: Final = frozenset({"errors", "fault", "message"})
 
@@ -132,4 +132,4 @@ def require_symbol(answered: str, asked: Sequence[str]) -> None:
 
 def unknown_around(unknown: Unknown, rows: RowShape) -> Counter[str]:
     """Undeclared members found by a strict decode outside the rows; those of rows are counted as rows are collected."""
-    return Counter(f"unknown_field:{found.shape}.{found.wire}" for found in unknown if found.shape != rows.name)
+    return Counter(unknown_field(*found) for found in unknown if found.shape != rows.name)

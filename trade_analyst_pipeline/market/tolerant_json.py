@@ -11,12 +11,24 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 
 from trade_analyst_pipeline.errors import ResponseRejectedError
-from trade_analyst_pipeline.market.wire_json import NON_FINITE_TEXTS, RowShape, WireField, row_type
+from trade_analyst_pipeline.market.wire_json import (
+    MAX_NAME_CHARACTERS,
+    NON_FINITE_TEXTS,
+    RowShape,
+    WireField,
+    row_type,
+    unknown_field,
+)
+
+MAX_NAMES = 64  # of the fields of one row that are named each
+OTHERS = "(others)"
+SHOWN_CHARACTERS = 10_000
 
 
 class NonFinite(str):
@@ -107,9 +119,18 @@ class BadRow(NamedTuple):
 
 
 def repeated_field(row: RepeatedKeys) -> BadRow:
-    """A row of which nobody can say what it states, because some of its fields came more than once; all are shown."""
-    members = ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in row.pairs)
-    return BadRow("repeated_field", f"more than once: {', '.join(row.repeated)}", f"{{{members}}}")
+    """A row of which nobody can say what it states, because some of its fields came more than once.
+
+    The fields are shown as they came, as far as anyone keeps them.
+    """
+    shown, length = list[str](), 0
+    for name, value in row.pairs:
+        shown.append(f"{json.dumps(name)}: {json.dumps(value)}")
+        length += len(shown[-1])
+        if length > SHOWN_CHARACTERS:
+            break
+    named = ", ".join(name[:MAX_NAME_CHARACTERS] for name in row.repeated[:MAX_NAMES])
+    return BadRow("repeated_field", f"more than once: {named}", f"{{{', '.join(shown)}}}")
 
 
 def convert_rows(rows: Iterable[Any], shape: RowShape) -> tuple[list[msgspec.Struct], list[BadRow], Counter[str]]:
@@ -130,8 +151,19 @@ def convert_rows(rows: Iterable[Any], shape: RowShape) -> tuple[list[msgspec.Str
         except _RowError as error:
             bad.append(BadRow(error.rule, error.detail, json.dumps(row), error.column))
         if isinstance(row, dict):
-            unknown.update(f"unknown_field:{shape.name}.{name}" for name in row.keys() - known)
+            _count_unknown(row.keys() - known, row, shape, unknown)
     return good, bad, unknown
+
+
+def _count_unknown(extra: set[str], row: Iterable[str], shape: RowShape, counts: Counter[str]) -> None:
+    """Count undeclared fields by name, in wire order; beyond the first few names together."""
+    if not extra:
+        return
+    for name in islice((name for name in row if name in extra), MAX_NAMES):
+        key = unknown_field(shape.name, name)
+        counts[key if key in counts or len(counts) < MAX_NAMES else unknown_field(shape.name, OTHERS)] += 1
+    if len(extra) > MAX_NAMES:
+        counts[unknown_field(shape.name, OTHERS)] += len(extra) - MAX_NAMES
 
 
 class _RowError(Exception):

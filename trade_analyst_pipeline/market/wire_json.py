@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 MAX_UNKNOWN_FIELDS = 16
+MAX_NAME_CHARACTERS = 64
 # What a strict decode raises on anything it does not expect.
 NOT_STRICT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _REMEMBERED_TYPES = 128
@@ -144,6 +145,11 @@ def unknown_names(shape: RowShape, unknown: Unknown) -> list[str]:
     return sorted(found.wire for found in unknown if found.shape == shape.name)
 
 
+def unknown_field(shape: str, wire: str) -> str:
+    """What an undeclared field is counted as; a long name is cut."""
+    return f"unknown_field:{shape}.{wire[:MAX_NAME_CHARACTERS]}"
+
+
 # msgspec makes no struct with such a field; the tolerant path reads past one.
 _NO_FIELD_NAME = re.compile(r'[\\"\x00-\x1f]')
 _UNKNOWN_MESSAGE = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `(?P<place>[^`]*)`)?", re.DOTALL)
@@ -206,7 +212,7 @@ class RowColumns:
             for values, column in zip(collected, columns, strict=False):
                 values.extend(column)
             for name, column in zip(names, columns[len(collected) :], strict=True):
-                self.counts[f"unknown_field:{self.shape.name}.{name}"] += len(column) - column.count(msgspec.UNSET)
+                self.counts[unknown_field(self.shape.name, name)] += len(column) - column.count(msgspec.UNSET)
         self.height += len(rows)
 
     def values(self, column: str) -> list[Any]:

@@ -18,6 +18,7 @@ from trade_analyst_pipeline.market.tolerant_json import (
     convert_rows,
     entries,
     parse_tolerant,
+    repeated_field,
     repeated_keys,
 )
 from trade_analyst_pipeline.market.wire_json import RowColumns, RowShape, row_type, wire_fields
@@ -145,3 +146,25 @@ def test_header_without_a_required_member_is_refused(header: dict[str, Any], rea
     with pytest.raises(ResponseRejectedError) as caught:
         convert_header(header, HEAD)
     assert caught.value.reason == reason
+
+
+def test_undeclared_fields_beyond_a_few_names_are_counted_together() -> None:
+    """Of 500 undeclared fields 64 are counted by name, in wire order, and the rest as others; long names are cut."""
+    shape = RowShape("thing", wire_fields("a:a:number"))
+    row = {"a": 1, **{f"new{number:03d}": 1 for number in range(499)}, "x" * 5_000: 1}
+    good, bad, unknown = convert_rows([row, {"another": 1}], shape)
+    assert (len(good), bad) == (2, [])
+    assert len(unknown) == 65
+    assert unknown["unknown_field:thing.new063"] == 1
+    assert unknown["unknown_field:thing.(others)"] == 500 - 64 + 1
+    _, _, unknown = convert_rows([{"x" * 5_000: 1}], shape)
+    assert list(unknown) == [f"unknown_field:thing.{'x' * 64}"]
+
+
+def test_field_that_came_very_often_is_shown_in_part() -> None:
+    """What is shown of a row with a field a million times is as long as what is kept of it, not the whole."""
+    row = parse_tolerant(b'{"a": 1' + b', "b": 2' * 100_000 + b"}")
+    bad = repeated_field(row)
+    assert bad.detail == "more than once: b"
+    assert bad.source.startswith('{"a": 1, "b": 2, "b": 2, ')
+    assert 8_192 < len(bad.source) < 20_000
