@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from benchmarks import metrics
+from benchmarks import metrics, session
 from benchmarks.chains import LIMIT, chain_figures
 from benchmarks.dagster_overhead import dagster_overhead
 from benchmarks.hostile import hostile_figures
@@ -104,6 +104,40 @@ def chain_rows() -> Iterator[Row]:
         )
 
 
+def session_rows() -> Iterator[Row]:
+    """A session under the request limit: as the source counts it, and beside its timetable."""
+    found, planned = session.session()
+    size = f"{session.PROCESSES} processes, {session.SYMBOLS} symbols, {session.TIME_SCALE:.0f} times as fast"
+    yield from _limit_rows(f"session of {found.minutes:.0f} minutes, {size}", found)
+    for dataset, age in planned.worst_age.items():
+        ours = found.worst_age(dataset, planned.closes)
+        yield Row(
+            f"  greatest age of {dataset}", "session", _seconds(ours), f"plan {_seconds(age)} (at most 1.1)", ours / age
+        )
+    for priority, plan in (("CLOSING", planned.closing), ("INTRADAY", planned.intraday)):
+        ours = found.slowest("options", priority)
+        yield Row(
+            f"  slowest {priority.lower()} chains", "session", _seconds(ours), f"plan {_seconds(plan)}", ours / plan
+        )
+    yield from _halved_rows(session.halved())
+    bodies = session.with_bodies()
+    yield from _limit_rows(f"{bodies.minutes:.0f} minutes of real bodies ({bodies.megabytes:.0f} MB)", bodies)
+
+
+def _limit_rows(what: str, found: session.SessionFigures) -> Iterator[Row]:
+    yield Row(f"{what}: refused", "session", f"{found.refused} of {found.arrivals:,}", "limit 0")
+    limit, worst = session.LIMIT, found.worst_window
+    yield Row("  requests in the busiest 60 s", "session", f"{worst}", f"limit {limit}", worst / limit)
+    yield Row("  of the limit used while work waits", "session", f"{found.used / limit:.1%}", "at least 95 %")
+
+
+def _halved_rows(found: session.SessionFigures) -> Iterator[Row]:
+    adopting = [at - session.HALVED_AT for at in found.refused_seconds if at <= session.HALVED_AT + 120.0]
+    name = "limit halved in mid-run, no Retry-After: until it is kept by all"
+    took = max(adopting, default=0.0)
+    yield Row(name, "session", f"{_seconds(took)}, {len(adopting)} refused", "limit 120.0 s", took / 120.0)
+
+
 def wire_to_table_rows() -> Iterator[Row]:
     """A whole chain's way from bytes to its validated table: time, memory, and the same by json and pandas."""
     found = measure_wire_to_table()
@@ -171,6 +205,7 @@ QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "hostile": hostile_rows,
     "chains": chain_rows,
     "metrics": metric_rows,
+    "session": session_rows,
 }
 NAMES = (*QUICK, "main_job", "dagster")
 
