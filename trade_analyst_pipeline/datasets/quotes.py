@@ -40,6 +40,7 @@ from trade_analyst_pipeline.market.tolerant_json import (
     repeated_keys,
 )
 from trade_analyst_pipeline.market.wire_json import (
+    NOT_STRICT,
     NOTHING_UNKNOWN,
     RowColumns,
     RowShape,
@@ -359,11 +360,21 @@ def left_out(response: RawResponse) -> tuple[str, ...]:
 
     None of an answer that is no answer to a request for quotes: that is a problem of another kind.
     """
+    if _has_all_names(response):
+        return ()
     try:
         answer = _read(response)
     except ResponseRejectedError as error:
         return response.request.symbols if error.reason == "no_quotes" else ()
     return _missing(answer, response.request.symbols)
+
+
+def _has_all_names(response: RawResponse) -> bool:
+    """Whether every symbol asked for is a member of the answer, which is all that is looked at."""
+    try:
+        return set(response.request.symbols) <= _MEMBERS.decode(response.body).keys()
+    except NOT_STRICT:
+        return False
 
 
 def _unanswered(answer: _Answer, asked: Sequence[str]) -> Iterable[tuple[ResponseRejectedError, tuple[str, ...]]]:
