@@ -40,8 +40,7 @@ from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawRespons
 from trade_analyst_pipeline.schwab.refusals import connection_failure, refusal, retry_after_seconds
 
 MAX_TRIES = 4
-QUEUE_SECONDS = 300.0
-BACKFILL_QUEUE_SECONDS = 3600.0
+QUEUE_SECONDS = {Priority.CLOSING: 300.0, Priority.INTRADAY: 1200.0, Priority.BACKFILL: 3600.0}
 
 _BACKOFF_SECONDS, _BACKOFF_CAP_SECONDS = 0.5, 8.0
 _LIMITED_BACKOFF_SECONDS, _LIMITED_BACKOFF_CAP_SECONDS = 2.0, 20.0
@@ -92,8 +91,8 @@ class SchwabClient:
     """Fetches market data from one base address, as one class of requests. One object serves one event loop.
 
     A call waits for its turn (`in_flight` at a time, in call order) and for a slot of the budget, at most
-    QUEUE_SECONDS (backfill, which lets others go first, BACKFILL_QUEUE_SECONDS); from then on it ends within
-    `deadline_seconds` of real time, whatever the source does.
+    QUEUE_SECONDS, longer where others go first; from then on it ends within `deadline_seconds` of real time, whatever
+    the source does.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class SchwabClient:
         self._turn = asyncio.Semaphore(in_flight)
         self._retry_credit = _RETRY_RESERVE
         self._priority = priority
-        self._queue_seconds = BACKFILL_QUEUE_SECONDS if priority is Priority.BACKFILL else QUEUE_SECONDS
+        self._queue_seconds = QUEUE_SECONDS[priority]
 
     async def fetch(self, request: MarketDataRequest) -> RawResponse:
         """The answer to `request`: always status 200, JSON by content type, and complete.

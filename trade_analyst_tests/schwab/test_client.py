@@ -37,6 +37,8 @@ from trade_analyst_pipeline.errors import (
     UntrustedServerError,
 )
 from trade_analyst_pipeline.market.clock import MachineClock
+from trade_analyst_pipeline.schwab.budget import Priority
+from trade_analyst_pipeline.schwab.client import QUEUE_SECONDS
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.schwab.refusals import connection_failure
 
@@ -546,7 +548,7 @@ def test_no_more_calls_at_a_time_than_turns(wire: Any) -> None:
 
 def test_a_queue_without_end_is_left(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that gets no slot for too long says so instead of waiting on."""
-    monkeypatch.setattr("trade_analyst_pipeline.schwab.client.QUEUE_SECONDS", 0.2)
+    monkeypatch.setitem(QUEUE_SECONDS, Priority.INTRADAY, 0.2)
 
     async def scene() -> None:
         clock = MachineClock()
