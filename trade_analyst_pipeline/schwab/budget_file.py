@@ -1,8 +1,9 @@
 """The record of the request limit, in one small file that all processes of the machine share.
 
 Belongs here: reading and changing it under a lock, and telling a damaged one. Four bytes name the format and its
-version, four are a checksum, MessagePack follows. The file stays below a page, so a killed writer has written all or
-nothing; a killed holder frees the lock at once.
+version, four are a checksum, four a length; MessagePack of that length follows, and what lies behind it is left over.
+One write of less than a page changes it, so a killed writer has written all or nothing; a killed holder frees the lock
+at once.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import msgspec
 from trade_analyst_pipeline.errors import StorageError
 from trade_analyst_pipeline.schwab.pace import NO_HISTORY, Record
 
-_FORMAT = b"TAB\x02"
-_CHECKSUM = struct.Struct("<I")
+_FORMAT = b"TAB\x03"
+_HEAD = struct.Struct("<4sII")
 _LARGEST = 1 << 16
 _LOCK_POLL_SECONDS = 0.0005
 _LOCK_PATIENCE_SECONDS = 2.0
@@ -46,9 +47,7 @@ class BudgetFile:
         try:
             with self._locked() as descriptor:
                 record, found = change(_decode(os.pread(descriptor, _LARGEST, 0)))
-                data = _encode(record)
-                os.pwrite(descriptor, data, 0)
-                os.ftruncate(descriptor, len(data))
+                os.pwrite(descriptor, _encode(record), 0)
         except OSError as error:
             raise self._problem(error, "writable") from error
         return found
@@ -108,13 +107,15 @@ class BudgetFile:
 
 def _encode(record: Record) -> bytes:
     body = msgspec.msgpack.encode(record)
-    return _FORMAT + _CHECKSUM.pack(zlib.crc32(body)) + body
+    return _HEAD.pack(_FORMAT, zlib.crc32(body), len(body)) + body
 
 
 def _decode(data: bytes) -> Record | None:
-    head = len(_FORMAT) + _CHECKSUM.size
-    body = data[head:]
-    if data[:head] != _FORMAT + _CHECKSUM.pack(zlib.crc32(body)):
+    if len(data) < _HEAD.size:
+        return None
+    form, checksum, length = _HEAD.unpack_from(data)
+    body = data[_HEAD.size : _HEAD.size + length]
+    if form != _FORMAT or len(body) != length or zlib.crc32(body) != checksum:
         return None
     try:
         return msgspec.msgpack.decode(body, type=Record)

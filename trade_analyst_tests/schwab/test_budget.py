@@ -134,17 +134,17 @@ def damaged(name: str, good: bytes) -> bytes:
         return bytes(80)
     if name == "short":
         return good[:5]
-    if name == "long":
-        return good + b"\0"
     if name == "old":
         return struct.pack("<q", 1) + struct.pack("<I", zlib.crc32(struct.pack("<q", 1)))
     if name == "strange":
-        return good[:4] + struct.pack("<I", zlib.crc32(b"\x91\xa1x")) + b"\x91\xa1x"
-    place = {"version": 3, "checksum": 5, "body": 20}[name]
+        return good[:4] + struct.pack("<II", zlib.crc32(b"\x91\xa1x"), 3) + b"\x91\xa1x"
+    place = {"version": 3, "checksum": 5, "length": 8, "body": 20}[name]
     return good[:place] + bytes([good[place] ^ 0x40]) + good[place + 1 :]
 
 
-@pytest.mark.parametrize("damage", ["empty", "zeros", "short", "long", "old", "strange", "version", "checksum", "body"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "zeros", "short", "old", "strange", "version", "checksum", "length", "body"]
+)
 def test_damaged_state_waits_a_full_window(tmp_path: Path, damage: str) -> None:
     """A file that cannot be trusted costs a minute of waiting, never a burst."""
     file = tmp_path / "budget"
@@ -155,6 +155,18 @@ def test_damaged_state_waits_a_full_window(tmp_path: Path, damage: str) -> None:
         START + timedelta(seconds=61.5),
         START + timedelta(seconds=61.5, microseconds=512_501),
     ]
+
+
+def test_what_a_longer_record_left_behind_is_no_damage(tmp_path: Path) -> None:
+    """A record of many grants is followed by one of few in the same file; what is left over of the first is ignored."""
+    file, clock = tmp_path / "budget", HandClock()
+    asyncio.run(take(RequestBudget(per_minute=120, clock=clock, state_file=file), 100))
+    long = file.stat().st_size
+    clock.instant += timedelta(minutes=10)
+    asyncio.run(take(RequestBudget(per_minute=120, clock=clock, state_file=file), 1))
+    assert file.stat().st_size == long
+    state = RequestBudget(per_minute=120, clock=clock, state_file=file).state()
+    assert (state.is_known, state.used_last_minute, state.free_now) == (True, 1, 2)
 
 
 def test_a_state_from_the_far_future_is_damage(tmp_path: Path) -> None:
