@@ -153,6 +153,28 @@ def test_extended_hours_are_asked_from_the_close_before() -> None:
     assert request.param("needExtendedHoursData") == "true"
 
 
+def test_extended_hours_of_the_simulator_are_told_apart() -> None:
+    """Asked after the close: the evening before, the morning and all regular minutes, each under its own session."""
+    evening = datetime(2025, 12, 9, 23, 30, tzinfo=UTC)
+    (request,) = ohlc.requests(["AAPL"], session_date=date(2025, 12, 9), frequencies=["minute"], is_extended=True)
+    body = answer(Market(7), evening, request.path, dict(request.params)).body
+    found = ohlc.normalize([answered(request, body, received=evening)], session_date=date(2025, 12, 9))
+    judged = validate(found.frame, ohlc.SCHEMA)
+    assert judged.quarantined.is_empty()
+    parts = judged.valid.group_by("session_date", "session_part").len().sort("session_date", "session_part")
+    counts = {(day, part): number for day, part, number in parts.iter_rows()}
+    assert counts.keys() == {
+        (date(2025, 12, 8), "post"),
+        (date(2025, 12, 9), "pre"),
+        (date(2025, 12, 9), "regular"),
+        (date(2025, 12, 9), "post"),
+    }
+    assert counts[date(2025, 12, 9), "regular"] == 390
+    # the last one begins with the end of the window
+    assert counts[date(2025, 12, 9), "post"] == 1
+    assert judged.valid["is_complete"].all()
+
+
 def test_options_and_futures_have_no_history() -> None:
     """The source keeps no bars of them, so none are asked for."""
     symbols = ["XYZ", "XYZ   260116C00100000", "/ES", "./ESH26C6000", "$SPX", "BRK/B", "EUR/USD"]
