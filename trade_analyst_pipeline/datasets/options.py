@@ -402,7 +402,10 @@ class _Table:
             known = [piece for piece in pieces.get(symbol, []) if piece is not None]
             found[symbol] = shortfall(listed, known, seen.get(symbol, set()), self._short[symbol])
         for symbol, short in self._short.items():
-            if short and symbol not in found and chain_scope(pieces[symbol], self._session_date) == FULL:
+            scope = chain_scope(pieces[symbol], self._session_date) if symbol not in found else None
+            if scope == PARTIAL:
+                found[symbol] = "its pieces leave a hole"
+            elif scope == FULL and short:
                 found[symbol] = f"{short:,} contracts fewer than announced"
         refused = {symbol: detail for symbol, detail in found.items() if detail}
         for symbol, detail in refused.items():

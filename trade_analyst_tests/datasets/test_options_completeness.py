@@ -109,6 +109,13 @@ def test_a_short_count_is_refused_without_a_list_too(market: Market) -> None:
     assert scopes(options.normalize([answered(market, request)], session_date=SESSION)) == {"AAPL": "full"}
 
 
+def test_a_hole_is_told_without_a_list_too(market: Market) -> None:
+    """Pieces that leave a hole are partial by themselves."""
+    (request,) = options.pieces("AAPL", [NEAR])
+    found = options.normalize([answered(market, request)], session_date=SESSION)
+    assert (scopes(found), refusals(found)) == ({"AAPL": "partial"}, [("AAPL", "its pieces leave a hole")])
+
+
 # -- roots -----------------------------------------------------------------------------------------------------------
 
 
