@@ -48,8 +48,8 @@ def test_exponent_form_keeps_the_value(text: str) -> None:
 
 
 def test_numbers_within_texts_keep_their_form() -> None:
-    """A description with a decimal point is no number."""
-    body = '{"description":"META 01/31/2025 525.00 P"}'
+    """A description with a decimal point is no number, not even after a comma or a colon."""
+    body = '{"description":"META 01/31/2025 525.00 P","note":"from,1.5 to:2.5 more"}'
     assert after(body_faults.in_exponent_form(), body) == body
 
 

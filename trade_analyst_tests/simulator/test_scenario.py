@@ -203,6 +203,18 @@ def test_a_bomb_is_small_on_the_wire(visitor: Visitor, written: Path) -> None:
     assert zlib.decompress(sent, wbits=31) == bytes(8 << 20)
 
 
+def test_a_bomb_is_coded_once(written: Path, market: Market) -> None:
+    """Also a server that compresses leaves what is coded as it is."""
+    written.write_text("[[fault]]\nkind = 'bomb'\nmebibytes = 2\npath = '/quotes'", encoding="utf-8")
+    server = SimulatorServer(
+        seed=SEED, ca_file=written.with_name("ca.pem"), market=market, compress=True, scenario=load_scenario(written)
+    )
+    with server, trusting(server.ca_file) as http:
+        visitor = Visitor(server, http)
+        visitor.log_in()
+        assert visitor.get("/quotes", symbols="AAPL").content == bytes(2 << 20)
+
+
 def examples() -> list[str]:
     """The scenarios shown on the page."""
     return re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -375,6 +375,11 @@ def test_expirations_are_listed(market: Market) -> None:
     assert shape(body) == shape(recording("expirationchain_SPY_2025-07-20.json"))
 
 
+def ask_at(market: Market, instant: datetime, **params: str) -> Any:
+    """The decoded chain of a good request at an instant."""
+    return json.loads(answer(market, instant, "/chains", dict(params)).body)
+
+
 def contracts_by_root(chain: Any) -> dict[str, list[Any]]:
     """All contracts of a chain by their root."""
     found: dict[str, list[Any]] = {}
@@ -415,6 +420,20 @@ def test_an_adjusted_contract_is_worth_its_deliverable(market: Market) -> None:
     assert near
     for contract in near:
         assert contract["mark"] == pytest.approx(contract["intrinsicValue"], rel=0.03)
+
+
+def test_adjusted_strikes_are_those_of_the_day_of_the_adjustment(market: Market) -> None:
+    """Each is one and a half times a strike that its date had on 2 June 2025, and no new ones are added later."""
+    adjusted = datetime(2025, 6, 2, 15, tzinfo=UTC)
+    first, later = (
+        {each["symbol"] for each in contracts_by_root(ask_at(market, instant, symbol="XYZ", optionType="NS"))["XYZ1"]}
+        for instant in (adjusted, BEFORE_CLOSE)
+    )
+    assert later < first
+    standard = contracts_by_root(ask_at(market, adjusted, symbol="XYZ", optionType="S"))["XYZ"]
+    listed = {(each["symbol"][6:13], each["strikePrice"]) for each in standard}
+    scaled = {(symbol[6:13], round(int(symbol[13:]) / 1500.0, 4)) for symbol in first}
+    assert scaled < listed
 
 
 def test_two_roots_may_share_a_strike_of_a_date(market: Market) -> None:
