@@ -163,9 +163,13 @@ def test_worker_processes_report_a_damaged_capture_too(captures: Captures) -> No
 
 
 def test_every_dataset_says_how_many_bad_rows_it_bears() -> None:
-    """Quotes stand alone, so half may be bad; rows of chains and histories are refused together beyond ten and 1 %."""
+    """Rows that stand alone may be bad by half; those used together are refused beyond ten and 1 %."""
     assert {name: (found.tolerance.share, found.tolerance.rows) for name, found in DATASETS.items()} == {
         "options": (0.01, 10),
         "quotes": (0.5, 0),
         "ohlc": (0.01, 10),
+        "expirations": (0.01, 10),
+        "markets": (0.5, 0),
+        "instruments": (0.5, 0),
+        "movers": (0.5, 0),
     }
