@@ -54,7 +54,7 @@ def source(repository: Path, monkeypatch: pytest.MonkeyPatch) -> SourceResource:
 def test_what_is_taken_once_a_session_is_planned_for_its_instant_or_as_it_stands(
     source: SourceResource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its instant a dataset is planned for it, before it as the source stands; nothing of a session that is over."""
+    """After its instant a dataset is planned for it, before it as the source stands; a session over is none."""
     monday, archive = date(2026, 11, 23), Archive(tmp_path / "raw")
     (movers,) = source.plan("movers", [monday])
     assert movers.scheduled_time == datetime(2026, 11, 23, 20, 55, tzinfo=UTC)
