@@ -26,7 +26,7 @@ import polars as pl
 import pytest
 from cryptography.fernet import Fernet
 
-from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSETS, QUOTE_ASSETS
+from trade_analyst_pipeline.defs.automation import CHAIN_ASSETS, END_OF_DAY_ASSETS, QUOTE_ASSETS, REFERENCE_ASSETS
 from trade_analyst_pipeline.simulator import faults
 from trade_analyst_pipeline.simulator.answers import Answer, html_answer, json_answer
 from trade_analyst_pipeline.simulator.faults import Change
@@ -195,7 +195,13 @@ def run_scenario(repository: Path, folder: Path, *, is_masked: bool, is_full: bo
 QUICK_RUNS = {
     "everything": ["raw/options", "tables/options", "metrics/put_call_ratio", "exports/metrics", "leaky"],
 }
-FULL_RUNS = {"history": CHAIN_ASSETS, "snapshots": QUOTE_ASSETS, "end_of_day": END_OF_DAY_ASSETS, **QUICK_RUNS}
+FULL_RUNS = {
+    "history": CHAIN_ASSETS,
+    "snapshots": QUOTE_ASSETS,
+    "reference": REFERENCE_ASSETS,
+    "end_of_day": END_OF_DAY_ASSETS,
+    **QUICK_RUNS,
+}
 FULL_COMMANDS = [
     ["healthcheck", "--json"],
     ["token", "status", "--json"],
