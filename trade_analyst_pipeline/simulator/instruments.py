@@ -24,8 +24,9 @@ class Instrument:
 
     `growth` is the yearly drift of the level its price returns to; `market_share` the correlation with the market
     as a whole; `skew` and `wing` shape its volatility surface; `dividend_yield` is a fraction a year, paid out every
-    three months from `dividend_month` on (an index has it as a continuous yield). `listing` says how often options
-    expire; `daily_contracts` is 0 where none are listed; `fine_strikes` is how many an index has on either side.
+    three months from `dividend_month` on, by a fund in that month (an index has it as a continuous yield). `listing`
+    says how often options expire; `daily_contracts` is 0 where none are listed; `fine_strikes` is how many an index
+    has on either side, `weekly_letter` what the root of its weeklies ends in.
 
     The name is in use from `listed_from` to `listed_until` (both included, None: always). One with a `former_symbol`
     is the same company before; `path_of` names the symbol whose prices it has, "" for its own. From `adjusted_from`
@@ -82,6 +83,11 @@ class Instrument:
         return (self.listed_from is None or self.listed_from <= day) and (
             self.listed_until is None or day <= self.listed_until
         )
+
+    @property
+    def payments(self) -> int:
+        """Dividends a year: a fund pays once, others every three months."""
+        return 1 if self.kind == "fund" else 4
 
     @property
     def is_index(self) -> bool:

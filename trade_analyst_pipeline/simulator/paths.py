@@ -211,14 +211,14 @@ def _volumes(rng: np.random.Generator, instrument: Instrument, opens: Floats, cl
 
 @lru_cache(maxsize=256)
 def dividend_schedule(seed: int, instrument: Instrument) -> tuple[Dividend, ...]:
-    """All quarterly payments to the calendar's end, amounts growing with the price's level; empty for an index."""
+    """All payments to the calendar's end, amounts growing with the price's level; empty for an index."""
     if instrument.is_index or instrument.dividend_yield == 0.0 or instrument.kind in {"future", "forex"}:
         return ()
     table, found = calendar(), []
     offset = 5 + number_of(seed, instrument.symbol, "ex-day") % 12
     for year in range(EPOCH.year, CALENDAR_END.year + 1):
         for month in range(1, 13):
-            if (month - instrument.dividend_month) % 3:
+            if (month - instrument.dividend_month) % (12 // instrument.payments):
                 continue
             wanted = date(year, month, 1) + timedelta(days=offset)
             index = bisect_left(table.days, wanted)
@@ -230,7 +230,7 @@ def dividend_schedule(seed: int, instrument: Instrument) -> tuple[Dividend, ...]
 def _payment(instrument: Instrument, day: date) -> float:
     years = (day - EPOCH).days / 365.0
     level = instrument.start_price * math.exp(instrument.growth * years)
-    return round(instrument.dividend_yield * level / 4.0, 3)
+    return round(instrument.dividend_yield * level / instrument.payments, 3)
 
 
 _RATE_KNOTS = (

@@ -17,6 +17,7 @@ from trade_analyst_pipeline.simulator.wire_shares import (
     Entry,
     change_of,
     entry_head,
+    fundamental_block,
     milliseconds,
     share_entry,
     ssid,
@@ -133,7 +134,7 @@ def _fund_entry(market: Market, moment: Moment) -> Entry:
     change = change_of(value, moment.previous_close)
     return entry_head(instrument, "MUTUAL_FUND") | {
         "assetSubType": instrument.sub_type,
-        "fundamental": _NO_FUNDAMENTALS | {"divYield": round(100.0 * instrument.dividend_yield, 5), "divFreq": 1},
+        "fundamental": fundamental_block(market, moment),
         "quote": {
             "52WeekHigh": reach.high,
             "52WeekLow": reach.low,

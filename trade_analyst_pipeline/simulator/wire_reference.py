@@ -191,8 +191,8 @@ def _fundamentals(market: Market, instant: datetime, item: Instrument) -> dict[s
         "symbol": item.symbol,
         "high52": reach.high,
         "low52": reach.low,
-        "dividendAmount": round(4.0 * amount, 4),
-        "dividendYield": round(400.0 * amount / close, 5),
+        "dividendAmount": round(item.payments * amount, 4),
+        "dividendYield": round(100.0 * item.payments * amount / close, 5),
     }
     fields |= {"dividendDate": f"{past[-1].ex_date} 00:00:00.0"} if past else {}
     fields |= {"peRatio": round(close / earnings, 5) if earnings else 0.0}
@@ -218,7 +218,7 @@ def _fundamentals(market: Market, instant: datetime, item: Instrument) -> dict[s
         "avg1DayVolume": int(yesterday),
         "avg3MonthVolume": int(reach.year_volume),
         **({"declarationDate": f"{past[-1].ex_date - timedelta(days=11)} 00:00:00.0"} if past else {}),
-        "dividendFreq": 4 if past else 0,
+        "dividendFreq": item.payments if past else 0,
         "eps": earnings,
         "dtnVolume": int(yesterday),
         **_coming_dividend(market, item, moment.day),

@@ -102,24 +102,27 @@ def market_end(moment: Moment) -> float:
     return midnight(calendar().days[moment.index]) + 20 * 3600.0
 
 
-def _fundamental(market: Market, moment: Moment) -> Entry:
+def fundamental_block(market: Market, moment: Moment) -> Entry:
+    """Volumes, dividends and earnings; dates are missing for who pays none. A fund pays on the day it goes ex."""
     instrument, reach = moment.instrument, year_range(market, moment)
     block: Entry = {"avg10DaysVolume": reach.ten_day_volume, "avg1YearVolume": reach.year_volume}
-    schedule = dividend_schedule(market.seed, instrument)
+    schedule, payments = dividend_schedule(market.seed, instrument), instrument.payments
     past = [item for item in schedule if item.ex_date <= moment.day]
     amount = past[-1].amount if past else 0.0
-    if past:
+    is_fund = instrument.kind == "fund"
+    later = timedelta(days=0 if is_fund else 4)
+    if past and not is_fund:
         block |= {"declarationDate": _eastern(past[-1].ex_date - timedelta(days=11))}
-    block |= {"divAmount": round(4.0 * amount, 4)}
+    block |= {"divAmount": round(payments * amount, 4)}
     block |= {"divExDate": _eastern(past[-1].ex_date)} if past else {}
-    block |= {"divFreq": 4 if past else 0, "divPayAmount": amount}
-    block |= {"divPayDate": _eastern(past[-1].ex_date + timedelta(days=4))} if past else {}
-    block |= {"divYield": round(400.0 * amount / moment.previous_close, 5), "eps": instrument.earnings_per_share}
-    block |= {"fundLeverageFactor": 0.0}
+    block |= {"divFreq": payments if past else 0, "divPayAmount": amount}
+    block |= {"divPayDate": _eastern(past[-1].ex_date + later)} if past else {}
+    share = round(100.0 * payments * amount / moment.previous_close, 5)
+    block |= {"divYield": share, "eps": instrument.earnings_per_share, "fundLeverageFactor": 0.0}
     block |= {"lastEarningsDate": _eastern(_last_earnings(moment.day))} if instrument.kind == "stock" else {}
     coming = next((item.ex_date for item in schedule if item.ex_date > moment.day), None)
     if past and coming:
-        block |= {"nextDivExDate": _eastern(coming), "nextDivPayDate": _eastern(coming + timedelta(days=4))}
+        block |= {"nextDivExDate": _eastern(coming), "nextDivPayDate": _eastern(coming + later)}
     earnings = instrument.earnings_per_share
     return block | {"peRatio": round(moment.previous_close / earnings, 5) if earnings else 0.0}
 
@@ -149,7 +152,7 @@ def share_entry(market: Market, moment: Moment) -> Entry:
     if moment.phase != "open":
         entry["extended"] = _extended(moment, touch)
     return entry | {
-        "fundamental": _fundamental(market, moment),
+        "fundamental": fundamental_block(market, moment),
         "quote": _share_quote(market, moment, touch),
         "reference": {
             "cusip": instrument.cusip,

@@ -295,11 +295,6 @@ REASONS: dict[str, dict[str, str]] = {
         "which contract a root stands for; the recorded /ESZ24 is not the active one",
         "$.<OPTION>.reference.underlyingAssetType: only simulated": "sent since 2025: the option recorded in January "
         "2025 has it",
-        **{
-            f"$.<MUTUAL_FUND>.fundamental.{name}: only recorded": "sent for those that pay; the recorded fund pays "
-            "once a year, the simulated one has no dividend calendar"
-            for name in ("divExDate", "divPayDate", "nextDivExDate", "nextDivPayDate")
-        },
     },
     "quotes_errors_block_invalid_symbols.json": {
         "$.<EQUITY>: only simulated": "the recording is the `errors` member alone",

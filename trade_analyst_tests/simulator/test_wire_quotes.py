@@ -262,6 +262,19 @@ def test_currencies_have_their_own_decimals(market: Market) -> None:
     assert 60.0 < body["USD/JPY"]["quote"]["lastPrice"] < 200.0
 
 
+def test_a_fund_pays_once_a_year(market: Market) -> None:
+    """In December, at once; its figures are a year's payment, and next time is a year later."""
+    block = ask(market, "AAAIX")["AAAIX"]["fundamental"]
+    assert block["divFreq"] == 1
+    assert block["divAmount"] == block["divPayAmount"] > 0.0
+    assert block["divExDate"] == block["divPayDate"]
+    assert [block[name][:7] for name in ("divExDate", "nextDivExDate")] in (
+        ["2024-12", "2025-12"], ["2025-12", "2026-12"],
+    )  # fmt: skip
+    assert "declarationDate" not in block
+    assert "divExDate" not in ask(market, "SWVXX")["SWVXX"]["fundamental"]
+
+
 def test_a_money_fund_stays_at_one_dollar(market: Market) -> None:
     """Its sub type is MMF and its value 1.00; the other funds are open-end ones."""
     body = ask(market, "SWVXX,VTSAX,VWELX,AAAIX")
