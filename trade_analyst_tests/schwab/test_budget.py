@@ -275,7 +275,7 @@ def test_state_in_memory_is_that_of_the_object() -> None:
 
 
 def test_state_tells_what_refusals_taught(tmp_path: Path) -> None:
-    """One refusal halves what the source is taken to allow, the reserved share comes off that, for all processes."""
+    """One refusal lowers what the source is taken to allow, the reserved share comes off that, for all processes."""
     file, clock, usage = tmp_path / "budget", HandClock(), Usage()
     mine, other = (
         RequestBudget(per_minute=120, reserved_per_minute=20, clock=clock, state_file=file, usage=used)
@@ -284,9 +284,9 @@ def test_state_tells_what_refusals_taught(tmp_path: Path) -> None:
     granted = asyncio.run(mine.acquire())
     assert other.state().per_minute == 100
     mine.note_refusal(granted)
-    told = {"reserved": 20, "learned": 60, "per_minute": 40, "refusals": 1, "last_refusal_time": START}
+    told = {"reserved": 20, "learned": 108, "per_minute": 88, "refusals": 1, "last_refusal_time": START}
     clock.instant += timedelta(minutes=2)
-    assert other.state() == budget_state(**told, free_now=2)
+    assert other.state() == budget_state(**told)
     clock.instant += timedelta(hours=2)
     assert other.state() == budget_state(**told | {"learned": 120, "per_minute": 100})
     assert usage == Usage(requests=1, busiest_minute=1, refusals=1)

@@ -113,7 +113,7 @@ def test_a_429_lowers_the_limit_of_all(wire: Any, tmp_path: Path) -> None:
             await client.fetch(REQUEST)
             assert budget.usage.refusals == 1
         other = RequestBudget(per_minute=120, clock=SimulatedClock(wire.start), state_file=tmp_path / "budget")
-        assert (other.state().learned, other.state().refusals) == (60, 1)
+        assert (other.state().learned, other.state().refusals) == (108, 1)
 
     run(scene())
 

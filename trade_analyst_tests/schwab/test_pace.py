@@ -138,64 +138,70 @@ def test_numbers_ascend_although_the_clock_does_not() -> None:
     assert tickets == [NOW, NOW + 1, NOW + 2]
 
 
-def test_a_refusal_halves_the_limit_and_empties_the_minute_first() -> None:
-    """After 120 in the last minute and a refusal, 60 hold, and nobody goes until fewer than 60 lie in the window.
+def test_two_refusals_halve_the_limit_and_empty_the_minute_first() -> None:
+    """After 120 in the last minute a refusal means 108, and nobody goes until fewer lie in the window; then 60.
 
-    The 60th grant from the end is that of index 60 of 120: the next goes 61.5 s after it.
+    The 108th grant from the end is that of index 12 of 120: the next goes 61.5 s after it. Refused too, it means 60,
+    and the 60th from the end is the one of index 61.
     """
-    pace, record = Pace(120), Record()
+    pace, record, width = Pace(120), Record(), MINUTE + 1_500_000
     grants = greedy(pace, record, 120)
     pace.refuse(record, grants[-1], granted=grants[-1])
-    assert pace.usable(record, grants[-1]) == 60
-    assert pace.slot(record, grants[-1]) == grants[60] + MINUTE + 1_500_000
-    after = greedy(pace, record, 120, grants[-1])
-    assert worst_window([*grants[61:], *after]) <= 60
+    assert pace.usable(record, grants[-1]) == 108
+    (again,) = greedy(pace, record, 1, grants[-1])
+    assert again == grants[12] + width
+    pace.refuse(record, again, granted=again)
+    assert pace.usable(record, again) == 60
+    assert pace.slot(record, again) == grants[61] + width
+    after = greedy(pace, record, 120, again)
+    assert worst_window([*grants[62:], again, *after]) <= 60
 
 
 def test_refusals_of_what_went_before_count_once() -> None:
-    """Five requests under way when the limit fell are refused: it is halved once; a later one halves it again."""
+    """Five requests under way when the limit fell are refused: it is lowered once; a later one lowers it again."""
     pace, record = Pace(120), Record()
     grants = greedy(pace, record, 5)
     for granted in grants:
         pace.refuse(record, grants[-1] + SECOND, granted=granted)
-    assert (pace.usable(record, grants[-1]), record.refused) == (60, 5)
+    assert (pace.usable(record, grants[-1]), record.refused) == (108, 5)
     later = greedy(pace, record, 1, grants[-1] + 10 * SECOND)[0]
     pace.refuse(record, later, granted=later)
-    assert pace.usable(record, later) == 30
+    assert pace.usable(record, later) == 60
+
+
+def test_a_refusal_long_after_another_is_a_first_one() -> None:
+    """Within two minutes the second halves, after that it takes a tenth off again."""
+    for minutes, expected in ((2, 60), (3, 97)):
+        pace, record, later = Pace(120), Record(), NOW + minutes * MINUTE
+        pace.refuse(record, NOW, granted=NOW)
+        pace.refuse(record, later, granted=later)
+        assert pace.usable(record, later) == expected
 
 
 def test_the_limit_recovers_by_one_a_minute_after_five() -> None:
-    """Halved to 60 it stays so for five minutes, then gains one a minute, up to what is set."""
+    """Lowered to 108 it stays so for five minutes, then gains one a minute, up to what is set."""
     pace, record = Pace(120, reserved=20), Record()
     pace.refuse(record, NOW, granted=NOW)
-    learned = {minutes: pace.learned(record, NOW + minutes * MINUTE) for minutes in (0, 5, 6, 15, 64, 65, 500)}
-    assert learned == {0: 60, 5: 60, 6: 61, 15: 70, 64: 119, 65: 120, 500: 120}
-    assert pace.usable(record, NOW) == 40
+    learned = {minutes: pace.learned(record, NOW + minutes * MINUTE) for minutes in (0, 5, 6, 15, 16, 17, 500)}
+    assert learned == {0: 108, 5: 108, 6: 109, 15: 118, 16: 119, 17: 120, 500: 120}
+    assert pace.usable(record, NOW) == 88
 
 
-def test_a_refusal_while_recovering_goes_back_to_what_held() -> None:
-    """Halved to 60 and back at 62, a refusal means 60 again, held twice as long; refused at 60 it is 30."""
-    pace, record = Pace(120), Record()
-    pace.refuse(record, NOW, granted=NOW)
+def test_a_refusal_while_recovering_costs_less_and_holds_longer() -> None:
+    """Lowered to 60 and back at 62, a refusal means 58 (62 less a twentieth), held for ten minutes."""
+    pace, record = Pace(120), Record(lowered_to=60.0, lowered_time=NOW, hold=5 * MINUTE)
     later = NOW + 7 * MINUTE
     pace.refuse(record, later, granted=later)
-    learned = {minutes: pace.learned(record, later + minutes * MINUTE) for minutes in (0, 10, 11)}
-    assert learned == {0: 60, 10: 60, 11: 61}
-    pace.refuse(record, later + SECOND, granted=later + SECOND)
-    learned = {minutes: pace.learned(record, later + SECOND + minutes * MINUTE) for minutes in (0, 5, 6)}
-    assert learned == {0: 30, 5: 30, 6: 31}
-
-
-def test_a_refusal_far_above_what_held_halves() -> None:
-    """Lowered to 30 and recovered to 100, the half is more than what held; recovered wholly it starts anew."""
-    pace, record = Pace(120), Record(lowered_to=30.0, lowered_time=NOW, hold=5 * MINUTE)
-    later = NOW + 75 * MINUTE
-    assert pace.learned(record, later) == 100
-    pace.refuse(record, later, granted=later)
-    assert (pace.learned(record, later), record.hold) == (50, 10 * MINUTE)
-    much_later = later + 5 * 60 * MINUTE
-    pace.refuse(record, much_later, granted=much_later)
-    assert (pace.learned(record, much_later), record.hold) == (60, 5 * MINUTE)
+    learned = {minutes: pace.learned(record, later + minutes * MINUTE) for minutes in (0, 10, 11, 12)}
+    assert learned == {0: 58, 10: 58, 11: 59, 12: 60}
+    again = later + 13 * MINUTE
+    pace.refuse(record, again, granted=again)
+    assert record.hold == 20 * MINUTE
+    for _ in range(5):
+        again += 3 * 60 * MINUTE // 2
+        record.lowered_to, record.lowered_time = 60.0, again - record.hold - 2 * MINUTE
+        pace.refuse(record, again, granted=again)
+    assert record.hold == 60 * MINUTE
 
 
 def test_refusals_leave_one_a_minute() -> None:
