@@ -284,6 +284,8 @@ def _read_strict(body: bytes) -> _Chain | None:
     ]
     if not sides or body.count(b'"strikePrice"') != len(contracts):
         return None
+    for contract in contracts:
+        contract.deliverables = bytes(contract.deliverables)  # once: each is looked at twice
     if not unknown and count_keys(body) > _declared_keys(body, document, sides, contracts):
         return None
     return _Chain(document, document.underlying, contracts, unknown, [], unknown_around(unknown, CONTRACT))
@@ -297,7 +299,7 @@ def _declared_keys(body: bytes, document: Any, sides: Sequence[Any], contracts: 
     most = len(CHAIN.fields) + len(sides) + len(contracts) * len(CONTRACT.fields)
     most += sum(len(side) + sum(map(len, side.values())) for side in sides)
     most += (document.underlying is not None) * (1 + len(UNDERLYING.fields)) + (b'"underlying":null' in body)
-    inside = Counter(bytes(contract.deliverables) for contract in contracts)
+    inside = Counter([contract.deliverables for contract in contracts])
     return most + sum(count_keys(raw) * times for raw, times in inside.items())
 
 
