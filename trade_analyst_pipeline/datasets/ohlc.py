@@ -37,9 +37,9 @@ from trade_analyst_pipeline.market.bars import (
 )
 from trade_analyst_pipeline.market.columns import TIME, epoch_milliseconds, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
-from trade_analyst_pipeline.market.option_symbols import is_option_symbol
 from trade_analyst_pipeline.market.prices import ticks
 from trade_analyst_pipeline.market.sessions import NEW_YORK, previous_session, session_close, session_open, sessions
+from trade_analyst_pipeline.market.symbols import kind_of
 from trade_analyst_pipeline.market.tolerant_json import (
     BadRow,
     RepeatedKeys,
@@ -130,7 +130,7 @@ def requests(
 
 def has_history(symbol: str) -> bool:
     """Whether the source keeps bars of such a symbol: not of options, futures and options on futures."""
-    return not symbol.startswith(("/", "./")) and not is_option_symbol(symbol)
+    return kind_of(symbol) not in {"option", "future", "future_option"}
 
 
 def requests_by_period(
