@@ -14,6 +14,7 @@ from datetime import datetime
 
 from trade_analyst_pipeline.capture.plan import REACHES_BACK, Snapshot, is_capturable, not_begun
 from trade_analyst_pipeline.errors import (
+    AuthError,
     BadRequestError,
     ChainTooLargeError,
     SessionNotCapturableError,
@@ -24,7 +25,7 @@ from trade_analyst_pipeline.market.clock import Clock
 from trade_analyst_pipeline.schwab.client import SchwabClient
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive, Capture, Gap
-from trade_analyst_pipeline.storage.captures import SESSION_OVER
+from trade_analyst_pipeline.storage.captures import INTERRUPTED, SESSION_OVER
 
 EMPTY_ANSWER = "empty_answer"  # reason of a gap: an answer without what the source must have, twice
 # Gaps that asking again cannot fill: the source has said what there is to say.
@@ -133,7 +134,8 @@ async def take(
 
     Requests overlap as far as the client lets them, and each record is archived as soon as it comes. A request that
     fails becomes a gap in the capture. None when nothing came and just the same was missing before. Raises
-    SessionNotCapturableError when the source does not have the session; a dead login aborts the capture.
+    SessionNotCapturableError when the source does not have the session. A dead login, or an interruption, ends the
+    capture; what had come by then is sealed, with a gap that says so.
     """
     started = _refuse_other_session(snapshot, source.clock)
     present = present or held(snapshot, archive)
@@ -143,7 +145,7 @@ async def take(
         scheduled_time=snapshot.scheduled_time,
         started_time=started,
     )
-    is_new = False
+    is_new = has_records = False
     known = {(gap.request, gap.reason) for gap in present.gaps}
     try:
         async for answer in _answers(question.missing(present), question, source):
@@ -151,10 +153,17 @@ async def take(
                 is_new |= (answer.request, answer.reason) not in known
                 writer.note_gap(answer)
             else:
-                is_new = True
+                is_new = has_records = True
                 writer.append(answer)
         if is_new:
             return writer.seal(source.clock.now())
+    except (AuthError, asyncio.CancelledError) as error:
+        if has_records:
+            detail = f"the capture was ended early ({type(error).__name__}); what is missing is asked for next time"
+            writer.note_gap(Gap(snapshot.dataset, (), INTERRUPTED, detail))
+            writer.seal(source.clock.now())
+        writer.abandon()
+        raise
     except BaseException:
         writer.abandon()
         raise
@@ -266,11 +275,19 @@ async def _answers(
                 }
                 waiting = []
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            dead: AuthError | None = None
             for task in sorted(done, key=lambda each: running[each].place):
-                place, (outcome, following) = running.pop(task).place, task.result()
+                place = running.pop(task).place
+                try:
+                    outcome, following = task.result()
+                except AuthError as error:
+                    dead = error  # only after the others' answers, which have come
+                    continue
                 waiting += [replace(each, place=(*place, *each.place)) for each in following]
                 if outcome is not None:
                     yield outcome
+            if dead is not None:
+                raise dead
     finally:
         for task in running:
             task.cancel()

@@ -220,7 +220,7 @@ def test_a_failure_that_repeats_is_recorded_once(source: ScriptedSource, take_al
 
 
 def test_a_login_that_ends_leaves_nothing_half(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
-    """When only a person can help the capture is given up as a whole."""
+    """When only a person can help and nothing has come, no capture is left."""
 
     def dead(_: MarketDataRequest) -> Answer:
         message = "log in again"
@@ -230,6 +230,32 @@ def test_a_login_that_ends_leaves_nothing_half(source: ScriptedSource, take_all:
     with pytest.raises(AuthError):
         take_all(source, QUOTES)
     assert archive.captures("quotes") == []
+
+
+@pytest.mark.parametrize("ending", ["login", "interruption"])
+def test_what_had_come_before_an_end_is_kept(
+    source: ScriptedSource, take_all: TakeAll, archive: Archive, ending: str
+) -> None:
+    """A login that dies, or Ctrl-C, in mid-capture leaves the answers that had come; the next run asks for the rest."""
+
+    def ends(request: MarketDataRequest) -> Answer:
+        if request.symbols == ("MSFT",) and not is_listing(request):
+            raise LoginRequiredError("log in again") if ending == "login" else asyncio.CancelledError
+        return well(request)
+
+    source.answer = ends
+    with pytest.raises((AuthError, asyncio.CancelledError)):
+        take_all(source, CHAINS)
+    (capture,) = archive.captures("options")
+    archive.verify(capture)
+    kept = [response.request for response in archive.responses(capture)]
+    assert ("AAPL",) in {request.symbols for request in kept if not is_listing(request)}
+    assert [gap.reason for gap in capture.gaps] == ["interrupted"]
+    source.answer = well
+    (outcome,) = take_all(source, CHAINS)
+    assert not set(source.asked) & set(kept)
+    assert set(symbols_asked(source)) == {"MSFT"}
+    assert outcome.gaps == ()
 
 
 def test_what_an_interrupted_capture_holds_is_kept(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
