@@ -242,6 +242,7 @@ def serve(
 ) -> None:
     """Run the simulator in the foreground until interrupted; `announce` gets one line once it is ready.
 
+    With a quota it gets another one at the end: how many requests came, and how they kept to it.
     Addresses that name no instant show the market at `instant`, or by the machine's clock when it is None.
     """
     server = SimulatorServer(
@@ -256,5 +257,8 @@ def serve(
     )
     try:
         server.run(lambda base: announce(f"simulator ready at {base} (seed {seed}, trust {ca_file})"))
-    finally:
+    finally:  # an interrupt comes back here as it was
         server.stop()
+        if (quota := server.conditions.quota) is not None:
+            came, worst = len(quota.arrivals), quota.worst_window()
+            announce(f"quota: {came} requests, {quota.refused} refused, at most {worst} in 60 seconds")

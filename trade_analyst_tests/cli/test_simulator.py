@@ -91,3 +91,28 @@ def test_bad_names_and_instants_are_refused(run_command: Callable[..., Any], arg
     outcome = run_command("simulator", *arguments)
     assert outcome.code == 1
     assert told in outcome.err
+
+
+@pytest.mark.usefixtures("project")
+def test_a_scenario_is_played_and_its_quota_summed_up(tmp_path: Path) -> None:
+    """A file with a quota: at the end the command says how many requests came and were refused."""
+    (tmp_path / "scenario.toml").write_text("[quota]\nper_minute = 5", encoding="utf-8")
+    command = [*COMMAND, "--port", "0", "--ca-file", "ca.pem", "--scenario", "scenario.toml"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().startswith("simulator ready at ")
+        running.send_signal(signal.SIGINT)
+        told = running.stdout.read()
+        running.wait(20)
+    assert told == "quota: 0 requests, 0 refused, at most 0 in 60 seconds\n"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_bad_scenario_is_refused_before_anything_starts(run_command: Callable[..., Any], tmp_path: Path) -> None:
+    """The message names file and culprit; nothing listened and no authority was written."""
+    (tmp_path / "scenario.toml").write_text("[quota]\nper_hour = 5", encoding="utf-8")
+    outcome = run_command("simulator", "--port", "0", "--ca-file", "ca.pem", "--scenario", "scenario.toml")
+    assert outcome.code == 1
+    assert "scenario.toml cannot be used" in outcome.err
+    assert "per_hour" in outcome.err
+    assert not (tmp_path / "ca.pem").exists()
