@@ -173,13 +173,13 @@ class Pace:
         """Take a tenth off, or so much more that the half is left where the last time was just now.
 
         One refusal may be a matter of requests that were long on their way; two in a row are a lower limit. While it
-        recovers, a twentieth is enough, and holds longer each time.
+        recovers, a thirtieth is enough, and holds longer each time.
         """
         reached = self.learned(record, now)
         is_again = bool(record.lowered_to) and now - record.lowered_time < 2 * WIDTH
         is_recovering = not is_again and record.lowered_to + 1 <= reached < self.per_minute
-        twentieths = 19 if is_recovering else 18
-        left = reached * 5 / 9 if is_again else reached * twentieths / 20
+        thirtieths = 29 if is_recovering else 27
+        left = reached * 5 / 9 if is_again else reached * thirtieths / 30
         record.lowered_to = max(self.reserved + 1.0, left)
         record.hold = min(2 * record.hold, LONGEST_HOLD) if is_recovering else SHORTEST_HOLD
         record.lowered_time = max([now, *record.grants[-1:]])

@@ -183,7 +183,8 @@ HALF = QuotaChange(per_minute=LIMIT // 2, after_seconds=300.0)
 def test_a_limit_halved_in_mid_run_is_adopted(tmp_path: Path, harness_seed: int, is_full: bool) -> None:
     """Without Retry-After all together keep the new limit within two minutes; refused is what was on its way.
 
-    It holds for five minutes. From then on the budget finds out, less and less often, whether more is to be had.
+    It holds for five minutes. From then on the budget finds out, less and less often, whether more is to be had; what
+    that costs is a few refusals and, over the hours, a few requests a minute.
     """
     minutes = 90.0 if is_full else 13.0
     found = run_hours(lambda _: tmp_path / "budget", minutes=minutes, seed=harness_seed, change=HALF)
@@ -194,7 +195,7 @@ def test_a_limit_halved_in_mid_run_is_adopted(tmp_path: Path, harness_seed: int,
     assert 1 <= len(adopting) <= PROCESSES
     assert min([at for at in refused if at > 420.0], default=3600.0) > 600.0
     assert len(refused) <= len(adopting) + 5
-    assert used >= 0.95 * LIMIT // 2
+    assert used >= (0.92 if is_full else 0.95) * LIMIT / 2
 
 
 def test_control_processes_deaf_to_refusals_are_caught(tmp_path: Path, harness_seed: int) -> None:

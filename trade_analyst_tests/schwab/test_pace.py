@@ -188,12 +188,12 @@ def test_the_limit_recovers_by_one_a_minute_after_five() -> None:
 
 
 def test_a_refusal_while_recovering_costs_less_and_holds_longer() -> None:
-    """Lowered to 60 and back at 62, a refusal means 58 (62 less a twentieth), held for ten minutes."""
+    """Lowered to 60 and back at 62, a refusal means 59 (62 less a thirtieth is 59.9), held for ten minutes."""
     pace, record = Pace(120), Record(lowered_to=60.0, lowered_time=NOW, hold=5 * MINUTE)
     later = NOW + 7 * MINUTE
     pace.refuse(record, later, granted=later)
     learned = {minutes: pace.learned(record, later + minutes * MINUTE) for minutes in (0, 10, 11, 12)}
-    assert learned == {0: 58, 10: 58, 11: 59, 12: 60}
+    assert learned == {0: 59, 10: 59, 11: 60, 12: 61}
     again = later + 13 * MINUTE
     pace.refuse(record, again, granted=again)
     assert record.hold == 20 * MINUTE
