@@ -168,8 +168,8 @@ class FaultProxy:
             while not writer.is_closing() and (request := await _read_request(reader)) is not None:
                 self.requests.append(request)
                 await self._reply(wire, request)
-        except (*_GONE, OSError):
-            return  # the other side has gone, which is what many faults are for
+        except (*_GONE, OSError, ValueError):
+            return  # the other side has gone, which is what many faults are for, or does not speak HTTP
         finally:
             if writer is None:
                 accepted.close()
@@ -177,6 +177,9 @@ class FaultProxy:
                 await _let_go(writer)
 
     async def _reply(self, wire: Wire, request: ProxyRequest) -> None:
+        if request.fault is not None and request.fault not in WIRE_FAULTS:
+            await wire.send_answer(Answer(404, b"no fault has this name", "text/plain"))
+            return
         wire.answer = await self._origin(request)
         fault = WIRE_FAULTS[request.fault] if request.fault else self._struck(request.ask, is_before_tls=False)
         if fault is None:
