@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -63,7 +63,7 @@ def simulator(
     wanted = settings.simulator.port if port is None else port
     names, instant = _host_names(name or []), None if at is None else _instant(at)
     played = None if scenario is None else load_scenario(scenario)
-    with free_port_needed(wanted):
+    with free_port_needed(wanted), suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
         serve(
             port=wanted,
             seed=settings.simulator.seed if seed is None else seed,

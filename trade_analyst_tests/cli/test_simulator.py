@@ -22,7 +22,7 @@ def test_simulator_serves_until_interrupted(tmp_path: Path) -> None:
         assert running.stdout is not None
         line = running.stdout.readline()
         running.send_signal(signal.SIGINT)
-        running.wait(20)
+        assert running.wait(20) == 0
     assert line.startswith("simulator ready at https://127.0.0.1:")
     assert line.endswith("(seed 7, trust ca.pem)\n")
     assert (tmp_path / "ca.pem").read_text().startswith("-----BEGIN CERTIFICATE-----")
