@@ -7,6 +7,7 @@ take a text for a number, or forget one rule are each found out.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ import pytest
 from mutations import mutated_bodies, nudged_bodies, shortened
 from plain_rules import PLAIN_RULES, broken_rules
 from recorded_fields import BAR, BLOCKS, CONTRACT, ENTRY, Trace
+from recorded_reference import EXPIRATION, FUNDAMENTAL, INSTRUMENT, MOVER, PRODUCT
 from wire_bodies import PAYLOADS, RECEIVED, RECORDINGS, document
 
 from trade_analyst_pipeline.datasets import DATASETS, Dataset
@@ -132,32 +134,37 @@ ROWS_OF: dict[str, Callable[[Members], list[Any]]] = {
 
 # -- values of rows, compared with the wire --------------------------------------------------------------------------
 
-# Texts and epochs for one date, and lists made into one text, are compared with recordings instead.
-NOT_COMPARED = {"expiration_date", "last_trading_date", "deliverables"}
+# Texts and epochs for one date, and what becomes one text, are compared with recordings instead.
+NOT_COMPARED = {"expiration_date", "last_trading_date", "deliverables", "option_roots", "session_hours"}
 FIELDS: dict[str, dict[str, dict[str, Trace]]] = {
     "options": {"": CONTRACT},
     "quotes": {"": ENTRY, **BLOCKS},
     "ohlc": {"": BAR},
+    "expirations": {"": EXPIRATION},
+    "markets": {"": PRODUCT},
+    "instruments": {"": INSTRUMENT, "fundamental": FUNDAMENTAL},
+    "movers": {"": {name: trace for name, trace in MOVER.items() if name != "description"}},
 }
+# The field, and its column, that tells which wire row a row may be; of the others any.
 NAMED_BY = {"options": ("symbol", "option_symbol"), "quotes": ("symbol", "symbol"), "ohlc": ("volume", "volume")}
 
 
 def invented(name: str, row: dict[str, Any], wires: list[Any]) -> list[str]:
     """The values of a row that no field of a wire row of that name states, with the nearest wire row's."""
-    if name not in FIELDS:
-        return []
-    wire_name, column = NAMED_BY[name]
-    same = [wire for each in wires if isinstance(each, Members) and (wire := dict(each)).get(wire_name) == row[column]]
+    same = [dict(each) for each in wires if isinstance(each, Members)]
+    if name in NAMED_BY:
+        wire_name, column = NAMED_BY[name]
+        same = [wire for wire in same if wire.get(wire_name) == row[column]]
     found = [unstated(row, wire, FIELDS[name]) for wire in same]
-    return min(found, key=len, default=[f"no wire row is {row[column]!r}"])
+    return min(found, key=len, default=[f"no wire row is that of {row}"])
 
 
 def unstated(row: dict[str, Any], wire: dict[str, Any], fields: dict[str, dict[str, Trace]]) -> list[str]:
     """The columns with a value that this wire row does not state."""
     stated: dict[str, list[Any]] = {}
     for block, traces in fields.items():
-        members = wire if not block else wire.get(block)
-        for field_name, value in dict(members or {}).items():
+        members = wire.get(block) if block else Members(wire.items())
+        for field_name, value in members if isinstance(members, Members) else ():
             if field_name in traces:
                 column, told = traces[field_name]
                 stated.setdefault(column, []).append((value, told))
@@ -175,10 +182,10 @@ def states(value: Any, wire: Any, told: Callable[[Any], Any]) -> bool:
         return False
     try:
         expected = told(wire)
+        if isinstance(expected, int | float) and isinstance(value, float):
+            return math.isclose(float(expected), value, rel_tol=1e-15)
     except (TypeError, ValueError, OverflowError, KeyError, AttributeError):
         return False
-    if isinstance(expected, int | float) and isinstance(value, float):
-        return float(expected) == pytest.approx(value, rel=1e-15, abs=0)
     return bool(expected == value)
 
 
@@ -224,7 +231,7 @@ def examine(
 
 def _examine(found: Found, name: str, bodies: list[bytes], normalize: Normalize, judge: Judge) -> None:
     asked = responses(name, bodies)
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         made = normalize(asked, session_date=SESSION)
         judged = judge(made.frame)
@@ -235,7 +242,7 @@ def _examine(found: Found, name: str, bodies: list[bytes], normalize: Normalize,
             for body in bodies:
                 _examine(found, name, [body], normalize, judge)
         return
-    found.slowest = max(found.slowest, time.perf_counter() - started)
+    found.slowest = max(found.slowest, time.process_time() - started)
     rows = judged.valid.rows(named=True)
     found.rows += Counter(kept=len(rows), quarantined=judged.quarantined.height, rejected=made.rejected.height)
     found.reasons |= {problem.reason for problem in made.problems}
