@@ -139,10 +139,17 @@ def moments_of_session(
 ) -> list[Snapshot]:
     """All snapshots of a session of a dataset that shows a moment, whole chains, ascending by instant."""
     opened, closed = session_open(session_date), session_close(session_date, "late")
-    ticks = (opened + timedelta(minutes=minute) for minute in range((closed - opened) // timedelta(minutes=1)))
+    ticks = {
+        each.scheduled_time
+        for each in closing_snapshots(dataset, session_date, tuple(cadences), minutes_before=minutes_before)
+    }
+    for every in {every for every in cadences.values() if isinstance(every, int)}:
+        ticks |= {
+            opened + timedelta(minutes=at) for at in range(every, (closed - opened) // timedelta(minutes=1), every)
+        }
     return [
         snapshot
-        for tick in ticks
+        for tick in sorted(ticks)
         for snapshot in (
             *closing_due(dataset, tick, tuple(cadences), minutes_before=minutes_before),
             *intraday_due(dataset, tick, cadences, minutes_before=minutes_before),

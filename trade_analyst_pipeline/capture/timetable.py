@@ -23,7 +23,13 @@ from trade_analyst_pipeline.capture.plan import (
 )
 from trade_analyst_pipeline.capture.urgency import urgency
 from trade_analyst_pipeline.datasets import DATASETS
-from trade_analyst_pipeline.market.sessions import NEW_YORK, option_product, session_close, session_open
+from trade_analyst_pipeline.market.sessions import (
+    NEW_YORK,
+    closing_snapshot_times,
+    option_product,
+    session_close,
+    session_open,
+)
 from trade_analyst_pipeline.schwab.budget import Priority
 from trade_analyst_pipeline.schwab.pace import SECOND, WIDTH
 from trade_analyst_pipeline.settings import MOMENTS, Cadence, Settings
@@ -79,15 +85,24 @@ class Watched:
         return sorted(found, key=lambda snapshot: snapshot.scheduled_time)
 
     def needed_by(self, snapshot: Snapshot, *, is_closing: bool) -> datetime:
-        """By when a snapshot has to be complete: the close, the next one of its symbols, or the end of the day."""
+        """By when a snapshot has to be complete: the close, the next one of its symbols, or the end of the day.
+
+        An intraday one that closing snapshots overtake has until the end of the day: they are newer.
+        """
         if snapshot.dataset not in MOMENTS:
             return end_of_source_day(snapshot.session_date)
-        closes = min(session_close(snapshot.session_date, option_product(symbol)) for symbol in snapshot.symbols)
+        products = {option_product(symbol) for symbol in snapshot.symbols}
         if is_closing:
-            return closes
+            return min(session_close(snapshot.session_date, product) for product in products)
         cadences = self.cadences[snapshot.dataset]
         every = min(minutes for symbol in snapshot.symbols if isinstance(minutes := cadences[symbol], int))
-        return min(closes, snapshot.scheduled_time + timedelta(minutes=every))
+        following = snapshot.scheduled_time + timedelta(minutes=every)
+        closing = [
+            instant
+            for product in products
+            for instant in closing_snapshot_times(snapshot.session_date, product, self.minutes_before)
+        ]
+        return end_of_source_day(snapshot.session_date) if closing and following > min(closing) else following
 
 
 def end_of_source_day(session_date: date) -> datetime:
@@ -176,12 +191,25 @@ def watched(settings: Settings) -> Watched:
 
 
 def timetable(
-    session_date: date, watched: Watched, allowance: Allowance, costs: Costs, *, horizon: datetime | None = None
+    session_date: date,
+    watched: Watched,
+    allowance: Allowance,
+    costs: Costs,
+    *,
+    horizon: datetime | None = None,
+    ends_late: bool = True,
 ) -> Timetable:
-    """The timetable of a session; nothing is asked from `horizon` on, by default the end of the source's day."""
+    """The timetable of a session; nothing is asked from `horizon` on, by default the end of the source's day.
+
+    Without `ends_late` it breaks off at the first snapshot that is not complete when it has to be: enough to know that
+    the session does not fit.
+    """
     snapshots = watched.snapshots(session_date)
     classes = _classes(snapshots, watched.minutes_before)
     runs = _runs(snapshots, classes, costs)
+    if not ends_late:
+        for run in runs:
+            run.needed_by = min(_needed_by(each, classes, watched) for each in run.snapshots)
     _give_slots(runs, allowance, horizon or end_of_source_day(session_date))
     minutes = Counter(instant.replace(second=0, microsecond=0) for run in runs for instant in run.granted)
     planned = [_planned(snapshot, classes, watched, run) for run in runs for snapshot in run.snapshots]
@@ -198,6 +226,7 @@ class _Run:
     snapshots: list[Snapshot]
     asked: list[tuple[Snapshot, tuple[str, ...]]]
     granted: list[datetime] = field(default_factory=list)
+    needed_by: datetime | None = None
 
     @property
     def is_done(self) -> bool:
@@ -259,10 +288,16 @@ def _give_slots(runs: Sequence[_Run], allowance: Allowance, horizon: datetime) -
             return
         turn = next(under_way[priority] for priority in Priority if under_way[priority])
         run = turn.popleft()
+        if run.needed_by is not None and slot > run.needed_by:
+            return
         run.granted.append(slot)
         if not run.is_done:
             turn.append(run)
         now, arrival = slot, max(arrival, slot) + interval
+
+
+def _needed_by(snapshot: Snapshot, classes: Mapping[Snapshot, Priority], watched: Watched) -> datetime:
+    return watched.needed_by(snapshot, is_closing=classes[snapshot] is Priority.CLOSING)
 
 
 def _planned(snapshot: Snapshot, classes: Mapping[Snapshot, Priority], watched: Watched, run: _Run) -> Planned:
@@ -276,12 +311,11 @@ def _planned(snapshot: Snapshot, classes: Mapping[Snapshot, Priority], watched: 
                 if not left[symbol]:
                     arrivals[symbol] = run.granted[number]
     is_finished = not own or own[-1] < len(run.granted)
-    priority = classes[snapshot]
     return Planned(
         snapshot,
-        priority,
+        classes[snapshot],
         len(own),
-        watched.needed_by(snapshot, is_closing=priority is Priority.CLOSING),
+        _needed_by(snapshot, classes, watched),
         (run.granted[own[-1]] if own else snapshot.scheduled_time) if is_finished else None,
         arrivals,
     )

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trade_analyst_pipeline.cli import data, healthcheck, login, run, simulator, token, ui
+from trade_analyst_pipeline.cli import data, healthcheck, login, plan, run, simulator, token, ui
 from trade_analyst_pipeline.errors import TradeAnalystError
 
 PROGRAM = "trade-analyst"
@@ -24,6 +24,7 @@ INTERRUPTED = 128 + signal.SIGINT
 # name -> (function whose docstring is the help text, an example of its use); a first word that several share is a group
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "run": (run.run, "trade-analyst run --from 2026-01-02 --to 2026-01-30"),
+    "plan": (plan.plan, "trade-analyst plan --symbols 500"),
     "login": (login.login, "trade-analyst login"),
     "token status": (token.status, "trade-analyst token status --json"),
     "token refresh": (token.refresh, "trade-analyst token refresh"),
