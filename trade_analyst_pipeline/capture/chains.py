@@ -23,6 +23,8 @@ from trade_analyst_pipeline.storage.archive import Archive, Capture, Gap
 
 # How many archived sessions back the size of a chain is looked up.
 _MEMORY_SESSIONS: Final = 5
+# Before an empty answer is asked for once more.
+_PAUSE_SECONDS: Final = 5.0
 
 Sizes = dict[ChainPiece, int]
 Split = Callable[[MarketDataRequest], list[MarketDataRequest]]
@@ -96,7 +98,8 @@ class FullChains:
             return None
         listed = [day for day in self._dates.get(response.request.symbols[0], []) if piece.spans(day)]
         if not found.contracts:
-            return Lack(f"no contract of {len(listed)} listed expirations") if listed else None
+            detail = f"no contract of {len(listed)} listed expirations"
+            return Lack(detail, pause_seconds=_PAUSE_SECONDS) if listed else None
         lost = set(listed).difference(found.dates) if piece.moneyness == "ALL" else ()
         if lost:
             return Lack(f"{len(lost)} of {len(listed)} listed expirations did not come", is_empty=False)
@@ -190,7 +193,7 @@ def _lack_of_listing(response: RawResponse) -> Lack | None:
     try:
         listed = listed_expirations(response.body)
     except ResponseRejectedError as error:
-        return Lack(f"no list of expirations ({error.detail})")
+        return Lack(f"no list of expirations ({error.detail})", pause_seconds=_PAUSE_SECONDS)
     return None if listed else Lack("not one expiration is listed", is_empty=False)
 
 

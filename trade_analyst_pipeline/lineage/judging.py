@@ -59,7 +59,7 @@ def judge(archive: Archive, dataset: Dataset, session_date: date, captures: Sequ
         judged = validate(found.frame, dataset.schema)
         seen.update(found.counts)
         rules.update(judged.rule_counts)
-        problems += map(_problem_text, found.problems)
+        problems += sorted(map(_problem_text, found.problems))  # answers stand in the order in which they came
         bad.append(quarantine_rows(judged, found.rejected, session_date=session_date))
         if (failure := _failure(dataset, found, judged)) is not None:
             names = " and ".join(capture.capture_id for capture in attempts)

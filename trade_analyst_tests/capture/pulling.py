@@ -61,20 +61,29 @@ def token_of(desk: OAuthDesk) -> str:
     return token
 
 
-async def pull(archive: Archive, *, address: str, ca_file: Path, token: str, in_flight: int = 6) -> Outcome:
-    """Take the snapshot on the machine's clock, with so many requests in flight."""
-    clock = MachineClock()
+async def pull(
+    archive: Archive,
+    *,
+    address: str,
+    ca_file: Path,
+    token: str,
+    in_flight: int = 6,
+    is_simulated: bool = False,
+    in_rounds: bool = False,
+) -> Outcome:
+    """Take the snapshot with so many requests in flight, on the machine's clock or a simulated one."""
+    clock = SimulatedClock(DUE) if is_simulated else MachineClock()
     async with open_http(ca_file=ca_file, in_flight=in_flight) as http:
         client = SchwabClient(
             base_url=address,
             http=http,
             tokens=OneToken(token),
-            budget=RequestBudget(per_minute=3000, clock=clock, state_file=None),
+            budget=RequestBudget(per_minute=120 if is_simulated else 3000, clock=clock, state_file=None),
             clock=clock,
             rng=random.Random(7),  # noqa: S311 - jitter of waits
             in_flight=in_flight,
         )
-        source = Source(client, SimulatedClock(DUE))
+        source = Source(client, SimulatedClock(DUE), in_rounds=in_rounds)
         taken = take_each(
             [SNAPSHOT],
             source_at=lambda _: source,

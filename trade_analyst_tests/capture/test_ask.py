@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from test_take import BARS, DUE, QUOTES, ScriptedSource, TakeAll, archive, take_all, well
+from scripted import BARS, DUE, QUOTES, ScriptedSource, TakeAll, well
 
 from trade_analyst_pipeline.capture.ask import PAUSE_SECONDS, ask
 from trade_analyst_pipeline.capture.take import EMPTY_ANSWER
@@ -18,8 +18,6 @@ from trade_analyst_pipeline.errors import SourceUnavailableError
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
 from trade_analyst_pipeline.settings import BoundedChainSettings
 from trade_analyst_pipeline.storage.archive import Archive
-
-__all__ = ["archive", "take_all"]  # fixtures
 
 EMPTY_HISTORY = b'{"candles": [], "symbol": "AAPL", "empty": true}'
 EVENING = DUE + timedelta(hours=1)

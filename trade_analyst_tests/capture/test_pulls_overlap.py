@@ -125,3 +125,27 @@ def test_a_slow_symbol_delays_nobody(server: SimulatorServer, tmp_path: Path, is
     print({symbol: f"{delay:.2f} s" for symbol, delay in ours.items()})
     assert is_nobody_delayed(ours)
     assert not is_nobody_delayed(serial)
+
+
+@pytest.mark.parametrize("in_rounds", [True, False])
+def test_simulated_times_do_not_hang_on_which_answer_is_first(
+    server: SimulatorServer, tmp_path: Path, in_rounds: bool
+) -> None:
+    """With one list slow and with another, every record has the same time; without rounds it has not."""
+    token, times = token_of(server.desk), []
+    for late in (SLOW, OTHERS[-1]):
+        archive = Archive(tmp_path / late)
+        server.faults.clear()
+        server.faults.add(slow(0.6), path="/expirationchain", symbol=late)
+        outcome = asyncio.run(
+            pull(
+                archive,
+                address=server.at(DUE),
+                ca_file=server.ca_file,
+                token=token,
+                is_simulated=True,
+                in_rounds=in_rounds,
+            )
+        )
+        times.append({entry.request: entry.received_time for entry in archive.index(outcome.captures[0])})
+    assert (times[0] == times[1]) is in_rounds
