@@ -162,8 +162,12 @@ Query = tuple[tuple[str, str], ...]
 def _window(frequency: str, session_date: date, *, years: int, is_extended: bool) -> Query:
     """The query for bars of one frequency up to the session."""
     first = session_date.replace(year=session_date.year - years, day=min(session_date.day, 28))
-    if frequency in MINUTES:
-        start = session_close(previous_session(session_date)) if is_extended else session_open(session_date)
+    end = session_close(session_date)
+    if frequency in MINUTES and is_extended:
+        # both ends count, and a bar that begins with the close is not over by it
+        start, end = session_close(previous_session(session_date)), end - timedelta(milliseconds=1)
+    elif frequency in MINUTES:
+        start = session_open(session_date)
     else:
         begun = {"weekly": first - timedelta(days=first.weekday()), "monthly": first.replace(day=1)}
         start = datetime.combine(begun.get(frequency, first), time(0), CENTRAL)
@@ -171,7 +175,7 @@ def _window(frequency: str, session_date: date, *, years: int, is_extended: bool
         ("periodType", "day" if frequency in MINUTES else "year"),
         *_asked_frequency(frequency),
         ("startDate", str(epoch_milliseconds(start))),
-        ("endDate", str(epoch_milliseconds(session_close(session_date)))),
+        ("endDate", str(epoch_milliseconds(end))),
         *(_MINUTE_QUERY[is_extended] if frequency in MINUTES else ()),
     )
 
