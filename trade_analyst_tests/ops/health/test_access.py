@@ -91,6 +91,15 @@ def test_login_is_judged_by_what_is_left_of_it(found: Login, is_live: bool, stat
         assert finding.detail.endswith("key from the key file")
 
 
+@pytest.mark.parametrize(("lead", "status"), [(timedelta(seconds=60), "ok"), (timedelta(hours=3), "warn")])
+def test_login_of_the_future_is_not_well(lead: timedelta, status: str) -> None:
+    """More than a minute ahead of the clock, when it ends is not known, however much seems to be left."""
+    finding = access.check_token(login(168, lead=lead), NOW, is_live=True)
+    assert finding.status == status
+    assert ("dated 3 h 0 min ahead of this machine's clock" in finding.detail) == (status == "warn")
+    assert ("6 days" in finding.detail or "7 days" in finding.detail) == (status == "ok")
+
+
 def test_login_that_cannot_be_opened_is_not_made_good_by_another() -> None:
     """A new login is refused over it, so the remedy is that of the message; one that is over needs a new login."""
     locked = access.check_token(Login(None, None, problem="the keyring is locked. Unlock it."), NOW, is_live=True)
