@@ -7,7 +7,7 @@ the value as sent stays in the archive. A crossed quote has no bid and no ask he
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
@@ -435,16 +435,29 @@ def _header(chain: _Chain) -> dict[str, Any]:
     return row | {"underlying_asset_sub_type": chain.header.underlying_asset_sub_type or None}
 
 
+class _Reckoned(dict[Any, Any]):
+    """What a function makes of each value, reckoned once per distinct one."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, value: Any) -> Any:
+        found = self[value] = self._function(value)
+        return found
+
+
 def _derived(rows: RowColumns) -> list[pl.Series]:
     """Columns that need more than arithmetic, each reckoned once per distinct value."""
-    stated = list(zip(rows.values("expiration"), rows.values("settlement_type"), strict=True))
-    reckoned = {pair: expiration(*pair) for pair in set(stated)}
-    listed = list(map(bytes, rows.values("deliverables")))
-    texts = {raw: _deliverables_text(raw) for raw in set(listed)}
+    ends = _Reckoned(lambda pair: expiration(*pair))
+    texts = _Reckoned(_deliverables_text)
+    stated = zip(rows.values("expiration"), rows.values("settlement_type"), strict=True)
+    reckoned = list(map(ends.__getitem__, stated))
+    listed = list(map(texts.__getitem__, map(bytes, rows.values("deliverables"))))
     return [
-        pl.Series("expiration_date", [reckoned[pair][0] for pair in stated], dtype=pl.Int32).cast(pl.Date),
-        pl.Series("expiration_time", [reckoned[pair][1] for pair in stated], dtype=pl.Int64).cast(TIME),
-        pl.Series("deliverables", list(map(texts.__getitem__, listed)), dtype=pl.String),
+        pl.Series("expiration_date", [day for day, _ in reckoned], dtype=pl.Int32).cast(pl.Date),
+        pl.Series("expiration_time", [instant for _, instant in reckoned], dtype=pl.Int64).cast(TIME),
+        pl.Series("deliverables", listed, dtype=pl.String),
     ]
 
 
