@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trade_analyst_pipeline.cli import data, healthcheck, login, plan, run, simulator, token, ui
+from trade_analyst_pipeline.cli import data, healthcheck, login, plan, run, simulator, symbols, token, ui
 from trade_analyst_pipeline.errors import TradeAnalystError
 
 PROGRAM = "trade-analyst"
@@ -25,6 +25,7 @@ INTERRUPTED = 128 + signal.SIGINT
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "run": (run.run, "trade-analyst run --from 2026-01-02 --to 2026-01-30"),
     "plan": (plan.plan, "trade-analyst plan --symbols 500"),
+    "symbols": (symbols.symbols, "trade-analyst symbols --json"),
     "login": (login.login, "trade-analyst login"),
     "token status": (token.status, "trade-analyst token status --json"),
     "token refresh": (token.refresh, "trade-analyst token refresh"),

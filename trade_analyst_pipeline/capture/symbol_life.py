@@ -1,0 +1,130 @@
+"""What the archive knows of the life of each symbol: since when it answers, since when no more, and its new name.
+
+A pure function of raw quotes and instruments: nothing is kept but captures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, Literal
+
+import msgspec
+
+from trade_analyst_pipeline.schwab.messages import RawResponse
+from trade_analyst_pipeline.storage.archive import Archive
+
+Status = Literal["known", "unknown", "delisted", "renamed"]
+_SOURCES: Final = ("quotes", "instruments")
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What one session's answers say: the symbols that answered with their CUSIP ('' if not said), and the unknown."""
+
+    session_date: date
+    known: Mapping[str, str]
+    unknown: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Life:
+    """The life of one symbol; sessions are the first and last of the archive in which it answered.
+
+    `unknown_since` is the session from which on the source has not known it; None while it does. One that answered
+    before is `delisted`, and `renamed` (to `new_symbol`) when its CUSIP answers under another symbol later.
+    """
+
+    symbol: str
+    status: Status
+    first_known: date | None = None
+    last_known: date | None = None
+    unknown_since: date | None = None
+    cusip: str | None = None
+    new_symbol: str | None = None
+
+
+def lives(sightings: Iterable[Sighting]) -> dict[str, Life]:
+    """The life of each symbol that was asked for, from what sessions saw, ascending."""
+    ordered = sorted(sightings, key=lambda each: each.session_date)
+    symbols = sorted({symbol for each in ordered for symbol in (*each.known, *each.unknown)})
+    return {symbol: _life(symbol, ordered) for symbol in symbols}
+
+
+def _life(symbol: str, sightings: list[Sighting]) -> Life:
+    known = [each for each in sightings if symbol in each.known]
+    last = known[-1].session_date if known else None
+    after = [each for each in sightings if symbol in each.unknown and (last is None or each.session_date > last)]
+    cusips = [each.known[symbol] for each in known if each.known[symbol]]
+    first, cusip = (known[0].session_date if known else None), (cusips[-1] if cusips else None)
+    if not after:
+        return Life(symbol, "known", first, last, None, cusip)
+    since = after[0].session_date
+    new = _under_another_name(cusip, symbol, [each for each in sightings if each.session_date >= since])
+    status: Status = "renamed" if new else "delisted" if known else "unknown"
+    return Life(symbol, status, first, last, since, cusip, new)
+
+
+def _under_another_name(cusip: str | None, symbol: str, later: Iterable[Sighting]) -> str | None:
+    if cusip is None:
+        return None
+    names = [other for each in later for other, of in each.known.items() if of == cusip and other != symbol]
+    return names[-1] if names else None
+
+
+def sightings(archive: Archive) -> Iterator[Sighting]:
+    """What the last captures of each archived session say; a capture that is damaged raises CaptureDamagedError."""
+    days = sorted({day for dataset in _SOURCES for day in archive.sessions(dataset)})
+    for day in days:
+        last = [captures[-1:] for name in _SOURCES if (captures := archive.captures(name, day))]
+        responses = (response for captures in last for capture in captures for response in archive.responses(capture))
+        yield sighting(day, responses)
+
+
+def sighting(session_date: date, responses: Iterable[RawResponse]) -> Sighting:
+    """What some answers of a session say; those that cannot be read say nothing."""
+    known: dict[str, str] = {}
+    unknown: set[str] = set()
+    for response in responses:
+        document = _document(response.body)
+        unknown |= set(_invalid(document))
+        for symbol, cusip in _named(document):
+            known[symbol] = cusip or known.get(symbol, "")
+    return Sighting(session_date, known, frozenset(unknown - known.keys()))
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _invalid(document: Mapping[str, Any]) -> list[str]:
+    errors = document.get("errors")
+    listed = errors.get("invalidSymbols") if isinstance(errors, dict) else None
+    return [symbol for symbol in listed if isinstance(symbol, str)] if isinstance(listed, list) else []
+
+
+def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Symbols with their CUSIP, of quotes (by symbol, in `reference`) or of a list of instruments."""
+    listed = document.get("instruments")
+    if isinstance(listed, list):
+        for item in listed:
+            if isinstance(item, dict) and isinstance(item.get("symbol"), str):
+                yield item["symbol"], _text(item.get("cusip"))
+        return
+    for symbol, entry in document.items():
+        if symbol != "errors" and isinstance(entry, dict):
+            reference = entry.get("reference")
+            details = reference if isinstance(reference, dict) else {}
+            yield symbol, _text(details.get("cusip"))
+            product = details.get("product")  # a root answers as its active contract
+            if isinstance(product, str) and product:
+                yield product, ""
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
