@@ -265,16 +265,19 @@ async def _answers(
 ) -> AsyncIterator[RawResponse | Gap]:
     """What became of each request and of those that follow from it, as it comes."""
     running: dict[asyncio.Task[_Ended], _Asked] = {}
+    ended: asyncio.Queue[asyncio.Task[_Ended]] = asyncio.Queue()  # to wait for all of them anew each time takes long
     waiting = [_Asked((number,), request) for number, request in enumerate(requests)]
     try:
         while waiting or running:
             if not (source.in_rounds and running):
-                running |= {
-                    asyncio.create_task(_ended(asked, question, source)): asked
-                    for asked in sorted(waiting, key=lambda each: each.place)
-                }
+                for asked in sorted(waiting, key=lambda each: each.place):
+                    task = asyncio.create_task(_ended(asked, question, source))
+                    task.add_done_callback(ended.put_nowait)
+                    running[task] = asked
                 waiting = []
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            done = [await ended.get()]
+            while not ended.empty():
+                done.append(ended.get_nowait())
             dead: AuthError | None = None
             for task in sorted(done, key=lambda each: running[each].place):
                 place = running.pop(task).place
