@@ -1,7 +1,7 @@
 """Run by tests in a process of its own: asks a counting source for a while, at the pace of a request budget.
 
-Arguments: one JSON object. Prints one JSON line at the end: how many requests were answered and refused, and for each
-request its class and the scaled seconds it waited for its slot.
+Arguments: one JSON object. Says `ready`, begins when it is given a line, and prints one JSON line at the end: how many
+requests were answered and refused, and the scaled seconds that each waited for its slot.
 """
 
 import asyncio
@@ -37,6 +37,8 @@ async def ask_all(*, port, file, factor, seconds, priority, callers, is_deaf, pa
     budget = RequestBudget(
         per_minute=per_minute, reserved_per_minute=reserved, clock=clock, state_file=Path(file) if file else None
     )
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
     stop, found = time.time() + seconds, {"answered": 0, "refused": 0, "waits": []}
 
     async def caller() -> None:

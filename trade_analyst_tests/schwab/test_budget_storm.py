@@ -39,8 +39,8 @@ class Scale:
 
 @pytest.fixture
 def scale(is_full: bool) -> Scale:
-    """Sixteen processes at 15 times the clock's pace in full form, five at 60 times in quick form."""
-    return Scale(15.0, 16, 0, 0.95) if is_full else Scale(60.0, 5, QUICK_SPARE, 0.6)
+    """Sixteen processes at 6 times the clock's pace in full form, five at 60 times in quick form."""
+    return Scale(6.0, 16, 0, 0.95) if is_full else Scale(60.0, 5, QUICK_SPARE, 0.6)
 
 
 @dataclass
@@ -94,6 +94,7 @@ async def run_storm(
     server = await asyncio.start_server(source.handle, "127.0.0.1", 0)
     port, seconds = server.sockets[0].getsockname()[1], minutes * 60.0 / scale.factor
     processes = [await _start(worker, port=port, factor=scale.factor, seconds=seconds) for worker in workers]
+    await _begin_together(processes)
     before = 0.0
     for process, at in zip(processes, kills, strict=False):
         await asyncio.sleep((at - before) / scale.factor)
@@ -108,9 +109,20 @@ async def _start(worker: dict[str, Any], **given: Any) -> asyncio.subprocess.Pro
     defaults = {"priority": "BACKFILL", "callers": 3, "is_deaf": False, "pause": 0.0, "per_minute": LIMIT}
     options = defaults | {"reserved": 0} | given | worker
     return await asyncio.create_subprocess_exec(
-        sys.executable, str(WORKER), json.dumps(options), stdout=asyncio.subprocess.PIPE, cwd=PACKAGE,
+        *(sys.executable, str(WORKER), json.dumps(options)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": str(PACKAGE)},
-    )  # fmt: skip
+    )
+
+
+async def _begin_together(processes: list[asyncio.subprocess.Process]) -> None:
+    for process in processes:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"begin\n")
 
 
 def rules(scale: Scale, *changes: QuotaChange) -> QuotaRules:
@@ -137,7 +149,7 @@ def test_processes_share_one_limit_and_use_it(tmp_path: Path, scale: Scale, is_f
     """
     flood = [{"file": str(tmp_path / "budget")}] * (scale.processes - 1)
     closing = {"file": str(tmp_path / "budget"), "priority": "CLOSING", "callers": 1, "pause": 2.0}
-    minutes = 8.0 if is_full else 2.5
+    minutes = 5.0 if is_full else 2.5
     storm = asyncio.run(run_storm([*flood, closing], scale=scale, minutes=minutes, rules=rules(scale)))
     report("one limit", storm, scale)
     assert storm.source.quota.refused == 0
@@ -189,9 +201,9 @@ def test_control_processes_deaf_to_refusals_are_caught(tmp_path: Path, scale: Sc
 @pytest.mark.reliability
 @pytest.mark.slow
 def test_killed_processes_change_nothing(tmp_path: Path, scale: Scale) -> None:
-    """Half of the processes are killed at odd moments: the limit holds, and the others use all of it."""
+    """Some of the processes are killed at odd moments: the limit holds, and the others use all of it."""
     workers = [{"file": str(tmp_path / "budget")}] * scale.processes
-    moments = tuple(25.0 + 11.3 * number for number in range(scale.processes // 2))
+    moments = tuple(25.0 + 8.3 * number for number in range(4 if scale.spare == 0 else 2))
     storm = asyncio.run(run_storm(workers, scale=scale, minutes=2.0, rules=rules(scale), kills=moments))
     report("killed", storm, scale)
     assert len(storm.told) == scale.processes - len(moments)
