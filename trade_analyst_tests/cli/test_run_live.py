@@ -6,11 +6,12 @@ nothing but the certificate it is trusted by tells the code that it is none.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +54,11 @@ class LiveSource:
     server: SimulatorServer
     now: datetime = datetime(2026, 11, 23, 20, 56, tzinfo=UTC)
 
+    async def sleep(self, seconds: float) -> None:
+        """Time passes only here, where the request limit makes somebody wait."""
+        self.now += timedelta(seconds=seconds)
+        await asyncio.sleep(0)
+
     def requests(self) -> dict[str, int]:
         """How often each path was asked for since the last look."""
         counts = {path: count for path, count in self.server.requests.items() if not path.startswith("/v1")}
@@ -88,6 +94,7 @@ def live(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveSource]
             monkeypatch.delenv(name)
         monkeypatch.setattr(resources, "certificate_authority", lambda _: server.ca_file)
         monkeypatch.setattr(MachineClock, "now", lambda _: source.now)
+        monkeypatch.setattr(MachineClock, "sleep", lambda _, seconds: source.sleep(seconds))
         yield source
 
 
@@ -125,7 +132,8 @@ def test_the_first_day_of_an_account(live: LiveSource, run_command: Callable[...
     assert len(store.partitions("tables", "ohlc")) > 490
     values = pl.read_parquet(list((DATA / "exports").rglob("*iv_history*.parquet")))
     assert values.filter(pl.col("iv").is_not_null())["symbol"].unique().sort().to_list() == ["AAPL", "IWM"]
-    outcome = run_command("run", "--from", "2026-11-19", "--assets", "raw/options,tables/options,raw/quotes")
+    live.now = LiveSource.now  # when these chains were taken as they stood
+    outcome = run_command("run", "--from", "2026-11-19", "--assets", "raw/options,tables/options")
     assert outcome.code == 0, outcome.err
     assert "2 of the sessions from 2026-11-19 to 2026-11-20 were over" in outcome.err
     assert sorted(set(gaps("options"))) == [(date(2026, 11, day), "session_over") for day in (19, 20)]
@@ -189,6 +197,7 @@ def test_a_job_that_fails_stops_no_other(logged_in: LiveSource, run_command: Cal
     assert "of job history failed" in outcome.err
     logged_in.server.faults.clear()
     logged_in.requests()
-    assert run_command("run", "--assets", "raw/options,tables/options,raw/quotes").code == 0
+    logged_in.now = LiveSource.now  # when these chains were asked for as they stood
+    assert run_command("run", "--assets", "raw/options,tables/options").code == 0
     assert set(logged_in.requests()) == {"/chains"}
     assert store.partitions("tables", "options") == [MONDAY]
