@@ -182,6 +182,18 @@ def test_a_run_holds_what_is_due_at_its_tick_alone(settings: Settings) -> None:
     assert raw == {40: {"quotes"}, 45: {"quotes", "options"}}
 
 
+def test_nothing_is_run_for_datasets_without_a_symbol() -> None:
+    """With a set of futures alone there are quotes, hours and movers, and neither chains nor bars."""
+    fast = {"fast": {"symbols": ["/ES"], "datasets": {"quotes": 5}}}
+    settings = load_settings(universe={"symbols": [], "sets": fast})
+    assert _run_at("end_of_day", datetime(2026, 11, 23, 22, 0, tzinfo=UTC), settings) is None
+    reference = _run_at("reference", datetime(2026, 11, 23, 14, 45, tzinfo=UTC), settings)
+    assert reference is not None
+    assert {key.path[1] for key in reference.asset_selection or []} == {"markets"}
+    runs = plan_runs([MONDAY], (), assets=None, everything=False, is_available=lambda name, _: name == "quotes")
+    assert [run.job for run in runs] == ["snapshots"]
+
+
 def test_each_class_of_runs_has_places_of_its_own(settings: Settings) -> None:
     """Every run of a schedule bears one of the classes that dagster.yaml gives places to."""
     limit = re.compile(rf"{{key: {URGENCY_TAG}, value: ([a-z]+), limit: ([0-9]+)}}")

@@ -46,9 +46,10 @@ QUERY = (
 def show_summary(settings: Settings, sessions: Sequence[date]) -> None:
     """Print the summary of the sessions just run; values are those of the last one."""
     store, archive, last = TableStore(settings.data_folder), Archive(settings.data_folder / "raw"), sessions[-1]
-    symbols = settings.universe.symbols
+    symbols = settings.universe.all_symbols
+    watched = {name: settings.universe.symbols_of(name) for name in DATASETS}
     show_table(HEADINGS, summary_rows(store, symbols, last), title=f"Session {last}")
-    for line in (*troubles(archive, store, sessions, symbols), *damage(archive)):
+    for line in (*troubles(archive, store, sessions, symbols, watched=watched), *damage(archive)):
         typer.echo(line, err=True)
     captures = [
         each for name in DATASETS for day in archive.sessions(name) for each in readable_captures(archive, name, day)
@@ -92,8 +93,9 @@ def summary_rows(store: TableStore, symbols: Sequence[str], session_date: date) 
     """
     on_day = pl.col("session_date") == session_date
     ranks = on_day & (pl.col("window_sessions") == WINDOW)
+    quotes = store.scan("tables", "quotes", partitions=[session_date], schema=DATASETS["quotes"].schema)
     columns = (
-        _latest(store.scan("tables", "quotes", partitions=[session_date], schema=DATASETS["quotes"].schema), "last"),
+        _latest(quotes.with_columns(symbol=pl.coalesce("requested_symbol", "symbol")), "last"),
         _latest(_metric(store, iv_history.SCHEMA).filter(on_day), "iv", scale=100),
         _latest(_metric(store, iv_rank.SCHEMA).filter(ranks), "iv_rank"),
         _latest(_metric(store, iv_rank.SCHEMA).filter(ranks), "iv_percentile"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
-
-import polars as pl
 
 from trade_analyst_pipeline.capture.plan import REACHES_BACK
 from trade_analyst_pipeline.datasets import DATASETS
@@ -36,9 +34,17 @@ def damage(archive: Archive) -> Iterator[str]:
                 yield f"{name} of session {day} is not counted here: {error}"
 
 
-def troubles(archive: Archive, store: TableStore, sessions: Sequence[date], symbols: Sequence[str]) -> Iterator[str]:
+def troubles(
+    archive: Archive,
+    store: TableStore,
+    sessions: Sequence[date],
+    symbols: Sequence[str],
+    *,
+    watched: Mapping[str, Collection[str]] | None = None,
+) -> Iterator[str]:
     """The lines about these sessions and symbols: gaps of any of them; rows and late captures of the last.
 
+    `watched` are the symbols of each dataset that must have rows, by default all for each.
     Sessions that went by without any capture are left out: they are told when their gap is recorded.
     """
     gaps = list(_gaps(archive, sessions))
@@ -48,11 +54,12 @@ def troubles(archive: Archive, store: TableStore, sessions: Sequence[date], symb
         known |= {(symbol, gap.dataset) for _, gap in own}
         if any(gap.reason == SymbolNotFoundError.reason for _, gap in own):
             known |= {(symbol, name) for name in DATASETS}
-            yield f"{symbol}: the source does not know it; correct universe.symbols in config.toml"
+            yield f"{symbol}: the source does not know it; `trade-analyst symbols` says what may be meant"
         else:
             yield from _missing(symbol, own)
     for name in DATASETS:
-        yield from _without_rows(store, name, sessions[-1], [each for each in symbols if (each, name) not in known])
+        wanted = symbols if watched is None else watched[name]
+        yield from _without_rows(store, name, sessions[-1], [each for each in wanted if (each, name) not in known])
         yield from _late(archive, name, sessions[-1])
 
 
@@ -76,7 +83,8 @@ def _without_rows(store: TableStore, name: str, day: date, symbols: Sequence[str
     if DATASETS[name].subjects:
         return
     rows = store.scan("tables", name, partitions=[day], schema=DATASETS[name].schema)
-    present = set(rows.select(pl.col("symbol").unique()).collect()["symbol"])
+    columns = [each for each in ("symbol", "requested_symbol") if each in DATASETS[name].schema.names]
+    present = {symbol for of in rows.select(columns).collect() for symbol in of.unique()}
     for symbol in symbols if present else ():
         if symbol not in present:
             yield f"{symbol}: no {name} in session {day}; what the source answered has no usable row of it"

@@ -15,6 +15,7 @@ import dagster as dg
 import msgspec
 
 from trade_analyst_pipeline.capture.plan import Snapshot, closing_due, intraday_due, once_a_session
+from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.pruning import prune_run_records
 from trade_analyst_pipeline.defs.token import Token, foresee, login_events, remembered
 from trade_analyst_pipeline.errors import SettingsError
@@ -174,7 +175,8 @@ def _once_a_day(
     name: str, crons: list[str], settings: Settings, datasets: Sequence[str], description: str
 ) -> dg.ScheduleDefinition:
     """A schedule that takes these datasets of the job `reference` in the minute they are planned for."""
-    keys = [dg.AssetKey([stage, dataset]) for dataset in datasets for stage in ("raw", "tables")]
+    watched = [name for name in datasets if DATASETS[name].subjects or settings.universe.symbols_of(name)]
+    keys = [dg.AssetKey([stage, dataset]) for dataset in watched for stage in ("raw", "tables")]
 
     @dg.schedule(
         name=name,
@@ -214,6 +216,8 @@ def _end_of_day_schedule(settings: Settings) -> dg.ScheduleDefinition:
         session = current_session(context.scheduled_execution_time)
         if session is None:
             return dg.SkipReason("the exchange is closed today")
+        if not settings.universe.symbols_of("ohlc"):
+            return dg.SkipReason("no symbol is watched whose bars are taken")
         return dg.RunRequest(
             run_key=f"end_of_day/{session}", partition_key=session.isoformat(), tags={URGENCY_TAG: "backfill"}
         )

@@ -152,8 +152,12 @@ class SourceResource:
         return [day for day in since if day not in known and self._is_over(dataset, day)]
 
     def is_available(self, dataset: str, session_date: date, archive: Archive) -> bool:
-        """Whether a session of the dataset can be had: from the source as it stands, or from the archive."""
-        if self._can_be_had(dataset, session_date):
+        """Whether a session of the dataset can be had: from the source as it stands, or from the archive.
+
+        Not from the source where no symbol is watched in that dataset.
+        """
+        is_watched = bool(DATASETS[dataset].subjects or self._settings.universe.symbols_of(dataset))
+        if is_watched and self._can_be_had(dataset, session_date):
             return True
         return any(capture.record_count for capture in archive.captures(dataset, session_date))
 

@@ -82,7 +82,8 @@ def plan_runs(
         if (name := key.partition("/")[2]) not in passed_over and is_available(name, latest)
     )
     runs += [PlannedRun("reference", (latest,), reference)] if reference else []
-    runs.append(PlannedRun("end_of_day", (latest,), END_OF_DAY_ASSETS))
+    if is_available("ohlc", latest):
+        runs.append(PlannedRun("end_of_day", (latest,), END_OF_DAY_ASSETS))
     if assets is None:
         return runs
     picked = [PlannedRun(run.job, run.sessions, tuple(key for key in run.assets if key in assets)) for run in runs]

@@ -110,7 +110,7 @@ def test_symbols_that_are_wrong_or_new(run_command: RunCommand, monkeypatch: pyt
     monkeypatch.setenv("TRADE_ANALYST_UNIVERSE__SYMBOLS", '["AAPL", "FOOBAR"]')
     outcome = run_command("run", *dates)
     assert outcome.code == 0, outcome.err
-    assert "FOOBAR: the source does not know it; correct universe.symbols in config.toml" in outcome.err
+    assert "FOOBAR: the source does not know it; `trade-analyst symbols` says what may be meant" in outcome.err
     before = {name: set(Archive(RAW).captures(name)) for name in ("options", "quotes", "ohlc")}
     monkeypatch.setenv("TRADE_ANALYST_UNIVERSE__SYMBOLS", '["AAPL", "FOOBAR", "MSFT", "AAAIX"]')
     outcome = run_command("run", *dates)

@@ -104,6 +104,15 @@ def test_a_session_that_has_not_begun_is_not_planned(source: SourceResource) -> 
             source.plan(name, [date(2026, 11, 24)])
 
 
+def test_a_dataset_without_a_symbol_cannot_be_had(tmp_path: Path) -> None:
+    """Of futures alone there are quotes and no chains, whatever the source could give."""
+    fast = {"fast": {"symbols": ["/ES"], "datasets": {"quotes": 5}}}
+    source = SourceResource(load_settings(universe={"symbols": [], "sets": fast}))
+    archive = Archive(tmp_path / "raw")
+    names = ("quotes", "options", "ohlc", "markets", "instruments")
+    assert [name for name in names if source.is_available(name, DAY, archive)] == ["quotes", "markets"]
+
+
 def test_ctrl_c_ends_a_capture_whoever_handles_it() -> None:
     """Inside Dagster's handler, whose exception asyncio would drop in a callback, Ctrl-C is KeyboardInterrupt."""
 

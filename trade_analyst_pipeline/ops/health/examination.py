@@ -96,7 +96,7 @@ def _check_settings(read: Callable[[], Settings]) -> Finding:
     except (OSError, ValueError) as error:  # ValueError: also what the libraries of texts and settings raise
         detail = f"the settings cannot be read: {type(error).__name__}: {error}"
         return fail(detail, "See that config.toml and .env are readable UTF-8 files and variables are well-formed.")
-    return ok(f"environment {settings.environment}, symbols watched: {len(settings.universe.symbols)}")
+    return ok(f"environment {settings.environment}, symbols watched: {len(settings.universe.all_symbols)}")
 
 
 def late_settings() -> Finding:
