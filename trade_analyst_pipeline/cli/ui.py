@@ -96,7 +96,11 @@ def run_until_stopped(program: list[str]) -> int:
             return process.wait()
     except KeyboardInterrupt:
         process.terminate()
-        process.wait(STOP_SECONDS)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            typer.echo(f"Dagster did not end within {STOP_SECONDS} s and was killed.", err=True)
+            return 1
         return 0
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -42,6 +42,22 @@ def test_stopping_the_command_stops_the_program(stop: signal.Signals) -> None:
         os.kill(program, 0)
 
 
+def test_a_program_that_does_not_stop_is_killed_and_told() -> None:
+    """What is deaf to being told to end is killed after its time, with a word and exit code 1, not a traceback."""
+    child = "import os, signal, time; signal.signal(15, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(60)"
+    program = "import trade_analyst_pipeline.cli.ui as ui; ui.STOP_SECONDS = 1\n" + PROGRAM.format(child=child)
+    running = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    process = int(running.stdout.readline())
+    running.send_signal(signal.SIGINT)
+    told = running.communicate(timeout=20)[1]
+    assert (running.returncode, told) == (1, "Dagster did not end within 1 s and was killed.\n")
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
 def test_simulator_answers_while_the_page_is_served(
     project: Path, run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
