@@ -99,6 +99,8 @@ def run_until_stopped(program: list[str]) -> int:
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
             typer.echo(f"Dagster did not end within {STOP_SECONDS} s and was killed.", err=True)
             return 1
         return 0
