@@ -10,6 +10,7 @@ import contextlib
 import io
 import socket
 import threading
+import traceback
 from typing import Any
 
 import requests
@@ -85,6 +86,7 @@ class _Exchange(threading.Thread):
         try:
             self._answer = self._whole()
         except (requests.RequestException, OSError, ValueError) as error:
+            _empty_frames(error)
             self._error = error  # raised again by `answer`, on the thread that asked
 
     def answer(self) -> requests.Response:
@@ -108,6 +110,17 @@ class _Exchange(threading.Thread):
                     message = "the answer is too large"
                     raise requests.RequestException(message)
             return _with_body(answer, bytes(body))
+
+
+def _empty_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error and of those behind it hold: tokens, and sockets that nobody closes.
+
+    Python forgets one that was reset before TLS begins; it would stay open until it is collected as garbage.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        traceback.clear_frames(behind.__traceback__)
+        behind = behind.__context__
 
 
 class _WatchedAdapter(HTTPAdapter):

@@ -25,6 +25,7 @@ from trade_analyst_pipeline.simulator.answers import Answer
 
 BOMB_BYTES: Final = 512 << 20
 _MIB: Final = 1 << 20
+_PIECE: Final = 256 << 10
 _LINGER_NOT_AT_ALL: Final = struct.pack("ii", 1, 0)
 _INTERIM: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ALERT: Final = bytes([21, 3, 3, 0, 2, 2, 40])  # TLS 1.2, fatal, handshake failure
@@ -44,9 +45,12 @@ class Wire:
     pace: float = 0.02
 
     async def send(self, data: bytes) -> None:
-        """Send exactly these bytes."""
+        """Send exactly these bytes; raises ConnectionResetError when the other side has gone."""
+        if self.writer.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
+        await asyncio.sleep(0)  # else the loop does not come to see that the other side has gone
 
     async def drip(self, unit: bytes, pause: float | None = None) -> None:
         """Send `unit` again and again until the other side has gone."""
@@ -70,8 +74,11 @@ class Wire:
         self.writer.transport.abort()
 
     async def send_answer(self, answer: Answer) -> None:
-        """Send a whole answer, well framed, and keep the connection."""
-        await self.send(head_of(answer, f"Content-Length: {len(answer.body)}") + answer.body)
+        """Send a whole answer, well framed, and keep the connection; a long body in pieces, after its head."""
+        head = head_of(answer, f"Content-Length: {len(answer.body)}")
+        await self.send(head + answer.body[:_PIECE])
+        for start in range(_PIECE, len(answer.body), _PIECE):
+            await self.send(answer.body[start : start + _PIECE])
 
     async def send_head(self, *lines: str, status: int = 200) -> None:
         """Send a head with these further lines."""
@@ -225,6 +232,7 @@ async def _two_lengths(wire: Wire) -> None:
 async def _length_of_words(wire: Wire) -> None:
     await wire.send_head("Content-Length: many")
     await wire.send(wire.answer.body)
+    wire.writer.close()
 
 
 async def _chunks_without_end(wire: Wire) -> None:

@@ -73,7 +73,7 @@ TOKEN = "token"
 
 @dataclass(frozen=True)
 class Documented:
-    """A row of the table in docs/errors.md."""
+    """A row of the table in docs/errors.md; two outcomes, where chance decides, have a slash between them."""
 
     summary: str
     market_data: str
@@ -84,14 +84,18 @@ def documented() -> dict[str, Documented]:
     """The table of faults, by name."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \| (\S+) \| (\S+) \|$", page, flags=re.MULTILINE)
-    return {name: Documented(summary, ours.strip("`"), token.strip("`")) for name, summary, ours, token in rows}
+    return {
+        name: Documented(summary, ours.replace("`", ""), token.replace("`", "")) for name, summary, ours, token in rows
+    }
 
 
 def test_every_fault_is_documented() -> None:
     """The table names each fault once, says what it does in the words of the registry, and names errors of ours."""
     table = documented()
     assert {name: row.summary for name, row in table.items()} == {n: f.summary for n, f in WIRE_FAULTS.items()}
-    outcomes = {outcome for row in table.values() for outcome in (row.market_data, row.token)}
+    outcomes = {
+        outcome for row in table.values() for told in (row.market_data, row.token) for outcome in told.split("/")
+    }
     assert outcomes - {"answer"} <= set(dir(errors))
     assert len(table) >= 30
 
@@ -272,6 +276,7 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # closed as its frames are emptied
 def test_each_fault_at_each_endpoint_ends_in_time_as_documented(
     bodies: dict[str, bytes], tmp_path: Path, is_full: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +299,7 @@ def test_each_fault_at_each_endpoint_ends_in_time_as_documented(
     expected = {
         (fault, place): table[fault].token if place == TOKEN else table[fault].market_data for fault, place in cases
     }
-    assert {case: outcome for case, (outcome, _) in found.items() if outcome != expected[case]} == {}
+    assert {case: outcome for case, (outcome, _) in found.items() if outcome not in expected[case].split("/")} == {}
     assert {case: seconds for case, seconds in over.items() if seconds > GRACE} == {}
     assert len(found) == len(cases)
     assert after == before
@@ -419,8 +424,9 @@ def test_no_fault_loses_an_answer_that_had_arrived(tmp_path: Path, is_full: bool
         if fault in CURABLE or table[fault].market_data == "answer":
             assert (sorted(sealed), gaps) == (sorted(SYMBOLS), []), fault
             continue
-        reason = getattr(errors, table[fault].market_data).reason
-        assert [found for _, found in gaps] == [reason], fault
+        reasons = [getattr(errors, name).reason for name in table[fault].market_data.split("/")]
+        assert len(gaps) == 1, fault
+        assert gaps[0][1] in reasons, fault
         assert sorted([*sealed, *gaps[0][0]]) == sorted(SYMBOLS), fault
         assert WIRE_FAULTS[fault].is_before_tls or gaps[0][0] == (STRUCK,), fault
     print(f"{len(names)} faults, three other answers sealed each time")
