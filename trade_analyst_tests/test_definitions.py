@@ -14,9 +14,10 @@ import pytest
 
 from trade_analyst_pipeline.capture.timetable import RUNS_AT_ONCE
 from trade_analyst_pipeline.definitions import assemble
-from trade_analyst_pipeline.defs.automation import TICK_TAG, URGENCY_TAG, closing_crons, intraday_cron, schedules
+from trade_analyst_pipeline.defs.automation import closing_crons, intraday_cron, schedules
 from trade_analyst_pipeline.defs.partitions import session_of, session_partitions
 from trade_analyst_pipeline.defs.reporting import fail_when_sessions_are_missing
+from trade_analyst_pipeline.defs.run_tags import TICK_TAG, URGENCY_TAG
 from trade_analyst_pipeline.defs.runs import plan_runs
 from trade_analyst_pipeline.errors import SessionNotCapturableError
 from trade_analyst_pipeline.settings import Settings, load_settings
@@ -197,8 +198,14 @@ def test_nothing_is_run_for_datasets_without_a_symbol() -> None:
 def test_each_class_of_runs_has_places_of_its_own(settings: Settings) -> None:
     """Every run of a schedule bears one of the classes that dagster.yaml gives places to."""
     limit = re.compile(rf"{{key: {URGENCY_TAG}, value: ([a-z]+), limit: ([0-9]+)}}")
-    places = dict(limit.findall((REPOSITORY / "dagster.yaml").read_text(encoding="utf-8")))
-    assert places == dict.fromkeys(("closing", "intraday", "backfill"), str(RUNS_AT_ONCE))
+    text = (REPOSITORY / "dagster.yaml").read_text(encoding="utf-8")
+    assert dict(limit.findall(text)) == {"closing": "3", "intraday": "2", "backfill": "2"}
+    assert {priority.name.lower(): places for priority, places in RUNS_AT_ONCE.items()} == {
+        "closing": 3,
+        "intraday": 2,
+        "backfill": 2,
+    }
+    assert re.findall(r"max_concurrent_runs: (-?[0-9]+)", text) == ["-1"]  # no total that could keep a class waiting
     ticks = {
         "closing_snapshots": (datetime(2026, 11, 23, 20, 55, tzinfo=UTC), "closing"),
         "intraday_snapshots": (datetime(2026, 11, 23, 15, 0, tzinfo=UTC), "intraday"),
@@ -210,6 +217,13 @@ def test_each_class_of_runs_has_places_of_its_own(settings: Settings) -> None:
         request = _run_at(name, tick, settings)
         assert request is not None
         assert request.tags[URGENCY_TAG] == urgency
+
+
+def test_every_job_is_least_urgent_unless_a_schedule_says_otherwise(settings: Settings) -> None:
+    """What a person starts from the page of a job, and pruning, takes no place of the snapshots before a close."""
+    repository = assemble(settings).get_repository_def()
+    for name in ("history", "snapshots", "reference", "end_of_day", "prune_run_records"):
+        assert repository.get_job(name).run_tags[URGENCY_TAG] == "backfill"
 
 
 def test_reference_is_run_for_the_latest_session_unless_it_is_settled() -> None:

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from typing import Final
 
 from trade_analyst_pipeline.capture.costs import Costs
 from trade_analyst_pipeline.capture.plan import (
@@ -34,7 +35,8 @@ from trade_analyst_pipeline.schwab.budget import Priority
 from trade_analyst_pipeline.schwab.pace import SECOND, WIDTH
 from trade_analyst_pipeline.settings import MOMENTS, Cadence, Settings
 
-RUNS_AT_ONCE = 2  # runs of one class under way, as dagster.yaml allows them
+RUNS_AT_ONCE: Final[Mapping[Priority, int]] = {Priority.CLOSING: 3, Priority.INTRADAY: 2, Priority.BACKFILL: 2}
+"""Runs of each class under way, as dagster.yaml allows them."""
 
 _BURST_SHARE, _LARGEST_BURST = 15, 3
 
@@ -282,7 +284,7 @@ def _give_slots(runs: Sequence[_Run], allowance: Allowance, horizon: datetime) -
             run = coming.popleft()
             queued[run.priority].append(run)
         for priority in Priority:
-            while queued[priority] and len(under_way[priority]) < RUNS_AT_ONCE:
+            while queued[priority] and len(under_way[priority]) < RUNS_AT_ONCE[priority]:
                 under_way[priority].append(queued[priority].popleft())
         if slot >= horizon:
             return

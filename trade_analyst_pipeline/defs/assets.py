@@ -20,6 +20,7 @@ from trade_analyst_pipeline.defs.login_foresight import check_login, estimated_d
 from trade_analyst_pipeline.defs.partitions import session_of, session_partitions
 from trade_analyst_pipeline.defs.reporting import Event, SessionResult, report_sessions
 from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
+from trade_analyst_pipeline.defs.run_tags import TICK_TAG
 from trade_analyst_pipeline.defs.standing import TokenResource
 from trade_analyst_pipeline.defs.token import Token, token_asset
 from trade_analyst_pipeline.export import publish_session
@@ -41,7 +42,6 @@ from trade_analyst_pipeline.storage.catalogue import build_catalogue, create_vie
 from trade_analyst_pipeline.storage.tables import Manifest, TableStore
 
 SINGLE_RUN = dg.BackfillPolicy.single_run()
-TICK_TAG = "trade_analyst/tick"
 PROGRESS_EVERY = 20
 
 Source = dg.ResourceParam[SourceResource]

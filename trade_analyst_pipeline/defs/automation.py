@@ -17,14 +17,13 @@ import msgspec
 from trade_analyst_pipeline.capture.plan import Snapshot, closing_due, intraday_due, once_a_session
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.pruning import prune_run_records
+from trade_analyst_pipeline.defs.run_tags import LEAST_URGENT, TICK_TAG, URGENCY_TAG
 from trade_analyst_pipeline.defs.token import Token, foresee, login_events, remembered
 from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.market.sessions import NEW_YORK, current_session
 from trade_analyst_pipeline.ops.login_outlook import standing
 from trade_analyst_pipeline.settings import MOMENTS, Settings
 
-TICK_TAG = "trade_analyst/tick"
-URGENCY_TAG = "trade_analyst/urgency"  # `closing`, `intraday` or `backfill`: each has places of its own (dagster.yaml)
 MAX_RUN_SECONDS = 7200
 _ZONE = "America/New_York"
 _CLOSES = ("16:00", "16:15", "13:00", "13:15")
@@ -63,7 +62,7 @@ def _asset_job(name: str, keys: Sequence[str], description: str) -> dg.Unresolve
         selection=dg.AssetSelection.assets(*keys),
         description=description,
         executor_def=dg.in_process_executor,
-        tags={"dagster/max_runtime": str(MAX_RUN_SECONDS)},
+        tags={"dagster/max_runtime": str(MAX_RUN_SECONDS), **LEAST_URGENT},
     )
 
 
@@ -196,7 +195,7 @@ def _once_a_day(
         return dg.RunRequest(
             run_key=f"{name}/{session}",
             partition_key=session.isoformat(),
-            tags={URGENCY_TAG: "backfill"},
+            tags=LEAST_URGENT,
             asset_selection=keys,
         )
 
@@ -218,9 +217,7 @@ def _end_of_day_schedule(settings: Settings) -> dg.ScheduleDefinition:
             return dg.SkipReason("the exchange is closed today")
         if not settings.universe.symbols_of("ohlc"):
             return dg.SkipReason("no symbol is watched whose bars are taken")
-        return dg.RunRequest(
-            run_key=f"end_of_day/{session}", partition_key=session.isoformat(), tags={URGENCY_TAG: "backfill"}
-        )
+        return dg.RunRequest(run_key=f"end_of_day/{session}", partition_key=session.isoformat(), tags=LEAST_URGENT)
 
     return evaluate
 

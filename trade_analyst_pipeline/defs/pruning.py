@@ -5,6 +5,7 @@ from datetime import timedelta
 import dagster as dg
 from dagster._core.event_api import EventRecordsFilter
 
+from trade_analyst_pipeline.defs.run_tags import LEAST_URGENT
 from trade_analyst_pipeline.market.clock import MachineClock
 
 KEEP_DAYS = 30
@@ -39,7 +40,7 @@ def delete_old_run_records(context: dg.OpExecutionContext) -> None:
     context.log.info(f"{len(run_ids)} old run records deleted")
 
 
-@dg.job(executor_def=dg.in_process_executor)
+@dg.job(executor_def=dg.in_process_executor, tags=LEAST_URGENT)
 def prune_run_records() -> None:
     """Keep the run database small: Dagster itself keeps run records for ever."""
     delete_old_run_records()

@@ -46,7 +46,7 @@ A_FEW_SECONDS = timedelta(seconds=5)
 LARGEST_MISS = 0.10
 MOMENTS = ("quotes", "options")
 LATE = ("SPY", "QQQ", "IWM", "$SPX")
-RUNS_AT_ONCE = 2
+RUNS_AT_ONCE = {Priority.CLOSING: 3, Priority.INTRADAY: 2, Priority.BACKFILL: 2}
 
 LISTED = "2026-01-16"  # the one expiration that every symbol has; so small a chain is one request
 
@@ -140,7 +140,7 @@ class Session:
 
     async def happen(self) -> None:
         """Let the session pass."""
-        slots = {priority: asyncio.Semaphore(RUNS_AT_ONCE) for priority in Priority}
+        slots = {priority: asyncio.Semaphore(RUNS_AT_ONCE[priority]) for priority in Priority}
         tasks = [
             asyncio.create_task(self._run(due, stages, slots)) for due, stages in self.runs() if due < self.horizon
         ]
