@@ -74,24 +74,45 @@ def _under_another_name(cusip: str | None, symbol: str, later: Iterable[Sighting
 
 
 def sightings(archive: Archive) -> Iterator[Sighting]:
-    """What the last captures of each archived session say; a capture that is damaged raises CaptureDamagedError."""
+    """What each archived session says, of each symbol the last answer that it was asked for in.
+
+    A snapshot late in the day asks for few symbols, so no capture stands for its session. A capture that is damaged
+    raises CaptureDamagedError.
+    """
     days = sorted({day for dataset in _SOURCES for day in archive.sessions(dataset)})
     for day in days:
-        last = [captures[-1:] for name in _SOURCES if (captures := archive.captures(name, day))]
-        responses = (response for captures in last for capture in captures for response in archive.responses(capture))
-        yield sighting(day, responses)
+        yield sighting(day, [answer for dataset in _SOURCES for answer in _last_answers(archive, dataset, day)])
+
+
+def _last_answers(archive: Archive, dataset: str, session_date: date) -> list[RawResponse]:
+    """The answers that are the last ones for some symbol of their request, ascending; the others are not unpacked.
+
+    One whose request names no symbol counts as well.
+    """
+    found: list[RawResponse] = []
+    later: set[str] = set()
+    for capture in reversed(archive.captures(dataset, session_date)):
+        for entry in reversed(archive.index(capture)):
+            symbols = set(entry.request.symbols)
+            if not symbols or symbols - later:
+                found.append(archive.response(capture, entry))
+            later |= symbols
+    return found[::-1]
 
 
 def sighting(session_date: date, responses: Iterable[RawResponse]) -> Sighting:
-    """What some answers of a session say; those that cannot be read say nothing."""
+    """What some answers of a session say: of each symbol the later answer counts; the unreadable say nothing."""
     known: dict[str, str] = {}
     unknown: set[str] = set()
     for response in responses:
         document = _document(response.body)
-        unknown |= set(_invalid(document))
+        for symbol in _invalid(document):
+            unknown.add(symbol)
+            known.pop(symbol, None)
         for symbol, cusip in _named(document):
+            unknown.discard(symbol)
             known[symbol] = cusip or known.get(symbol, "")
-    return Sighting(session_date, known, frozenset(unknown - known.keys()))
+    return Sighting(session_date, known, frozenset(unknown))
 
 
 def _document(body: bytes) -> dict[str, Any]:

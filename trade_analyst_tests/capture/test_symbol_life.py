@@ -58,7 +58,7 @@ def test_lives_follow_from_what_sessions_saw() -> None:
 
 
 def test_the_archive_gives_the_sightings(tmp_path: Path) -> None:
-    """The last capture of each session of quotes and of instruments; nothing from an empty archive."""
+    """All sessions of quotes and of instruments; nothing from an empty archive."""
     archive = Archive(tmp_path / "raw")
     assert list(sightings(archive)) == []
     bodies: list[tuple[str, date, Any]] = [
@@ -72,3 +72,37 @@ def test_the_archive_gives_the_sightings(tmp_path: Path) -> None:
             writer.append(response(body, dataset, day))
             writer.seal(due)
     assert lives(sightings(archive))["FB"].new_symbol == "META"
+
+
+def put(archive: Archive, dataset: str, minute: int, *answers: tuple[tuple[str, ...], Any]) -> None:
+    """A capture of Monday at 20:<minute> UTC: the symbols asked for and the body of each answer."""
+    due = datetime(2026, 11, 23, 20, minute, tzinfo=UTC)
+    with archive.begin(dataset=dataset, session_date=MONDAY, scheduled_time=due, started_time=due) as writer:
+        for symbols, body in answers:
+            request = MarketDataRequest(dataset, f"/{dataset}", (("symbols", ",".join(symbols)),), symbols)
+            writer.append(RawResponse(request, 200, json.dumps(body).encode(), (), due, due))
+        writer.seal(due)
+
+
+def test_of_each_symbol_the_last_answer_of_the_session_counts(tmp_path: Path) -> None:
+    """A late capture of SPY alone leaves what an earlier one said of others; of SPY it counts, and is all that does.
+
+    An answer of which every symbol is asked for again later is not unpacked.
+    """
+    archive = Archive(tmp_path / "raw")
+    old = {"SPY": {"reference": {"cusip": "000000009"}}}
+    put(archive, "quotes", 0, (("SPY",), old))
+    whole = {"AAPL": {"reference": {"cusip": "037833100"}}, "QQQ": {}, "errors": {"invalidSymbols": ["FB", "SPY"]}}
+    put(archive, "quotes", 40, (("AAPL", "FB", "QQQ", "SPY"), whole))
+    put(archive, "quotes", 55, (("QQQ", "SPY"), {"SPY": {}, "errors": {"invalidSymbols": ["QQQ"]}}))
+    [seen] = sightings(archive)
+    assert seen == Sighting(MONDAY, {"AAPL": "037833100", "SPY": ""}, frozenset({"FB", "QQQ"}))
+
+
+def test_an_answer_to_a_cusip_hides_no_instruments(tmp_path: Path) -> None:
+    """Who was found by a CUSIP, which names no symbol, is known beside the instruments asked for before."""
+    archive = Archive(tmp_path / "raw")
+    put(archive, "instruments", 0, (("AAPL",), {"instruments": [{"symbol": "AAPL", "cusip": "037833100"}]}))
+    put(archive, "instruments", 1, ((), {"instruments": [{"symbol": "META", "cusip": "30303M102"}]}))
+    [seen] = sightings(archive)
+    assert seen.known == {"AAPL": "037833100", "META": "30303M102"}
