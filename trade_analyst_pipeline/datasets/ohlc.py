@@ -39,7 +39,7 @@ from trade_analyst_pipeline.market.columns import TIME, epoch_milliseconds, tabl
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
 from trade_analyst_pipeline.market.prices import ticks
 from trade_analyst_pipeline.market.sessions import NEW_YORK, previous_session, session_close, session_open, sessions
-from trade_analyst_pipeline.market.symbols import kind_of
+from trade_analyst_pipeline.market.symbols import is_taken_of, kind_of
 from trade_analyst_pipeline.market.tolerant_json import (
     BadRow,
     RepeatedKeys,
@@ -116,21 +116,27 @@ def requests(
     Daily and longer bars are those of `years` up to and including the session, from the start of a week or month;
     minute bars those of the session's regular hours, with `is_extended` all since the close of the session before, so
     that post-market bars come when they are final. Both ends are stated: without an end the source leaves the running
-    session out. With minute bars comes the official close of the session before. Options and futures have no history
-    and are passed over. Raises ValueError on a day without a session, and for an unknown frequency.
+    session out. With minute bars comes the official close of the session before. Funds have no minute bars; what has no
+    history at all (`has_history`) is passed over. Raises ValueError on a day without a session, and for an unknown
+    frequency.
     """
-    queries = [_window(name, session_date, years=years, is_extended=is_extended) for name in frequencies]
+    queries = {name: _window(name, session_date, years=years, is_extended=is_extended) for name in frequencies}
     return [
         MarketDataRequest(NAME, PATH, (("symbol", symbol), *query), (symbol,))
         for symbol in symbols
-        if has_history(symbol)
-        for query in queries
+        for name, query in queries.items()
+        if has_bars(symbol, name)
     ]
 
 
 def has_history(symbol: str) -> bool:
-    """Whether the source keeps bars of such a symbol: not of options, futures and options on futures."""
-    return kind_of(symbol) not in {"option", "future", "future_option"}
+    """Whether the source keeps bars of such a symbol, see `DATASET_KINDS`: not of options, futures, currency pairs."""
+    return is_taken_of(NAME, symbol)
+
+
+def has_bars(symbol: str, frequency: str) -> bool:
+    """Whether the source keeps such bars of a symbol: of a fund, which is priced once a day, none of minutes."""
+    return has_history(symbol) and not (frequency in MINUTES and kind_of(symbol) == "fund")
 
 
 def requests_by_period(
@@ -152,7 +158,7 @@ def requests_by_period(
     return [
         MarketDataRequest(NAME, PATH, (("symbol", symbol), *query), (symbol,))
         for symbol in symbols
-        if has_history(symbol)
+        if has_bars(symbol, frequency)
     ]
 
 

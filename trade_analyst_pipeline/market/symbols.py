@@ -33,7 +33,7 @@ _DOTTED_CLASS: Final = re.compile(r"[A-Z]{1,5}\.[A-Z]{1,2}")
 DATASET_KINDS: Final[dict[str, frozenset[Kind]]] = {
     "quotes": frozenset({"share", "index", "fund", "future", "future_option", "forex", "option"}),
     "options": frozenset({"share", "index"}),
-    "ohlc": frozenset({"share", "index", "fund", "forex"}),
+    "ohlc": frozenset({"share", "index", "fund"}),
     "expirations": frozenset({"share", "index"}),
     "instruments": frozenset({"share", "index", "fund"}),
 }

@@ -1,7 +1,7 @@
 """Price history as the wire spells it: valid combinations, windows, bars of any frequency.
 
-Daily and longer bars are stamped midnight US/Central, minute bars with their start. A bar of the session going on is
-shown only as far as the instant.
+Daily and longer bars are stamped midnight US/Central, minute bars with their start. A fund is priced once
+a day and has no minute bars. A bar of the session going on is shown only as far as the instant.
 """
 
 from __future__ import annotations
@@ -226,6 +226,8 @@ def _merged(candles: list[Candle], stamp: int) -> Candle:
 def _minute_candles(
     market: Market, moment: Moment, query: HistoryQuery, start: float, end: float
 ) -> tuple[list[Candle], int | None]:
+    if market.instrument(query.symbol).kind == "fund":
+        return [], None
     reach = ONE_MINUTE_DAYS if query.frequency == 1 else MINUTES_DAYS
     start = max(start, moment.seconds - reach * 86400.0)
     table, candles = calendar(), list[Candle]()

@@ -172,11 +172,22 @@ def test_extended_hours_of_the_simulator_are_told_apart() -> None:
     assert judged.valid["is_complete"].all()
 
 
-def test_options_and_futures_have_no_history() -> None:
+def test_options_futures_and_currencies_have_no_history() -> None:
     """The source keeps no bars of them, so none are asked for."""
     symbols = ["XYZ", "XYZ   260116C00100000", "/ES", "./ESH26C6000", "$SPX", "BRK/B", "EUR/USD"]
     asked = [request.symbols[0] for request in ohlc.requests(symbols, session_date=SESSION, frequencies=["daily"])]
-    assert asked == ["XYZ", "$SPX", "BRK/B", "EUR/USD"]
+    assert asked == ["XYZ", "$SPX", "BRK/B"]
+
+
+def test_a_fund_is_asked_for_daily_and_longer_bars_only() -> None:
+    """It has one price a day: no minute bars, neither of a session nor of a period."""
+    asked = ohlc.requests(["VTSAX", "XYZ"], session_date=SESSION, frequencies=["daily", "minute", "weekly", "minute_5"])
+    assert [(request.symbols[0], request.param("frequencyType")) for request in asked] == [
+        *(("VTSAX", "daily"), ("VTSAX", "weekly")),
+        *(("XYZ", "daily"), ("XYZ", "minute"), ("XYZ", "weekly"), ("XYZ", "minute")),
+    ]
+    by_period = ohlc.requests_by_period(["VTSAX", "XYZ"], frequency="minute", period_type="day", period=1)
+    assert [request.symbols[0] for request in by_period] == ["XYZ"]
 
 
 def test_unknown_frequency_cannot_be_asked_for() -> None:

@@ -24,10 +24,10 @@ def test_kinds_are_told_by_their_form(symbol: str, kind: str | None) -> None:
 
 
 def test_what_the_source_has_of_each_kind() -> None:
-    """Chains of shares and indices, bars of funds and currencies too, quotes of everything, nothing of the unknown."""
+    """Chains of shares and indices, bars of funds too, quotes of everything, nothing of the unknown."""
     symbols = ("SPY", "$SPX", "VTSAX", "/ES", "EUR/USD", "AAPL  240517C00100000", "spy")
     assert [symbol for symbol in symbols if is_taken_of("options", symbol)] == ["SPY", "$SPX"]
-    assert [symbol for symbol in symbols if is_taken_of("ohlc", symbol)] == ["SPY", "$SPX", "VTSAX", "EUR/USD"]
+    assert [symbol for symbol in symbols if is_taken_of("ohlc", symbol)] == ["SPY", "$SPX", "VTSAX"]
     assert [symbol for symbol in symbols if is_taken_of("quotes", symbol)] == list(symbols[:-1])
     assert not is_taken_of("movers", "SPY")
 

@@ -187,6 +187,14 @@ def test_previous_close_stands_before_the_first_candle(market: Market) -> None:
     assert (body["previousClose"], body["previousCloseDate"]) == (before, milliseconds("2025-12-04T06:00"))
 
 
+def test_a_fund_has_no_minute_bars(market: Market) -> None:
+    """It is priced once a day: daily bars come, minute bars answer like what has no history."""
+    assert ask(market, symbol="VTSAX", periodType="month", frequencyType="daily")["candles"]
+    for frequency in (1, 30):
+        body = ask(market, symbol="VTSAX", periodType="day", frequencyType="minute", frequency=frequency)
+        assert body == {"candles": [], "symbol": "VTSAX", "empty": True}
+
+
 def test_what_has_no_history_is_empty(market: Market) -> None:
     """Unknown symbols, options, futures and currencies answer with no candles and empty true."""
     for symbol in ("ZZZZ", "AAPL  251219P00200000", "/ES", "EUR/USD"):
