@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from trade_analyst_pipeline.capture.ask import ask
@@ -15,6 +16,7 @@ from trade_analyst_pipeline.capture.take import Held
 from trade_analyst_pipeline.datasets import options
 from trade_analyst_pipeline.market.chain_pieces import piece_of
 from trade_analyst_pipeline.market.sessions import option_product
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest
 from trade_analyst_pipeline.settings import BoundedChainSettings
 from trade_analyst_pipeline.storage.archive import Archive, Capture, IndexEntry
 
@@ -79,7 +81,7 @@ class Costs:
 
 def measured_costs(archive: Archive, *, bars: Sequence[str]) -> Costs:
     """The costs that the archive's latest sessions show; of a chain those of whole ones only."""
-    sizes, pieces = {}, dict[str, int]()
+    sizes, pieces = dict[str, Size](), dict[str, int]()
     for dataset in ASSUMED:
         recent = [
             capture
@@ -90,8 +92,7 @@ def measured_costs(archive: Archive, *, bars: Sequence[str]) -> Costs:
         if (size := _size(entries)) is not None:
             sizes[dataset] = size
         if dataset == options.NAME:
-            for _, found in entries:
-                pieces |= _pieces(found)
+            pieces = _pieces(entries)
     return Costs(sizes, pieces, bars)
 
 
@@ -111,10 +112,13 @@ def _size(captures: Iterable[tuple[Capture, Sequence[IndexEntry]]]) -> Size | No
     return Size(body / symbols, stored / symbols) if symbols and body else None
 
 
-def _pieces(entries: Iterable[IndexEntry]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for entry in entries:
-        if entry.request.path == options.PATH:
-            for symbol in entry.request.symbols:
-                found[symbol] = found.get(symbol, 0) + 1
-    return found
+def _pieces(captures: Iterable[tuple[Capture, Sequence[IndexEntry]]]) -> dict[str, int]:
+    """How many requests the chain of each symbol took last time; captures of one time are attempts at one snapshot."""
+    asked: dict[datetime, dict[str, set[MarketDataRequest]]] = {}
+    for capture, entries in captures:
+        of_snapshot = asked.setdefault(capture.scheduled_time, {})
+        for entry in entries:
+            if entry.request.path == options.PATH:
+                for symbol in entry.request.symbols:
+                    of_snapshot.setdefault(symbol, set()).add(entry.request)
+    return {symbol: len(of) for due in sorted(asked) for symbol, of in asked[due].items()}

@@ -17,9 +17,9 @@ DAY, DUE = date(2026, 11, 23), datetime(2026, 11, 23, 20, 55, tzinfo=UTC)
 BARS = ("daily", "minute")
 
 
-def put(archive: Archive, dataset: str, *answers: tuple[MarketDataRequest, int]) -> None:
+def put(archive: Archive, dataset: str, *answers: tuple[MarketDataRequest, int], due: datetime = DUE) -> None:
     """A capture of answers with bodies of so many bytes."""
-    with archive.begin(dataset=dataset, session_date=DAY, scheduled_time=DUE, started_time=DUE) as writer:
+    with archive.begin(dataset=dataset, session_date=DAY, scheduled_time=due, started_time=DUE) as writer:
         for request, size in answers:
             writer.append(RawResponse(request, 200, b"x" * size, (), DUE, DUE))
         writer.seal(DUE)
@@ -55,6 +55,20 @@ def test_whole_chains_count_and_others_do_not(tmp_path: Path) -> None:
     costs = measured_costs(archive, bars=BARS)
     assert costs.size("options").body == pytest.approx(10_000)
     assert costs.chain_pieces == {"SPY": 2}
+
+
+def test_captures_of_one_time_are_one_snapshot(tmp_path: Path) -> None:
+    """Two pieces, and a third in the capture that completes them, are three; a snapshot due later counts instead."""
+    archive = Archive(tmp_path)
+    pieces = [
+        (MarketDataRequest("options", options.PATH, (("symbol", "SPY"), ("toDate", f"2026-12-{day}")), ("SPY",)), 4000)
+        for day in (16, 17, 18)
+    ]
+    put(archive, "options", *pieces[:2])
+    put(archive, "options", pieces[2])
+    assert measured_costs(archive, bars=BARS).chain_pieces == {"SPY": 3}
+    put(archive, "options", *pieces[:2], due=DUE.replace(minute=58))
+    assert measured_costs(archive, bars=BARS).chain_pieces == {"SPY": 2}
 
 
 @pytest.mark.parametrize(
