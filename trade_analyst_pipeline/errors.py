@@ -21,8 +21,7 @@ TradeAnalystError
 │   ├── CutResponseError          the body ended early
 │   └── UnexpectedContentError    HTML, redirect or anything that is not the JSON asked for
 ├── CaptureError
-│   ├── SessionNotCapturableError the source's clock is not in the session asked for
-│   └── IncompleteSnapshotError   part of a snapshot did not arrive
+│   └── SessionNotCapturableError the source's clock is not in the session asked for
 ├── StorageError
 │   ├── CaptureDamagedError       an archived capture fails its checks
 │   ├── PartitionDamagedError     a table file or manifest fails its checks
@@ -199,10 +198,6 @@ class CaptureError(TradeAnalystError):
 
 class SessionNotCapturableError(CaptureError):
     """The source's clock is not in the session asked for, and chains of other sessions cannot be had."""
-
-
-class IncompleteSnapshotError(CaptureError):
-    """Part of a snapshot did not arrive."""
 
 
 class StorageError(TradeAnalystError):

@@ -97,9 +97,14 @@ def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Asset
         for outcome in source.take(snapshots, storage.archive, usage):
             outcomes.append(outcome)
             _report_progress(context, len(outcomes), len(snapshots), "snapshots")
-        yield from report_sessions(context, key, [_raw_result(day, outcomes, usage) for day in sessions])
+        nothing = _why_nothing(dataset.name, is_watched=source.is_watched(dataset.name))
+        yield from report_sessions(context, key, [_raw_result(day, outcomes, usage, nothing) for day in sessions])
 
     return raw
+
+
+def _why_nothing(dataset: str, *, is_watched: bool) -> str:
+    return "nothing is due yet in this session" if is_watched else f"no symbol is watched in {dataset}"
 
 
 def _foresee_login(
@@ -117,12 +122,13 @@ def _report_progress(context: dg.AssetExecutionContext, done: int, total: int, w
         context.log.info(f"{context.asset_key.to_user_string()}: {done} of {total} {what}")
 
 
-def _raw_result(session_date: date, outcomes: Sequence[Outcome], usage: Usage) -> SessionResult:
+def _raw_result(session_date: date, outcomes: Sequence[Outcome], usage: Usage, nothing: str) -> SessionResult:
+    """What is reported of a session; `nothing` is why there is neither a capture nor a gap."""
     of_session = [outcome for outcome in outcomes if outcome.snapshot.session_date == session_date]
     captures = [capture for outcome in of_session for capture in outcome.captures]
     gaps = [gap for outcome in of_session for gap in outcome.gaps]
     if not any(capture.record_count for capture in captures):
-        reason = gaps[0].detail if gaps else "nothing is due yet in this session"
+        reason = gaps[0].detail if gaps else nothing
         return SessionResult(session_date, failure=f"nothing captured: {reason}")
     return SessionResult(
         session_date,

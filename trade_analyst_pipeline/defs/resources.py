@@ -156,10 +156,13 @@ class SourceResource:
 
         Not from the source where no symbol is watched in that dataset.
         """
-        is_watched = bool(DATASETS[dataset].subjects or self._settings.universe.symbols_of(dataset))
-        if is_watched and self._can_be_had(dataset, session_date):
+        if self.is_watched(dataset) and self._can_be_had(dataset, session_date):
             return True
         return any(capture.record_count for capture in archive.captures(dataset, session_date))
+
+    def is_watched(self, dataset: str) -> bool:
+        """Whether there is anything to ask for in a dataset: symbols of the watch list, or its own subjects."""
+        return bool(DATASETS[dataset].subjects or self._settings.universe.symbols_of(dataset))
 
     @property
     def _goes_back(self) -> bool:
@@ -279,11 +282,6 @@ def source_address(settings: Settings) -> str:
 def certificate_authority(settings: Settings) -> Path | None:
     """The CA file that vouches for the source; None for the system's authorities."""
     return settings.cache_folder / "simulator-ca.pem" if settings.environment == "simulate" else None
-
-
-def requests_per_minute(settings: Settings) -> int:
-    """What this program may ask in a minute: the source's limit less the share reserved for other programs."""
-    return settings.schwab.requests_per_minute - settings.schwab.reserved_per_minute
 
 
 def request_budget(settings: Settings, usage: Usage | None = None) -> RequestBudget:

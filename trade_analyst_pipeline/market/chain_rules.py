@@ -19,7 +19,6 @@ from trade_analyst_pipeline.market.prices import ticks
 from trade_analyst_pipeline.market.quote_status import USABLE
 
 Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 DELTA_PARITY_SLACK: Final = 0.02
 # Vendors differ among themselves by a few percent.
