@@ -42,6 +42,7 @@ LONGEST_PAUSE_SECONDS = LONGEST_PAUSE / SECOND
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
+_LEAVING_PATIENCE_SECONDS = 0.02  # for the file's lock; meanwhile the event loop stands still
 
 Found = TypeVar("Found")
 
@@ -133,13 +134,13 @@ class RequestBudget:
         self.usage.refusals += 1
         self._change(lambda record, now: self._pace.refuse(record, now, granted=_micros(granted)))
 
-    def note_failure(self) -> None:
-        """The source gave no answer, or an error of its own: after some in a row only a probe goes now and then.
+    def note_failure(self, granted: datetime) -> None:
+        """The source gave no answer, or an error of its own, to a request that was granted then.
 
-        Without effect where the limit is not shared.
+        After some in a row only a probe goes now and then. Without effect where the limit is not shared.
         """
         if self._file is not None:
-            self._change(fail)
+            self._change(partial(fail, granted=_micros(granted)))
 
     def note_answer(self) -> None:
         """The source answered: it is not down. Never raises, for the answer is there."""
@@ -201,7 +202,7 @@ class RequestBudget:
                 await self._clock.sleep((turn.wake - now) / SECOND)
         except BaseException:
             with contextlib.suppress(StorageError):  # who cannot withdraw is passed over in time
-                self._change(partial(_withdraw, ticket=ticket))
+                self._change(partial(_withdraw, ticket=ticket), patience=_LEAVING_PATIENCE_SECONDS)
             raise
 
     def _ask(self, record: Record, now: int, *, priority: Priority, ticket: int | None) -> tuple[int, Turn]:
@@ -214,7 +215,7 @@ class RequestBudget:
         self.usage.requests += 1
         self.usage.busiest_minute = max(self.usage.busiest_minute, record.in_minute(instant))
 
-    def _change(self, change: Callable[[Record, int], Found]) -> Found:
+    def _change(self, change: Callable[[Record, int], Found], *, patience: float | None = None) -> Found:
         """What `change` gives; it is handed the record and the present instant, read while nobody else has it."""
 
         def whole(found: Record | None) -> tuple[Record, Found]:
@@ -222,7 +223,7 @@ class RequestBudget:
             record = self._known(found, now)
             return record, change(record, now)
 
-        return self._shared.update(whole)
+        return self._shared.update(whole, patience=patience)
 
     def _known(self, found: Record | None, now: int) -> Record:
         """The record to go on from. A damaged one, or one of another time, costs a full minute."""
@@ -243,8 +244,9 @@ class _Memory:
         self._record = Record()
         self._lock = threading.Lock()
 
-    def update(self, change: Callable[[Record | None], tuple[Record, Found]]) -> Found:
-        """As BudgetFile.update."""
+    def update(self, change: Callable[[Record | None], tuple[Record, Found]], *, patience: float | None) -> Found:
+        """As BudgetFile.update; nobody else has it for long."""
+        del patience
         with self._lock:
             self._record, found = change(self._record)
             return found

@@ -39,13 +39,16 @@ class BudgetFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def update(self, change: Callable[[Record | None], tuple[Record, Found]]) -> Found:
+    def update(
+        self, change: Callable[[Record | None], tuple[Record, Found]], *, patience: float | None = None
+    ) -> Found:
         """Replace the record by what `change` makes of it, undisturbed by others, and return what else it gives.
 
-        Raises StorageError where the file cannot be written, or is locked by a program that does not go on.
+        Raises StorageError where the file cannot be written, or is locked for `patience` seconds (None: long) by a
+        program that does not go on.
         """
         try:
-            with self._locked() as descriptor:
+            with self._locked(patience) as descriptor:
                 record, found = change(_decode(os.pread(descriptor, _LARGEST, 0)))
                 os.pwrite(descriptor, _encode(record), 0)
         except OSError as error:
@@ -76,10 +79,10 @@ class BudgetFile:
         return StorageError(message)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _locked(self, patience: float | None) -> Iterator[int]:
         descriptor = self._open()
         try:
-            _lock(descriptor, self._path)
+            _lock(descriptor, self._path, _LOCK_PATIENCE_SECONDS if patience is None else patience)
             yield descriptor
         finally:
             os.close(descriptor)
@@ -123,16 +126,16 @@ def _decode(data: bytes) -> Record | None:
         return None
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def _lock(descriptor: int, path: Path, patience: float) -> None:
     """Take the exclusive lock. Others hold it for microseconds, so this polls briefly instead of yielding its turn."""
-    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
+    deadline = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 message = (
-                    f"request budget file {path} has been locked for {_LOCK_PATIENCE_SECONDS:.0f} s by a program that "
+                    f"request budget file {path} has been locked for {patience:g} s by a program that "
                     "does not go on. End that program, then try again."
                 )
                 raise StorageError(message) from None

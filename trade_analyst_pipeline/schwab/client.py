@@ -44,7 +44,7 @@ QUEUE_SECONDS = {Priority.CLOSING: 300.0, Priority.INTRADAY: 1200.0, Priority.BA
 
 _BACKOFF_SECONDS, _BACKOFF_CAP_SECONDS = 0.5, 8.0
 _LIMITED_BACKOFF_SECONDS, _LIMITED_BACKOFF_CAP_SECONDS = 2.0, 20.0
-_RETRY_RESERVE, _RETRY_SHARE = 5.0, 0.1
+_LEAST_RETRY_RESERVE, _RETRY_SHARE = 5, 0.1
 _ERROR_BODY_LIMIT = 64 << 10
 _CONNECT_SECONDS, _READ_SECONDS, _WRITE_SECONDS = 5.0, 20.0, 10.0
 
@@ -118,7 +118,8 @@ class SchwabClient:
         self._deadline_seconds = deadline_seconds
         self._max_response_bytes = max_response_bytes
         self._turn = asyncio.Semaphore(in_flight)
-        self._retry_credit = _RETRY_RESERVE
+        self._retry_reserve = float(max(_LEAST_RETRY_RESERVE, in_flight))  # a reset may break off all that are out
+        self._retry_credit = self._retry_reserve
         self._priority = priority
         self._queue_seconds = QUEUE_SECONDS[priority]
 
@@ -131,14 +132,14 @@ class SchwabClient:
         async with self._turn:
             call = _Call(request)
             granted = await self._admit(call)
-            self._retry_credit = min(_RETRY_RESERVE, self._retry_credit + _RETRY_SHARE)
+            self._retry_credit = min(self._retry_reserve, self._retry_credit + _RETRY_SHARE)
             try:
                 async with asyncio.timeout(self._deadline_seconds):
                     return await self._answer(call, granted)
             except TimeoutError:
-                if call.is_out:
-                    self._budget.note_failure()
-                raise call.last_error or self._deadline_error(call, self._deadline_seconds) from None
+                if call.out_since is not None:
+                    self._budget.note_failure(call.out_since)
+                raise call.last_error or self._deadline_error(call) from None
 
     async def _admit(self, call: _Call) -> datetime:
         """Wait for the first slot; a dead login fails here, before it takes one."""
@@ -147,16 +148,16 @@ class SchwabClient:
                 await self._token(call)
                 return await self._budget.acquire(self._priority)
         except TimeoutError:
-            raise self._deadline_error(call, self._queue_seconds) from None
+            raise self._queue_error(call) from None
 
     async def _answer(self, call: _Call, granted: datetime) -> RawResponse:
         while True:
             token = await self._token(call)
-            call.is_out = True
+            call.out_since = granted
             try:
                 response = await self._exchange(call, token, granted)
             except SourceError as error:
-                call.is_out = False
+                call.out_since = None
                 self._note(error, granted)
                 await self._prepare_repeat(call, token, error)
             else:
@@ -169,7 +170,7 @@ class SchwabClient:
         if isinstance(error, RateLimitedError):
             self._budget.note_refusal(granted)
         elif isinstance(error, SourceUnavailableError):
-            self._budget.note_failure()
+            self._budget.note_failure(granted)
         else:
             self._budget.note_answer()
 
@@ -253,25 +254,29 @@ class SchwabClient:
         return self._rng.uniform(0.0, min(cap, base * 2.0 ** (call.attempts - 1)))
 
     def _spend_retry(self, error: SourceError) -> None:
-        """Retries are at most a tenth of the requests and 5 more, so that an outage is not answered by a flood."""
+        """Retries are at most a tenth of the requests and those of one reset, lest an outage be answered by a flood."""
         if self._retry_credit < 1.0:
             raise error
         self._retry_credit -= 1.0
 
-    @staticmethod
-    def _deadline_error(call: _Call, seconds: float) -> DeadlineExceededError:
-        problem = f"no answer within {seconds:g} s"
+    def _queue_error(self, call: _Call) -> DeadlineExceededError:
+        problem = f"no slot of the request limit within {self._queue_seconds:g} s"
+        advice = "Ask again later; `trade-analyst plan` shows whether the session fits into the limit."
+        return DeadlineExceededError(call.summary, problem, advice)
+
+    def _deadline_error(self, call: _Call) -> DeadlineExceededError:
+        problem = f"no answer within {self._deadline_seconds:g} s"
         return DeadlineExceededError(call.summary, problem, "Ask again later, or raise schwab.deadline_seconds.")
 
 
 @dataclass
 class _Call:
-    """The state of one fetch over its attempts."""
+    """The state of one fetch over its attempts; `out_since` is when the one under way was granted."""
 
     request: MarketDataRequest
     attempts: int = 0
     was_refreshed: bool = False
-    is_out: bool = False
+    out_since: datetime | None = None
     retry_after: float | None = None
     last_error: SourceError | None = None
 

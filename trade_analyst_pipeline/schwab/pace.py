@@ -54,7 +54,8 @@ class Record(msgspec.Struct, array_like=True):
     """What the processes know together.
 
     `arrival` is the theoretical arrival time, `grants` the instants of the last WIDTH, ascending. `lowered_to` is the
-    limit right after the last decrease (0: there was none), which holds for `hold`. `failures` counts those in a row.
+    limit right after the last decrease (0: there was none), which holds for `hold`. `failures` counts those in a row;
+    the first of them was noted at `failed_time`.
     """
 
     arrival: int = 0
@@ -70,6 +71,7 @@ class Record(msgspec.Struct, array_like=True):
     probe_time: int = 0
     ticket: int = 0
     waiting: list[Waiter] = []
+    failed_time: int = 0  # stays last: so records without it can be read
 
     @property
     def is_down(self) -> bool:
@@ -78,8 +80,9 @@ class Record(msgspec.Struct, array_like=True):
 
     def is_absurd(self, now: int) -> bool:
         """Whether it cannot be of this time: a clock was wrong when it was written, or is now."""
-        newest = max(self.arrival, self.lowered_time, self.refused_time, self.probe_time, *self.grants[-1:])
-        return newest > now + 2 * WIDTH or self.not_before > now + LONGEST_PAUSE + MINUTE
+        times = self.lowered_time, self.refused_time, self.probe_time, self.failed_time, *self.grants[-1:]
+        ahead = max(max(times) - now, self.arrival - max(now, self.not_before))  # a pause moves the arrival too
+        return ahead > 2 * WIDTH or self.not_before > now + LONGEST_PAUSE + MINUTE
 
     def in_minute(self, now: int) -> int:
         """Grants of the minute up to `now`."""
@@ -185,8 +188,16 @@ class Pace:
         record.lowered_time = max([now, *record.grants[-1:]])
 
 
-def fail(record: Record, now: int) -> None:
-    """Note a request that the source did not answer, or answered with an error of its own."""
+def fail(record: Record, now: int, *, granted: int) -> None:
+    """Note that the source did not answer a request that went at `granted`, or answered with an error of its own.
+
+    All that went before the first failure in a row was known count as that one: what breaks off many requests at once
+    is over, mostly, when they are repeated.
+    """
+    if record.failures and granted <= record.failed_time:
+        return
+    if not record.failures:
+        record.failed_time = now
     record.failures += 1
     if record.failures == DOWN_AFTER:
         record.probe_time = now + PROBE

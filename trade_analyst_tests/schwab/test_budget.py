@@ -7,6 +7,7 @@ import fcntl
 import os
 import random
 import struct
+import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from trade_analyst_pipeline.schwab import budget_file
 from trade_analyst_pipeline.schwab.budget import LONGEST_PAUSE_SECONDS, BudgetState, Priority, RequestBudget, Usage
 
 START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+MICRO = timedelta(microseconds=1)
 
 
 class HandClock:
@@ -96,6 +98,25 @@ def test_a_pause_holds_everybody_and_is_not_followed_by_a_burst(tmp_path: Path) 
         START + timedelta(seconds=30),
         START + timedelta(seconds=30, microseconds=512_501),
     ]
+
+
+@pytest.mark.parametrize("seconds", [125.0, 300.0])
+def test_a_long_pause_is_kept_with_all_that_was_learned(tmp_path: Path, seconds: float) -> None:
+    """Nothing goes before a pause of minutes is over, whoever asks; limit and refusals are as before, then one goes."""
+    clock, resume = HandClock(), START + timedelta(seconds=seconds)
+    first, second = (RequestBudget(per_minute=120, clock=clock, state_file=tmp_path / "budget") for _ in range(2))
+
+    async def scene() -> list[datetime]:
+        granted = await first.acquire()
+        first.note_refusal(granted)
+        await first.pause_until(resume)
+        state = second.state()
+        assert (state.is_known, state.learned, state.refusals, state.next_time) == (True, 108, 1, resume)
+        return [await second.acquire(), await first.acquire()]
+
+    assert asyncio.run(scene()) == [resume, resume + timedelta(microseconds=569_445)]  # 61.5 s / 108
+    state = first.state()
+    assert (state.refusals, state.is_known) == (1, True)
 
 
 def test_an_absurd_pause_is_cut_short() -> None:
@@ -381,18 +402,40 @@ def test_who_gives_up_leaves_the_queue(tmp_path: Path) -> None:
     assert asyncio.run(scene()) == (1, 0, START + timedelta(seconds=61.500001))
 
 
+def test_giving_up_does_not_wait_for_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is cancelled while somebody holds the file ends at once, and the event loop does not stand still."""
+    monkeypatch.setattr(budget_file, "_LOCK_PATIENCE_SECONDS", 5.0)
+
+    async def scene() -> float:
+        budget = RequestBudget(per_minute=1, clock=SharedClock(), state_file=tmp_path / "budget")
+        await budget.acquire()
+        waiting = asyncio.create_task(budget.acquire())
+        await asyncio.sleep(0)
+        descriptor = os.open(tmp_path / "budget", os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            began = time.monotonic()
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            return time.monotonic() - began
+        finally:
+            os.close(descriptor)
+
+    assert asyncio.run(scene()) < 2.0
+
+
 def test_an_outage_lets_probes_through_and_an_answer_ends_it(tmp_path: Path) -> None:
     """Five failures in a row, whoever met them: one request goes each 30 s for all together, until one is answered."""
     clock = HandClock()
     first, second = (RequestBudget(per_minute=120, clock=clock, state_file=tmp_path / "budget") for _ in range(2))
     asyncio.run(first.acquire())
-    for budget in (first, second, first, second):
-        budget.note_failure()
+    for number, budget in enumerate((first, second, first, second)):
+        budget.note_failure(START + number * MICRO)
     first.note_answer()
-    for budget in (first, second, first, second):
-        budget.note_failure()
+    for number, budget in enumerate((first, second, first, second)):
+        budget.note_failure(START + number * MICRO)
     assert not second.state().is_down
-    second.note_failure()
+    second.note_failure(START + 4 * MICRO)
     assert first.state().is_down
     probes = [*asyncio.run(take(first, 2)), *asyncio.run(take(second, 1))]
     assert [(probe - START).total_seconds() for probe in probes] == [30.0, 60.0, 90.0]
@@ -404,8 +447,8 @@ def test_an_outage_lets_probes_through_and_an_answer_ends_it(tmp_path: Path) -> 
 def test_failures_do_not_count_where_nothing_is_shared() -> None:
     """On a simulated clock, where each snapshot has a budget of its own, failures leave it alone."""
     budget = RequestBudget(per_minute=120, clock=HandClock(), state_file=None)
-    for _ in range(9):
-        budget.note_failure()
+    for number in range(9):
+        budget.note_failure(START + number * MICRO)
     budget.note_answer()
     assert asyncio.run(take(budget, 1)) == [START]
 

@@ -81,7 +81,7 @@ class Caller:
             if status == 429 and not self.is_deaf:
                 budget.note_refusal(granted)
             elif status == 0:
-                budget.note_failure()
+                budget.note_failure(granted)
             else:
                 budget.note_answer()
             await asyncio.sleep(self.pause)

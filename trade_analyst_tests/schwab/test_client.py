@@ -509,14 +509,14 @@ def test_backoff_grows_and_stays_within_its_bound(wire: Any) -> None:
 
 
 def test_an_outage_is_not_answered_by_a_flood(wire: Any) -> None:
-    """Forty calls into an outage make at most 40 + 4 + 5 requests."""
+    """Forty calls, six at a time, into an outage make at most 40 + 4 + 6 requests."""
 
     async def scene() -> Any:
         async with wire.serving(wire.answer(503)) as server, wire.client(server) as client:
             await asyncio.gather(*(client.fetch(REQUEST) for _ in range(40)), return_exceptions=True)
             return server
 
-    assert 45 <= len(run(scene()).requests) <= 49
+    assert 46 <= len(run(scene()).requests) <= 50
 
 
 # --- turn and budget
@@ -547,7 +547,7 @@ def test_no_more_calls_at_a_time_than_turns(wire: Any) -> None:
 
 
 def test_a_queue_without_end_is_left(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that gets no slot for too long says so instead of waiting on."""
+    """A call that gets no slot for too long says so, and not that the source gave no answer, instead of waiting on."""
     monkeypatch.setitem(QUEUE_SECONDS, Priority.INTRADAY, 0.2)
 
     async def scene() -> None:
@@ -556,7 +556,7 @@ def test_a_queue_without_end_is_left(wire: Any, monkeypatch: pytest.MonkeyPatch)
             async with wire.client(server, clock=clock, deadline_seconds=0.1) as client:
                 with pytest.raises(RateLimitedError):
                     await client.fetch(REQUEST)
-                with pytest.raises(DeadlineExceededError, match=r"within 0\.2 s"):
+                with pytest.raises(DeadlineExceededError, match=r"no slot of the request limit within 0\.2 s.*plan`"):
                     await client.fetch(REQUEST)
             assert len(server.requests) == 1
 

@@ -67,6 +67,33 @@ def test_five_failures_in_a_row_are_an_outage_and_an_answer_ends_it(wire: Any, t
     run(scene())
 
 
+def test_one_reset_of_all_connections_loses_no_request(wire: Any, tmp_path: Path) -> None:
+    """Six requests under way break off at once: each is answered when repeated, and nobody takes it for an outage."""
+    under_way: list[int] = []
+    all_there = asyncio.Event()
+
+    async def broken_off(writer: asyncio.StreamWriter) -> None:
+        under_way.append(1)
+        if len(under_way) == 6:
+            all_there.set()
+        await all_there.wait()
+        writer.close()
+
+    async def scene() -> None:
+        replies = [*[broken_off] * 6, wire.answer(200, b"{}")]
+        async with (
+            wire.serving(*replies) as server,
+            sharing(wire, server, tmp_path / "budget") as (client, budget),
+        ):
+            began = client._clock.now()
+            responses = await asyncio.gather(*(client.fetch(REQUEST) for _ in range(6)))
+            assert [response.attempts for response in responses] == [2] * 6
+            assert max((each.requested_time - began).total_seconds() for each in responses) < 10.0
+            assert not budget.state().is_down
+
+    run(scene())
+
+
 def test_a_refusal_of_one_symbol_is_an_answer(wire: Any, tmp_path: Path) -> None:
     """A 404 between failures says that the source is up: they are not five in a row."""
 

@@ -217,21 +217,35 @@ def test_only_probes_go_while_the_source_is_down() -> None:
     """After five failures in a row one request goes each 30 s; an answer lets all go on."""
     pace, record = Pace(120), Record()
     for _ in range(DOWN_AFTER - 1):
-        fail(record, NOW)
+        fail(record, NOW, granted=NOW)
+        record.failed_time = NOW - 1
     assert pace.slot(record, NOW) == NOW
-    fail(record, NOW)
+    fail(record, NOW, granted=NOW)
     assert [(at - NOW) / SECOND for at in greedy(pace, record, 3)] == [30.0, 60.0, 90.0]
-    fail(record, NOW + 91 * SECOND)
+    fail(record, NOW + 91 * SECOND, granted=NOW + 90 * SECOND)
     assert pace.slot(record, NOW + 91 * SECOND) == NOW + 120 * SECOND
     record.failures = 0
     assert pace.slot(record, NOW + 91 * SECOND) == NOW + 91 * SECOND
 
 
+def test_what_was_under_way_at_the_first_failure_counts_as_one_with_it() -> None:
+    """Six requests fail within a second: one failure. Four that went after the first was known make it five."""
+    record = Record()
+    for number in range(6):
+        fail(record, NOW + number * 150_000, granted=NOW - number)
+    assert (record.failures, record.failed_time) == (1, NOW)
+    for number in range(1, 5):
+        assert not record.is_down
+        fail(record, NOW + 2 * SECOND, granted=NOW + number)
+    assert record.is_down
+
+
 def test_a_refusal_is_an_answer() -> None:
     """A source that refuses as over its limit is not down."""
     record = Record()
-    for _ in range(DOWN_AFTER):
-        fail(record, NOW)
+    for number in range(DOWN_AFTER):
+        fail(record, NOW, granted=NOW + number)
+    assert record.is_down
     Pace(120).refuse(record, NOW, granted=NOW)
     assert not record.is_down
 
@@ -241,7 +255,10 @@ def test_a_refusal_is_an_answer() -> None:
     [
         (Record(), False),
         (Record(arrival=NOW + 61 * SECOND, not_before=NOW + 600 * SECOND), False),
+        (Record(arrival=NOW + 604 * SECOND, not_before=NOW + 600 * SECOND), False),
         (Record(arrival=NOW + 200 * SECOND), True),
+        (Record(arrival=NOW + 724 * SECOND, not_before=NOW + 600 * SECOND), True),
+        (Record(failed_time=NOW + 200 * SECOND), True),
         (Record(grants=[NOW, NOW + 200 * SECOND]), True),
         (Record(not_before=NOW + 700 * SECOND), True),
         (Record(probe_time=NOW + 200 * SECOND), True),
