@@ -174,7 +174,7 @@ async def take(
 async def take_each(
     snapshots: Iterable[Snapshot],
     *,
-    source_at: Callable[[datetime], Source],
+    source_for: Callable[[Snapshot], Source],
     ask: Callable[[Snapshot], Question],
     archive: Archive,
     at_once: int = 3,
@@ -187,7 +187,7 @@ async def take_each(
             question, present = ask(snapshot), held(snapshot, archive)
             if not question.missing(present):
                 return _outcome(snapshot, question, present, archive, was_archived=True)
-            source = source_at(snapshot.scheduled_time)
+            source = source_for(snapshot)
             try:
                 capture = await take(snapshot, question, source=source, archive=archive, present=present)
             except SessionNotCapturableError as error:

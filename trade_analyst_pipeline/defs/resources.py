@@ -102,10 +102,10 @@ class SourceResource:
 
         async def outcomes() -> AsyncGenerator[Outcome, None]:
             async with open_source(self._settings, usage or Usage()) as open_at:
-                source_at = self._classed(open_at, [*missed, *snapshots])
-                async for gap in take_each(missed, source_at=source_at, ask=asked, archive=archive):
+                source_for = partial(self._classed, open_at)
+                async for gap in take_each(missed, source_for=source_for, ask=asked, archive=archive):
                     _log.warning("%s of session %s was missed", gap.snapshot.dataset, gap.snapshot.session_date)
-                taken = take_each(snapshots, source_at=source_at, ask=asked, archive=archive)
+                taken = take_each(snapshots, source_for=source_for, ask=asked, archive=archive)
                 async with aclosing(taken):
                     async for outcome in taken:
                         yield outcome
@@ -118,13 +118,10 @@ class SourceResource:
             finally:
                 runner.run(stream.aclose())  # the runner itself would close all generators at once, in no order
 
-    def _classed(self, open_at: SourceAt, snapshots: Sequence[Snapshot]) -> Callable[[datetime], Source]:
-        """The source at the instant of a snapshot, asked with its urgency; the highest where several share one."""
-        minutes, classes = self._settings.capture.closing_snapshot_minutes, dict[datetime, Priority]()
-        for snapshot in snapshots:
-            own, instant = urgency(snapshot, minutes_before=minutes), snapshot.scheduled_time
-            classes[instant] = min(own, classes.get(instant, own))
-        return lambda instant: open_at(instant, classes[instant])
+    def _classed(self, open_at: SourceAt, snapshot: Snapshot) -> Source:
+        """The source at the instant of a snapshot, asked with its urgency, whatever else is due at that instant."""
+        minutes = self._settings.capture.closing_snapshot_minutes
+        return open_at(snapshot.scheduled_time, urgency(snapshot, minutes_before=minutes))
 
     def has_to_ask(self, snapshots: Sequence[Snapshot], archive: Archive) -> bool:
         """Whether anything of the snapshots is neither archived nor over."""

@@ -30,7 +30,9 @@ def take_all(archive: Archive) -> Callable[..., list[Outcome]]:
     def run(source: ScriptedSource, *snapshots: Snapshot) -> list[Outcome]:
         async def outcomes() -> list[Outcome]:
             asked = partial(ask, bounds=BoundedChainSettings(), archive=archive)
-            taken = take_each(snapshots, source_at=source.at, ask=asked, archive=archive)
+            taken = take_each(
+                snapshots, source_for=lambda each: source.at(each.scheduled_time), ask=asked, archive=archive
+            )
             return [outcome async for outcome in taken]
 
         source.asked.clear()

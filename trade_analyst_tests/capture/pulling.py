@@ -86,7 +86,7 @@ async def pull(
         source = Source(client, SimulatedClock(DUE), in_rounds=in_rounds)
         taken = take_each(
             [SNAPSHOT],
-            source_at=lambda _: source,
+            source_for=lambda _: source,
             ask=lambda each: ask(each, BoundedChainSettings(), archive),
             archive=archive,
         )

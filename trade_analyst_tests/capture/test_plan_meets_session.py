@@ -164,7 +164,7 @@ class Session:
         asked = partial(ask, bounds=self.settings.capture.bounded_chain, archive=self.archive)
         try:
             source = Source(self._client(Transport(partial(self._note, answered)), priority), self.clock)
-            taken = take_each(stage, source_at=lambda _: source, ask=asked, archive=self.archive)
+            taken = take_each(stage, source_for=lambda _: source, ask=asked, archive=self.archive)
             async with aclosing(taken):
                 async for outcome in taken:
                     each = outcome.snapshot
