@@ -17,7 +17,8 @@ from trade_analyst_pipeline.settings import BoundedChainSettings
 from trade_analyst_pipeline.storage.archive import Archive, Gap
 
 OHLC_HISTORY_YEARS = 2
-PAUSE_SECONDS = 60.0  # before an answer is asked for again that is empty in place of a refusal
+PAUSE_SECONDS = 60.0  # before bars are asked for again that are empty in place of a refusal
+QUOTES_PAUSE_SECONDS = 5.0  # before quotes are: chains of the same close wait for them
 
 Answered = Collection[MarketDataRequest]
 
@@ -84,7 +85,8 @@ def _missing_quotes(symbols: Sequence[str], held: Held) -> list[MarketDataReques
 def _lacks_quotes(response: RawResponse) -> Lack | None:
     """An answer with nothing of what was asked for, and no word on why."""
     is_empty = len(quotes.left_out(response)) == len(response.request.symbols)
-    return Lack("neither a quote nor a word on any symbol asked for", pause_seconds=PAUSE_SECONDS) if is_empty else None
+    detail = "neither a quote nor a word on any symbol asked for"
+    return Lack(detail, pause_seconds=QUOTES_PAUSE_SECONDS) if is_empty else None
 
 
 def _left_out_quotes(ended: RawResponse | Gap) -> list[MarketDataRequest]:

@@ -99,12 +99,15 @@ class FullChains:
         listed = [day for day in self._dates.get(response.request.symbols[0], []) if piece.spans(day)]
         if not found.contracts:
             detail = f"no contract of {len(listed)} listed expirations"
-            return Lack(detail, pause_seconds=_PAUSE_SECONDS) if listed else None
+            has_ended = set(listed) == {self._snapshot.session_date}  # of that day there may be none any more
+            return Lack(detail, is_empty=not has_ended, pause_seconds=_PAUSE_SECONDS) if listed else None
         lost = set(listed).difference(found.dates) if piece.moneyness == "ALL" else ()
-        if lost:
-            return Lack(f"{len(lost)} of {len(listed)} listed expirations did not come", is_empty=False)
         short = (found.announced or 0) - found.contracts
-        return Lack(f"{short} contracts fewer than announced", is_empty=False) if short > 0 else None
+        if not lost and short <= 0:
+            return None
+        detail = f"{len(lost)} of {len(listed)} listed expirations did not come"
+        detail = detail if lost else f"{short} contracts fewer than announced"
+        return Lack(detail, is_empty=False, content=found.contracts)
 
     def _pieces(self, symbol: str) -> list[MarketDataRequest]:
         """What is still to be asked of a symbol's chain; as a whole where no expiration is known."""
@@ -184,7 +187,7 @@ def _pieces_by_symbol(requests: Iterable[MarketDataRequest]) -> dict[str, list[C
 
 def _dates_in(listing: RawResponse) -> list[date]:
     try:
-        return sorted({day for day, _root in listed_expirations(listing.body)})
+        return sorted({day for day, _roots in listed_expirations(listing.body)})
     except ResponseRejectedError:
         return []
 

@@ -8,24 +8,25 @@ any more becomes a gap with a reason, once. What exactly a snapshot asks is in `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trade_analyst_pipeline.capture.plan import REACHES_BACK, Snapshot, is_capturable, not_begun
 from trade_analyst_pipeline.errors import (
-    AuthError,
     BadRequestError,
     ChainTooLargeError,
     SessionNotCapturableError,
     SourceError,
+    StorageError,
     SymbolNotFoundError,
 )
 from trade_analyst_pipeline.market.clock import Clock
 from trade_analyst_pipeline.schwab.client import SchwabClient
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive, Capture, Gap
-from trade_analyst_pipeline.storage.captures import INTERRUPTED, SESSION_OVER
+from trade_analyst_pipeline.storage.captures import INTERRUPTED, SESSION_OVER, CaptureWriter
 
 EMPTY_ANSWER = "empty_answer"  # reason of a gap: an answer without what the source must have, twice
 # Gaps that asking again cannot fill: the source has said what there is to say.
@@ -49,12 +50,13 @@ class Source:
 class Lack:
     """What an answer lacks although the source must have it. Such an answer is asked for once more, after a pause.
 
-    If it is no better then, one that `is_empty` becomes a gap that a later attempt fills, and any other is kept as it
-    is, for whoever reads it to judge.
+    If it is no better then, one that `is_empty` becomes a gap that a later attempt fills; of any others the one with
+    more `content`, else the later, is kept as it is, for whoever reads it to judge.
     """
 
     detail: str
     is_empty: bool = True
+    content: int = 0
     pause_seconds: float = 0.0
 
 
@@ -134,8 +136,8 @@ async def take(
 
     Requests overlap as far as the client lets them, and each record is archived as soon as it comes. A request that
     fails becomes a gap in the capture. None when nothing came and just the same was missing before. Raises
-    SessionNotCapturableError when the source does not have the session. A dead login, or an interruption, ends the
-    capture; what had come by then is sealed, with a gap that says so.
+    SessionNotCapturableError when the source does not have the session. Whatever else ends it, a dead login, an
+    interruption, a full disk: what had come by then is sealed, with a gap that says so, or else left to be recovered.
     """
     started = _refuse_other_session(snapshot, source.clock)
     present = present or held(snapshot, archive)
@@ -145,30 +147,40 @@ async def take(
         scheduled_time=snapshot.scheduled_time,
         started_time=started,
     )
-    is_new = has_records = False
+    is_new = False
     known = {(gap.request, gap.reason) for gap in present.gaps}
     try:
-        async for answer in _answers(question.missing(present), question, source):
-            if isinstance(answer, Gap):
-                is_new |= (answer.request, answer.reason) not in known
-                writer.note_gap(answer)
-            else:
-                is_new = has_records = True
-                writer.append(answer)
-        if is_new:
-            return writer.seal(source.clock.now())
-    except (AuthError, asyncio.CancelledError) as error:
-        if has_records:
-            detail = f"the capture was ended early ({type(error).__name__}); what is missing is asked for next time"
-            writer.note_gap(Gap(snapshot.dataset, (), INTERRUPTED, detail))
-            writer.seal(source.clock.now())
-        writer.abandon()
+        async with aclosing(_answers(question.missing(present), question, source)) as answers:
+            async for answer in answers:
+                if isinstance(answer, Gap):
+                    is_new |= (answer.request, answer.reason) not in known
+                    writer.note_gap(answer)
+                else:
+                    is_new = True
+                    writer.append(answer)
+    except BaseException as error:
+        _keep(writer, snapshot.dataset, source.clock.now(), error)
         raise
-    except BaseException:
+    if not is_new:
         writer.abandon()
-        raise
-    writer.abandon()
-    return None
+        return None
+    try:
+        return writer.seal(source.clock.now())
+    finally:
+        writer.leave()
+
+
+def _keep(writer: CaptureWriter, dataset: str, now: datetime, error: BaseException) -> None:
+    """Seal what had come before an error, with a gap that says so; what cannot be sealed is left to be recovered."""
+    detail = f"the capture was ended early ({type(error).__name__}); what is missing is asked for next time"
+    try:
+        if writer.record_count:
+            writer.note_gap(Gap(dataset, (), INTERRUPTED, detail))
+            writer.seal(now)
+    except (StorageError, OSError) as failed:
+        error.add_note(f"What had come could not be sealed either ({failed}): the next run that captures seals it.")
+    finally:
+        writer.leave()
 
 
 async def take_each(
@@ -257,13 +269,17 @@ class _Asked:
     request: MarketDataRequest
     is_again: bool = False
     first_answer: RawResponse | None = None
+    first_content: int = 0
     pause_seconds: float = 0.0
 
 
 async def _answers(
     requests: Iterable[MarketDataRequest], question: Question, source: Source
-) -> AsyncIterator[RawResponse | Gap]:
-    """What became of each request and of those that follow from it, as it comes."""
+) -> AsyncGenerator[RawResponse | Gap]:
+    """What became of each request and of those that follow from it, as it comes.
+
+    An error ends it after all answers that have come, also those that were being asked for once more.
+    """
     running: dict[asyncio.Task[_Ended], _Asked] = {}
     ended: asyncio.Queue[asyncio.Task[_Ended]] = asyncio.Queue()  # to wait for all of them anew each time takes long
     waiting = [_Asked((number,), request) for number, request in enumerate(requests)]
@@ -278,23 +294,36 @@ async def _answers(
             done = [await ended.get()]
             while not ended.empty():
                 done.append(ended.get_nowait())
-            dead: AuthError | None = None
-            for task in sorted(done, key=lambda each: running[each].place):
+            # an error comes after the others' answers, which have come
+            for task in sorted(done, key=lambda each: (_has_failed(each), running[each].place)):
+                outcome, following = task.result()
                 place = running.pop(task).place
-                try:
-                    outcome, following = task.result()
-                except AuthError as error:
-                    dead = error  # only after the others' answers, which have come
-                    continue
                 waiting += [replace(each, place=(*place, *each.place)) for each in following]
                 if outcome is not None:
                     yield outcome
-            if dead is not None:
-                raise dead
+    except (Exception, asyncio.CancelledError):
+        for answer in _come(running, waiting):
+            yield answer
+        raise
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _has_failed(task: asyncio.Task[_Ended]) -> bool:
+    return task.cancelled() or task.exception() is not None
+
+
+def _come(running: Mapping[asyncio.Task[_Ended], _Asked], waiting: Iterable[_Asked]) -> list[RawResponse]:
+    """The answers that have come and were not given out yet, in the order asked."""
+    found = {asked.place: asked.first_answer for asked in (*waiting, *running.values())}
+    for task, asked in running.items():
+        if task.done() and not _has_failed(task):
+            outcome, following = task.result()
+            came = [outcome, *(each.first_answer for each in following)]
+            found[asked.place] = next((each for each in came if isinstance(each, RawResponse)), None)
+    return [answer for _, answer in sorted(found.items(), key=lambda each: each[0]) if answer is not None]
 
 
 _Ended = tuple[RawResponse | Gap | None, list[_Asked]]
@@ -315,11 +344,15 @@ async def _ended(asked: _Asked, question: Question, source: Source) -> _Ended:
         return _in_parts(request, question, "the source cut the chain short")
     lack = question.lacks(response)
     if lack is not None and not asked.is_again:
-        first = None if lack.is_empty else response
-        return None, [_Asked((0,), request, is_again=True, first_answer=first, pause_seconds=lack.pause_seconds)]
-    if lack is not None and lack.is_empty:
-        return _followed(asked.first_answer or _gap(request, EMPTY_ANSWER, f"{lack.detail}, twice"), question)
-    return _followed(response, question)
+        return None, [_again(request, lack, response)]
+    if lack is None or (not lack.is_empty and lack.content >= asked.first_content):
+        return _followed(response, question)
+    return _followed(asked.first_answer or _gap(request, EMPTY_ANSWER, f"{lack.detail}, twice"), question)
+
+
+def _again(request: MarketDataRequest, lack: Lack, response: RawResponse) -> _Asked:
+    first, content = (None, 0) if lack.is_empty else (response, lack.content)
+    return _Asked((0,), request, True, first, content, lack.pause_seconds)
 
 
 def _followed(outcome: RawResponse | Gap, question: Question) -> _Ended:

@@ -112,6 +112,7 @@ UNDERLYING: Final = RowShape(
     ),
 )
 
+_ROOT_LENGTH: Final = 6  # of an option symbol, padded
 _SIDES: Final = ("callExpDateMap", "putExpDateMap")
 _PLACES: Final = {
     "$": CHAIN.name,
@@ -200,7 +201,7 @@ def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normal
     """
     intake = Intake()
     table = _Table(session_date, intake)
-    for response, answer, request in usable_answers(responses, _read_answer, intake):
+    for response, answer, request in usable_answers(responses, table.read, intake):
         if isinstance(answer, _Chain):
             table.add(response, answer, request)
         else:
@@ -357,7 +358,17 @@ class _Table:
         self._heights: list[int] = []
         self._snapshots = Snapshots()
         self._short = Counter[str]()
+        self._empty: dict[str, list[ChainPiece | None]] = {}
         self.listed: dict[str, Listed] = {}
+
+    def read(self, response: RawResponse) -> _Chain | Listed:
+        """A response read; one without a contract is refused, but remembered as a piece that came."""
+        try:
+            return _read_answer(response)
+        except ResponseRejectedError as error:
+            if error.reason in {"empty_chain", "chain_failed"}:  # a window without contracts is called either
+                self._empty.setdefault(response.request.symbols[0], []).append(piece_of(response.request.params))
+            raise
 
     def add(self, response: RawResponse, chain: _Chain, request: str) -> None:
         """Take on the contracts of one response; `request` is what asked for it, as text."""
@@ -391,7 +402,8 @@ class _Table:
     def _expirations(self, contracts: pl.DataFrame, response_of_row: np.ndarray) -> dict[str, set[tuple[date, str]]]:
         """The expirations of each symbol's contracts, by date and plain root."""
         seen: dict[str, set[tuple[date, str]]] = {}
-        named = contracts.select("expiration_date", "option_root", response=pl.Series(response_of_row)).unique()
+        root = pl.col("option_root").replace("", None).fill_null(pl.col("option_symbol").str.head(_ROOT_LENGTH))
+        named = contracts.select("expiration_date", root, response=pl.Series(response_of_row)).unique()
         for day, root, response in named.drop_nulls().iter_rows():
             seen.setdefault(self._headers[response]["symbol"], set()).add((day, plain_root(root)))
         return seen
@@ -401,8 +413,10 @@ class _Table:
         pieces = self._snapshots.pieces()
         found = {}
         for symbol, listed in self.listed.items():
-            known = [piece for piece in pieces.get(symbol, []) if piece is not None]
-            found[symbol] = shortfall(listed, known, seen.get(symbol, set()), self._short[symbol])
+            answered = [*pieces.get(symbol, []), *self._empty.get(symbol, [])]
+            known = [piece for piece in answered if piece is not None]
+            came, short = seen.get(symbol, set()), self._short[symbol]
+            found[symbol] = shortfall(listed, known, came, short, session_date=self._session_date)
         for symbol, short in self._short.items():
             scope = chain_scope(pieces[symbol], self._session_date) if symbol not in found else None
             if scope == PARTIAL:

@@ -1,4 +1,4 @@
-"""Whether a full chain is whole: every listed expiration of every root there, no piece missing, no contract short.
+"""Whether a full chain is whole: every listed expiration there, no piece missing, no contract short.
 
 The proof is the source's own list of expirations and its own count of contracts. What is not proven whole is refused
 in words that say what is missing. How list and count are spelled on
@@ -19,18 +19,33 @@ _SHOWN: Final = 6
 _TYPES: Final = {"CALL": "calls", "PUT": "puts"}
 
 
-def shortfall(listed: Listed, pieces: Collection[ChainPiece], seen: Collection[tuple[date, str]], short: int) -> str:
+def shortfall(
+    listed: Listed,
+    pieces: Collection[ChainPiece],
+    seen: Collection[tuple[date, str]],
+    short: int,
+    *,
+    session_date: date,
+) -> str:
     """What is missing of a full chain, in words; empty when it is proven whole.
 
-    `listed` are the expirations by date and plain root, `pieces` those that came, `seen` the expirations of their
-    contracts, `short` how many contracts fewer came than were announced. More than what is listed is no fault.
+    `listed` are the entries of the list by date and plain roots, one of which is enough, `pieces` those that came,
+    `seen` the expirations of their contracts by date and plain root, `short` how many contracts fewer came than were
+    announced. What is no fault: more than what is listed, and no contract of the session's own date any more.
     """
     if not listed:
         return "the list of expirations is empty, so nothing proves the chain whole" if seen else ""
     if not pieces:
         return f"nothing came of its {_counted(len(listed), 'expiration')}"
     never = {day: parts for day in sorted({day for day, _ in listed}) if (parts := uncovered(day, pieces))}
-    lost = sorted(pair for pair in listed.difference(seen) if pair[0] not in never)
+    has_ended = all(day != session_date for day, _root in seen)
+    lost = sorted(
+        (day, sorted(roots))
+        for day, roots in listed
+        if day not in never
+        and not (has_ended and day == session_date)
+        and not any((day, root) in seen for root in roots)
+    )
     problems = [
         f"{len(lost)} of {_counted(len(listed), 'expiration')} missing: {_shown(map(_expiration, lost))}" * bool(lost),
         f"a piece never came, with {_shown(_part(day, parts) for day, parts in never.items())}" * bool(never),
@@ -39,8 +54,8 @@ def shortfall(listed: Listed, pieces: Collection[ChainPiece], seen: Collection[t
     return "; ".join(filter(None, problems))
 
 
-def _expiration(pair: tuple[date, str]) -> str:
-    return f"{pair[0]} {pair[1]}"
+def _expiration(entry: tuple[date, list[str]]) -> str:
+    return f"{entry[0]} {' or '.join(entry[1])}"
 
 
 def _part(day: date, missing: Collection[tuple[str, str]]) -> str:

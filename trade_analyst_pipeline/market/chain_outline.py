@@ -14,7 +14,8 @@ import msgspec
 from trade_analyst_pipeline.errors import ResponseRejectedError
 from trade_analyst_pipeline.market.wire_json import NOT_STRICT
 
-Listed = frozenset[tuple[date, str]]
+# Each entry of a list: its date and the plain roots that it names.
+Listed = frozenset[tuple[date, frozenset[str]]]
 
 _NOT_IN_A_ROOT: Final = re.compile(r"[^A-Z0-9]")
 
@@ -84,13 +85,20 @@ _LISTING = msgspec.json.Decoder(_Listing)
 
 
 def listed_expirations(body: bytes) -> Listed:
-    """The expirations of a list, each by date and plain root; raises ResponseRejectedError for what is no such list."""
+    """The entries of a list, each by date and plain roots; raises ResponseRejectedError for what is no such list."""
     try:
         found = _LISTING.decode(body)
     except NOT_STRICT as error:
         raise ResponseRejectedError("no_expiration_list", str(error)) from error
-    dated = ((item.expiration_date or item.expiration, item.roots.split(",")) for item in found.expirations)
-    return frozenset((day, plain_root(root)) for day, roots in dated if day for root in roots if plain_root(root))
+    return frozenset(
+        (day, roots)
+        for item in found.expirations
+        if (day := item.expiration_date or item.expiration) and (roots := _plain_roots(item.roots))
+    )
+
+
+def _plain_roots(text: str) -> frozenset[str]:
+    return frozenset(filter(None, map(plain_root, text.split(","))))
 
 
 def plain_root(text: str) -> str:

@@ -208,7 +208,8 @@ class _Contents:
 class CaptureWriter:
     """A capture being taken. Used as a context it is abandoned when the block ends without `seal`.
 
-    For one thread at a time. Writing raises DiskFullError, after which only `abandon` makes sense.
+    For one thread at a time. Writing raises DiskFullError, and then the file holds what it held before; after a `seal`
+    that failed only `leave` and `abandon` make sense.
     """
 
     def __init__(self, path: Path, descriptor: int, header: Header, contents: _Contents) -> None:
@@ -220,6 +221,11 @@ class CaptureWriter:
         self._codec = FrameCodec()
         if not contents.size:
             self._write(frames.MAGIC + self._codec.pack(frames.HEADER, msgspec.json.encode(header)))
+
+    @property
+    def record_count(self) -> int:
+        """How many responses it holds."""
+        return len(self._contents.index)
 
     def append(self, response: RawResponse) -> None:
         """Add a response with its body byte for byte."""
@@ -264,6 +270,16 @@ class CaptureWriter:
             self._path.unlink(missing_ok=True)
             self._close()
 
+    def leave(self) -> None:
+        """Close it unsealed: what it holds stays, for `recover` to seal; nothing stays where it holds no response.
+
+        Does nothing once sealed.
+        """
+        if not self.record_count:
+            self.abandon()
+        elif self._descriptor >= 0:
+            self._close()
+
     def __enter__(self) -> CaptureWriter:
         return self
 
@@ -282,9 +298,18 @@ class CaptureWriter:
         )
 
     def _write(self, data: bytes) -> None:
-        with durable.disk_full_as_ours(self._path):
-            durable.write_all(self._descriptor, data)
+        try:
+            with durable.disk_full_as_ours(self._path):
+                durable.write_all(self._descriptor, data)
+        except BaseException:
+            self._cut()
+            raise
         self._contents.size += len(data)
+
+    def _cut(self) -> None:
+        """Cut off the beginning of what could not be written."""
+        os.ftruncate(self._descriptor, self._contents.size)
+        os.lseek(self._descriptor, self._contents.size, os.SEEK_SET)
 
     def _close(self) -> None:
         os.close(self._descriptor)
@@ -317,7 +342,8 @@ def start(folder: Path, header: Header) -> CaptureWriter | None:
 def recover(path: Path) -> Capture | None:
     """Seal a capture whose writer died, cut after its last whole frame and with a gap that says so.
 
-    None when its writer lives, and when it holds no whole record: such a file is removed.
+    None when its writer lives, and when it holds no whole record: such a file is removed. Raises DiskFullError; the
+    file stays then, for another time.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -334,10 +360,13 @@ def recover(path: Path) -> Capture | None:
     dropped = os.fstat(descriptor).st_size - contents.size
     os.ftruncate(descriptor, contents.size)
     os.lseek(descriptor, contents.size, os.SEEK_SET)
-    with CaptureWriter(path, descriptor, header, contents) as writer:
+    writer = CaptureWriter(path, descriptor, header, contents)
+    try:
         detail = f"the capturing process ended before sealing; {dropped} bytes of an unfinished record were dropped"
         writer.note_gap(Gap(header.dataset, (), INTERRUPTED, detail))
         return writer.seal(max(entry.received_time for entry in contents.index))
+    finally:
+        writer.leave()
 
 
 def _hold(descriptor: int, path: Path) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from scripted import BARS, DUE, QUOTES, ScriptedSource, TakeAll, well
 
-from trade_analyst_pipeline.capture.ask import PAUSE_SECONDS, ask
+from trade_analyst_pipeline.capture.ask import ask
+from trade_analyst_pipeline.capture.plan import Snapshot
 from trade_analyst_pipeline.capture.take import EMPTY_ANSWER
 from trade_analyst_pipeline.errors import SourceUnavailableError
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
@@ -114,8 +115,8 @@ def test_empty_history_is_asked_for_once_more(source: ScriptedSource, take_all: 
     assert (len(source.asked), outcome.gaps) == (0 if times == 1 else 2, ())
 
 
-def test_second_request_comes_a_minute_later(take_all: TakeAll) -> None:
-    """The source is given a minute before it is asked for the same again."""
+def moments(take_all: TakeAll, snapshot: Snapshot, answer: Script) -> list[float]:
+    """How many seconds after the first each request of a snapshot came."""
 
     class Timed(ScriptedSource):
         async def fetch(self, request: MarketDataRequest) -> Any:
@@ -123,12 +124,22 @@ def test_second_request_comes_a_minute_later(take_all: TakeAll) -> None:
             return await super().fetch(request)
 
     times: list[Any] = []
-    source = Timed(EVENING, Script("AAPL", times=2))
+    source = Timed(EVENING, answer)
     made = source.at(EVENING)
     clock = made.clock
     source.at = lambda _: made  # type: ignore[method-assign]  # one clock for all that is asked
-    take_all(source, BARS)
-    assert times == [EVENING, EVENING, *[EVENING + timedelta(seconds=PAUSE_SECONDS)] * 2]
+    take_all(source, snapshot)
+    return [(moment - times[0]).total_seconds() for moment in times]
+
+
+def test_second_request_for_bars_comes_a_minute_later(take_all: TakeAll) -> None:
+    """The source is given a minute before it is asked for the same again."""
+    assert moments(take_all, BARS, Script("AAPL", times=2)) == [0, 0, 60, 60]
+
+
+def test_second_request_for_quotes_comes_soon(take_all: TakeAll) -> None:
+    """Chains of the same close come after the quotes: a symbol left out holds them up for seconds."""
+    assert moments(take_all, QUOTES, Script("MSFT", times=2)) == [0, 0, 5]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from scripted import (
     CHAINS,
     DUE,
+    EXPIRATIONS,
     Answer,
     ScriptedSource,
     TakeAll,
@@ -26,7 +27,9 @@ from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.take import take
 from trade_analyst_pipeline.errors import (
     ChainTooLargeError,
+    LoginRequiredError,
     SourceUnavailableError,
+    StorageError,
 )
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.settings import BoundedChainSettings
@@ -130,6 +133,57 @@ def test_what_came_short_is_kept_when_nothing_comes_after_it(
         (outcome,) = take_all(source, replace(snapshot, symbols=(str(later),)))
         assert outcome.gaps == ()
         assert json.loads([*archive.responses(outcome.captures[0])][-1].body)["numberOfContracts"] == 9
+
+
+def test_no_contract_of_the_day_itself_is_an_answer(source: ScriptedSource, take_all: TakeAll) -> None:
+    """Where only the session's own date is listed an empty chain is asked for once more and then kept: no gap."""
+    day = ONE.session_date.isoformat()
+    listing = json.dumps({"expirationList": [{"expirationDate": day, "optionRoots": "XYZ"}]}).encode()
+    source.answer = lambda request: listing if is_listing(request) else EMPTY
+    (outcome,) = take_all(source, ONE)
+    assert ([request.path for request in source.asked].count("/chains"), outcome.gaps) == (2, ())
+
+
+@pytest.mark.parametrize(("first", "second", "kept"), [(9, 8, 9), (8, 9, 9), (9, 9, 9)])
+def test_the_fuller_of_two_short_answers_is_kept(
+    source: ScriptedSource, take_all: TakeAll, archive: Archive, first: int, second: int, kept: int
+) -> None:
+    """Asked once more, a chain that comes with still fewer contracts does not take the place of the first."""
+    answers = [strikes(second), strikes(first)]
+    source.answer = lambda request: answers.pop() if is_chain(request) else well(request)
+    (outcome,) = take_all(source, ONE)
+    assert outcome.gaps == ()
+    (body,) = [each.body for each in archive.responses(outcome.captures[0]) if is_chain(each.request)]
+    assert body.count(b'"strikePrice"') == kept
+
+
+@pytest.mark.parametrize("error", [LoginRequiredError("log in again"), asyncio.CancelledError(), StorageError("full")])
+def test_a_short_answer_is_kept_when_asking_again_ends_all(
+    source: ScriptedSource, take_all: TakeAll, archive: Archive, error: BaseException
+) -> None:
+    """What had come of the chain is in the archive although the run ended before it could be asked for once more."""
+    answers = [strikes(8)]
+
+    def ends(request: MarketDataRequest) -> Answer:
+        if not is_chain(request):
+            return well(request)
+        if not answers:
+            raise error
+        return answers.pop()
+
+    source.answer = ends
+    with pytest.raises(type(error)):
+        take_all(source, ONE)
+    (capture,) = archive.captures("options")
+    assert [entry.request.path for entry in archive.index(capture)] == ["/expirationchain", "/chains"]
+    assert [gap.reason for gap in capture.gaps] == ["interrupted"]
+
+
+def strikes(count: int) -> bytes:
+    """A chain of so many contracts, of ten announced."""
+    listed = {f"{number}.0": [{"strikePrice": float(number)}] for number in range(count)}
+    sides = {"callExpDateMap": {f"{day}:4": {} for day in EXPIRATIONS}, "putExpDateMap": {"2026-11-27:4": listed}}
+    return json.dumps({"numberOfContracts": 10, **sides}).encode()
 
 
 def options_request() -> MarketDataRequest:

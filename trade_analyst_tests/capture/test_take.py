@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -27,11 +28,14 @@ from trade_analyst_pipeline.errors import (
     AuthError,
     ChainTooLargeError,
     DeadlineExceededError,
+    DiskFullError,
     LoginRequiredError,
     SourceUnavailableError,
+    StorageError,
     SymbolNotFoundError,
 )
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
+from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.archive import Archive, Gap
 
 # -- nothing is asked for twice, and nothing is left out -----------------------------------------------------------
@@ -135,19 +139,20 @@ def test_a_login_that_ends_leaves_nothing_half(source: ScriptedSource, take_all:
     assert archive.captures("quotes") == []
 
 
-@pytest.mark.parametrize("ending", ["login", "interruption"])
+@pytest.mark.parametrize("ending", ["login", "interruption", "storage"])
 def test_what_had_come_before_an_end_is_kept(
     source: ScriptedSource, take_all: TakeAll, archive: Archive, ending: str
 ) -> None:
-    """A login that dies, or Ctrl-C, in mid-capture leaves the answers that had come; the next run asks for the rest."""
+    """A dead login, Ctrl-C or a budget that cannot be read leaves what had come; the next run asks for the rest."""
+    errors = {"login": LoginRequiredError("log in again"), "storage": StorageError("the budget is locked")}
 
     def ends(request: MarketDataRequest) -> Answer:
         if request.symbols == ("MSFT",) and not is_listing(request):
-            raise LoginRequiredError("log in again") if ending == "login" else asyncio.CancelledError
+            raise errors.get(ending, asyncio.CancelledError())
         return well(request)
 
     source.answer = ends
-    with pytest.raises((AuthError, asyncio.CancelledError)):
+    with pytest.raises((AuthError, StorageError, asyncio.CancelledError)):
         take_all(source, CHAINS)
     (capture,) = archive.captures("options")
     archive.verify(capture)
@@ -159,6 +164,36 @@ def test_what_had_come_before_an_end_is_kept(
     assert not set(source.asked) & set(kept)
     assert set(symbols_asked(source)) == {"MSFT"}
     assert outcome.gaps == ()
+
+
+@pytest.mark.parametrize("is_full_for_good", [False, True])
+def test_a_full_disk_costs_nothing_that_was_written(
+    source: ScriptedSource,
+    take_all: TakeAll,
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    is_full_for_good: bool,
+) -> None:
+    """Half of the fourth answer fits: the three before are sealed, or stand unsealed and the next run seals them."""
+    write, records = durable.write_all, []
+
+    def short_of_space(descriptor: int, data: bytes) -> None:
+        records.append(data)
+        if len(records) == 5 or (is_full_for_good and len(records) > 5):  # the first is the header
+            write(descriptor, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "no space left")
+        write(descriptor, data)
+
+    monkeypatch.setattr(durable, "write_all", short_of_space)
+    with pytest.raises(DiskFullError) as caught:
+        take_all(source, CHAINS)
+    monkeypatch.undo()
+    assert any("the next run that captures seals it" in note for note in getattr(caught.value, "__notes__", ())) == (
+        is_full_for_good
+    )
+    (capture,) = archive.recover("options") if is_full_for_good else archive.captures("options")
+    archive.verify(capture)
+    assert (capture.record_count, [gap.reason for gap in capture.gaps]) == (3, ["interrupted"])
 
 
 def test_what_an_interrupted_capture_holds_is_kept(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:

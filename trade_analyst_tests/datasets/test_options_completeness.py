@@ -183,8 +183,9 @@ def adjusted(chain: Any) -> None:
 
 
 def listed_with_adjusted(listing: Any) -> None:
-    """The list names both roots of the first expiration."""
-    listing["expirationList"][0]["optionRoots"] = "AAPL,AAPL1"
+    """The list has an entry of the adjusted root beside that of the standard one."""
+    first = listing["expirationList"][0]
+    listing["expirationList"].insert(1, first | {"optionRoots": "AAPL1"})
 
 
 def test_adjusted_contracts_beside_standard_ones(market: Market) -> None:
@@ -199,6 +200,51 @@ def test_a_missing_adjusted_root_is_named(market: Market) -> None:
     """The list has AAPL1 and no contract of it came."""
     found = captured(market, "AAPL", listing=listed_with_adjusted)
     assert refusals(found) == [("AAPL", "1 of 18 expirations missing: 2026-01-09 AAPL1")]
+
+
+def test_one_root_of_an_entry_is_enough(market: Market) -> None:
+    """An entry that names both roots is there with the standard contracts alone."""
+    both = captured(market, "AAPL", listing=lambda each: each["expirationList"][0].update(optionRoots="AAPL,AAPL1"))
+    assert (scopes(both), refusals(both)) == ({"AAPL": "full"}, [])
+
+
+@pytest.mark.parametrize("stated", [None, ""])
+def test_contracts_without_a_root_are_of_that_in_their_symbol(market: Market, stated: str | None) -> None:
+    """A chain whose contracts do not state their root is as whole as one whose do."""
+
+    def unnamed(chain: Any) -> None:
+        for contract in contracts_in(chain):
+            contract["optionRoot"] = stated
+
+    found = captured(market, "AAPL", chain=unnamed)
+    assert (scopes(found), refusals(found)) == ({"AAPL": "full"}, [])
+
+
+# -- the session's own expiration ------------------------------------------------------------------------------------
+
+TODAY = ChainPiece(last=SESSION)
+LATER = ChainPiece(first=date(2026, 1, 6))
+
+
+def ending_today(listing: Any) -> None:
+    """The list has an expiration of the session's own date besides."""
+    listing["expirationList"].append(listing["expirationList"][0] | {"expirationDate": SESSION.isoformat()})
+
+
+def emptied(chain: Any) -> None:
+    """No contract of any expiration."""
+    chain.update({side: {} for side in SIDES}, numberOfContracts=0)
+
+
+@pytest.mark.parametrize("piece_came", [True, False])
+def test_an_expiration_that_ended_today_is_no_fault(market: Market, piece_came: bool) -> None:
+    """Listed still, without a contract any more: whole, but not where the piece of that day never came."""
+    responses = [answered(market, options.listing_request("AAPL"), ending_today)]
+    responses += [answered(market, request, emptied) for request in options.pieces("AAPL", [TODAY] * piece_came)]
+    responses += [answered(market, request) for request in options.pieces("AAPL", [LATER])]
+    found = options.normalize(responses, session_date=SESSION)
+    assert scopes(found) == {"AAPL": "full" if piece_came else "partial"}
+    assert refusals(found) == ([] if piece_came else [("AAPL", "a piece never came, with 2026-01-05")])
 
 
 # -- what proves nothing ---------------------------------------------------------------------------------------------

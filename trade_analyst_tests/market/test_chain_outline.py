@@ -45,7 +45,7 @@ def test_a_key_that_is_no_date_is_passed_over() -> None:
 
 
 def test_expirations_are_listed_by_date_and_root() -> None:
-    """Several roots in one entry are several expirations; both names of the date are read; roots are plain."""
+    """An entry may have several roots; both names of the date are read; roots are plain."""
     body = listing(
         {"expirationDate": "2026-01-16", "optionRoots": "SPX, SPXW"},
         {"expiration": "2026-01-23", "optionRoots": "BRK/B"},
@@ -53,10 +53,9 @@ def test_expirations_are_listed_by_date_and_root() -> None:
         {"optionRoots": "XYZ"},
     )
     assert listed_expirations(body) == {
-        (date(2026, 1, 16), "SPX"),
-        (date(2026, 1, 16), "SPXW"),
-        (date(2026, 1, 23), "BRKB"),
-        (date(2026, 1, 30), "XYZ1"),
+        (date(2026, 1, 16), frozenset({"SPX", "SPXW"})),
+        (date(2026, 1, 23), frozenset({"BRKB"})),
+        (date(2026, 1, 30), frozenset({"XYZ1"})),
     }
 
 
