@@ -32,13 +32,11 @@ from trade_analyst_pipeline.market.sessions import (
     session_open,
 )
 from trade_analyst_pipeline.schwab.budget import Priority
-from trade_analyst_pipeline.schwab.pace import SECOND, WIDTH
+from trade_analyst_pipeline.schwab.pace import SECOND, WIDTH, burst_of
 from trade_analyst_pipeline.settings import MOMENTS, Cadence, Settings
 
 RUNS_AT_ONCE: Final[Mapping[Priority, int]] = {Priority.CLOSING: 3, Priority.INTRADAY: 2, Priority.BACKFILL: 2}
 """Runs of each class under way, as dagster.yaml allows them."""
-
-_BURST_SHARE, _LARGEST_BURST = 15, 3
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Allowance:
     @property
     def burst(self) -> int:
         """How many slots there are at once after a rest."""
-        return max(1, min(_LARGEST_BURST, self.usable // _BURST_SHARE))
+        return burst_of(self.usable)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class Pace:
 
     def free(self, record: Record, now: int) -> int:
         """How many slots there are at `now`."""
-        most = _burst(self.usable(record, now))
+        most = burst_of(self.usable(record, now))
         return next((count for count in range(most) if self.slot(record, now, ahead=count) > now), most)
 
     def grant(self, record: Record, instant: int) -> None:
@@ -222,9 +222,10 @@ def _interval(limit: int) -> int:
     return WIDTH // limit + 1
 
 
-def _burst(limit: int) -> int:
+def burst_of(limit: int) -> int:
+    """How many slots a limit of that many requests a minute has at once after a rest."""
     return max(1, min(_LARGEST_BURST, limit // 15))
 
 
 def _credit(limit: int) -> int:
-    return (_burst(limit) - 1) * _interval(limit)
+    return (burst_of(limit) - 1) * _interval(limit)
