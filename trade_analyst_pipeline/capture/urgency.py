@@ -6,7 +6,7 @@ worth fades, movers among it. Bars and reference data, which the source still gi
 
 from __future__ import annotations
 
-from trade_analyst_pipeline.capture.plan import SHOWS_TRADING, Snapshot, symbols_by_product
+from trade_analyst_pipeline.capture.plan import PRODUCTS, SHOWS_TRADING, Snapshot
 from trade_analyst_pipeline.market.sessions import closing_snapshot_times
 from trade_analyst_pipeline.schwab.budget import Priority
 
@@ -14,17 +14,11 @@ FADING = frozenset({"quotes", "options"})  # datasets that show a moment
 
 
 def urgency(snapshot: Snapshot, *, minutes_before: tuple[int, ...]) -> Priority:
-    """The class of a snapshot, of a session whose closing snapshots lie `minutes_before` the closes.
-
-    Only the closes of what it holds count: a quarter of an hour before the stocks' one the late options trade on.
-    """
+    """The class of a snapshot, of a session whose closing snapshots lie `minutes_before` the closes."""
     if snapshot.dataset in SHOWS_TRADING:
         return Priority.INTRADAY
     if snapshot.dataset not in FADING:
         return Priority.BACKFILL
-    closing = (
-        closing_snapshot_times(snapshot.session_date, product, minutes_before)
-        for product in symbols_by_product(snapshot.symbols)
-    )
+    closing = (closing_snapshot_times(snapshot.session_date, product, minutes_before) for product in PRODUCTS)
     is_closing = any(snapshot.scheduled_time in instants for instants in closing)
     return Priority.CLOSING if is_closing else Priority.INTRADAY
