@@ -367,7 +367,8 @@ class _Table:
             return _read_answer(response)
         except ResponseRejectedError as error:
             if error.reason in {"empty_chain", "chain_failed"}:  # a window without contracts is called either
-                self._empty.setdefault(response.request.symbols[0], []).append(piece_of(response.request.params))
+                for symbol in response.request.symbols:  # of a recording without its request none is known
+                    self._empty.setdefault(symbol, []).append(piece_of(response.request.params))
             raise
 
     def add(self, response: RawResponse, chain: _Chain, request: str) -> None:
