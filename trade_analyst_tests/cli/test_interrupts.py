@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,9 @@ import signal, sys
 import polars
 from trade_analyst_pipeline.cli.interrupts import interruptible
 {before}
-print("waiting", flush=True)
 try:
     with interruptible():
+        print("waiting", flush=True)
         print("read", repr(sys.stdin.readline()))
 except KeyboardInterrupt:
     print("interrupted")
@@ -28,6 +29,9 @@ def _waiting(before: str, after: str) -> subprocess.Popen[str]:
     )
     assert waiting.stdout is not None
     assert waiting.stdout.readline() == "waiting\n"
+    state = Path(f"/proc/{waiting.pid}/stat")
+    while state.read_text().rpartition(")")[2].split()[0] != "S":  # until it waits for the line
+        pass
     waiting.send_signal(signal.SIGINT)
     return waiting
 
