@@ -13,6 +13,7 @@ TradeAnalystError
 │   ├── RateLimitedError          429 after all waits
 │   ├── UntrustedServerError      the server's certificate is not one we trust
 │   ├── DeadlineExceededError     the call did not end in its time
+│   │   └── NoSlotError           the request limit had no slot for it in time
 │   ├── NotAuthorizedError        401 after one refresh, or 403
 │   ├── SymbolNotFoundError       404
 │   ├── BadRequestError           other 4xx: the request itself is wrong
@@ -147,6 +148,12 @@ class DeadlineExceededError(SourceError):
 
     reason = "deadline"
     is_retryable = True
+
+
+class NoSlotError(DeadlineExceededError):
+    """The request limit had no slot for the call in the time it may wait."""
+
+    reason = "no_slot"
 
 
 class NotAuthorizedError(SourceError):

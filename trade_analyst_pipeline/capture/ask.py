@@ -37,13 +37,29 @@ def ask(
     KeyError for an unknown dataset.
     """
     if snapshot.dataset == ohlc.NAME:
-        return _ohlc(snapshot, bars, has_extended_hours=has_extended_hours)
+        terms = (("bars", ",".join(bars)), ("extended", str(has_extended_hours).lower()))
+        return replace(_ohlc(snapshot, bars, has_extended_hours=has_extended_hours), terms=terms)
     if snapshot.dataset == options.NAME and snapshot.scope == "full":
         full = FullChains(snapshot, archive)
         return Question(
             full.missing, is_cut_short=options.is_cut_short, split=full.split, lacks=full.lacks, then=full.then
         )
-    return _QUESTIONS[snapshot.dataset](snapshot, bounds)
+    question = _QUESTIONS[snapshot.dataset](snapshot, bounds)
+    is_bounded = snapshot.dataset == options.NAME
+    return replace(question, terms=(("bounded", bounds.model_dump_json()),)) if is_bounded else question
+
+
+def ask_on(terms: Iterable[tuple[str, str]], snapshot: Snapshot, archive: Archive | None = None) -> Question:
+    """The question of a snapshot on the terms of an earlier one, as its capture keeps them, whatever is set now."""
+    kept = dict(terms)
+    bounds = BoundedChainSettings.model_validate_json(kept["bounded"]) if "bounded" in kept else BoundedChainSettings()
+    return ask(
+        replace(snapshot, scope="bounded" if "bounded" in kept else "full"),
+        bounds,
+        archive,
+        bars=kept.get("bars", "daily,minute").split(","),
+        has_extended_hours=kept.get("extended") == "true",
+    )
 
 
 def _options(snapshot: Snapshot, bounds: BoundedChainSettings) -> Question:

@@ -70,7 +70,8 @@ class Question:
     """What a snapshot asks, and how to tell and cure an answer that is too large, lacks something or leads on.
 
     `missing` gives the requests still to be made beside what is held; all of them for nothing. `then` gives what is to
-    be asked once a request has ended, in an answer or a gap.
+    be asked once a request has ended, in an answer or a gap. `terms` are kept with the capture, so that `ask_on` can
+    make the same question again.
     """
 
     missing: Callable[[Held], list[MarketDataRequest]]
@@ -78,6 +79,7 @@ class Question:
     split: Callable[[MarketDataRequest], list[MarketDataRequest]] = _refuse_to_split
     lacks: Callable[[RawResponse], Lack | None] = lambda _: None
     then: Callable[[RawResponse | Gap], list[MarketDataRequest]] = lambda _: []
+    terms: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,11 @@ def held(snapshot: Snapshot, archive: Archive) -> Held:
         for capture in archive.captures(snapshot.dataset, snapshot.session_date)
         if capture.scheduled_time == snapshot.scheduled_time
     ]
-    return _held(snapshot, together, archive)
+    return held_of(snapshot, together, archive)
 
 
-def _held(snapshot: Snapshot, captures: Iterable[Capture], archive: Archive) -> Held:
+def held_of(snapshot: Snapshot, captures: Iterable[Capture], archive: Archive) -> Held:
+    """What some captures hold of the symbols of a snapshot; a definitive refusal is an answer too."""
     symbols, found, answered = set(snapshot.symbols), [], set[MarketDataRequest]()
     for capture in captures:
         answers = {entry.request for entry in archive.index(capture)}
@@ -146,6 +149,8 @@ async def take(
         session_date=snapshot.session_date,
         scheduled_time=snapshot.scheduled_time,
         started_time=started,
+        symbols=snapshot.symbols,
+        terms=question.terms,
     )
     is_new = False
     known = {(gap.request, gap.reason) for gap in present.gaps}
@@ -172,10 +177,13 @@ async def take(
 
 def _keep(writer: CaptureWriter, dataset: str, now: datetime, error: BaseException) -> None:
     """Seal what had come before an error, with a gap that says so; what cannot be sealed is left to be recovered."""
-    detail = f"the capture was ended early ({type(error).__name__}); what is missing is asked for next time"
+    cause = type(error).__name__
+    detail = f"the capture was ended early ({cause}); what is missing is asked for next time"
     try:
         if writer.record_count:
-            writer.note_gap(Gap(dataset, (), INTERRUPTED, detail))
+            writer.note_gap(
+                Gap(dataset, (), INTERRUPTED, detail, cause=cause if isinstance(error, Exception) else None)
+            )
             writer.seal(now)
     except (StorageError, OSError) as failed:
         error.add_note(f"What had come could not be sealed either ({failed}): the next run that captures seals it.")
@@ -205,17 +213,49 @@ async def take_each(
             except SessionNotCapturableError as error:
                 return _over(snapshot, question, archive, source.clock.now(), str(error))
             if capture is not None:
-                present = _held(snapshot, [*present.captures, capture], archive)
+                present = held_of(snapshot, [*present.captures, capture], archive)
             return _outcome(snapshot, question, present, archive, was_archived=False)
 
-    tasks = [asyncio.create_task(one(snapshot)) for snapshot in snapshots]
+    tasks = [(snapshot, asyncio.create_task(one(snapshot))) for snapshot in snapshots]
+    failure: Exception | None = None
     try:
-        for task in tasks:
+        for _, task in tasks:
             yield await task
+    except Exception as error:
+        failure = error
+        raise
     finally:
-        for task in tasks:
+        for _, task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
+        if failure is not None:
+            left = [each for each, task in tasks if task.cancelled() or task.exception() is not None]
+            note_failure(left, failure, ask=ask, archive=archive, now=lambda each: source_for(each).clock.now())
+
+
+def note_failure(
+    snapshots: Iterable[Snapshot],
+    error: Exception,
+    *,
+    ask: Callable[[Snapshot], Question],
+    archive: Archive,
+    now: Callable[[Snapshot], datetime],
+) -> None:
+    """Record of snapshots that an error kept from being taken what it was: in a sealed capture each, of a gap alone.
+
+    None where the instant has that word already. What cannot be written is added to the error as a note.
+    """
+    cause = type(error).__name__
+    detail = f"the snapshot could not be taken ({cause}); what is missing is asked for next time"
+    for snapshot in snapshots:
+        gap = Gap(snapshot.dataset, snapshot.symbols, INTERRUPTED, detail, cause=cause)
+        try:
+            present = held(snapshot, archive)
+            if cause not in {gap.cause for gap in present.gaps} and ask(snapshot).missing(present):
+                _seal_gap(snapshot, gap, archive, now(snapshot))
+        except (StorageError, OSError) as failed:
+            error.add_note(f"That {snapshot.dataset} lacks a snapshot for it could not be recorded either ({failed}).")
+            return
 
 
 def _outcome(snapshot: Snapshot, question: Question, found: Held, archive: Archive, *, was_archived: bool) -> Outcome:
@@ -241,7 +281,7 @@ def _over(snapshot: Snapshot, question: Question, archive: Archive, now: datetim
 
     A sealed capture without records states the gap, written once per instant; none for a session that has not begun.
     """
-    of_session = _held(snapshot, archive.captures(snapshot.dataset, snapshot.session_date), archive)
+    of_session = held_of(snapshot, archive.captures(snapshot.dataset, snapshot.session_date), archive)
     records = tuple(capture for capture in of_session.captures if capture.record_count)
     if records:
         return _outcome(snapshot, question, of_session, archive, was_archived=True)
@@ -250,6 +290,10 @@ def _over(snapshot: Snapshot, question: Question, archive: Archive, now: datetim
         return Outcome(snapshot, of_session.captures, of_session.gaps, was_archived=True)
     if not_begun(snapshot.session_date, now):
         return Outcome(snapshot, (), (gap,), was_archived=False)
+    return Outcome(snapshot, (_seal_gap(snapshot, gap, archive, now),), (gap,), was_archived=False)
+
+
+def _seal_gap(snapshot: Snapshot, gap: Gap, archive: Archive, now: datetime) -> Capture:
     with archive.begin(
         dataset=snapshot.dataset,
         session_date=snapshot.session_date,
@@ -257,8 +301,7 @@ def _over(snapshot: Snapshot, question: Question, archive: Archive, now: datetim
         started_time=now,
     ) as writer:
         writer.note_gap(gap)
-        capture = writer.seal(now)
-    return Outcome(snapshot, (capture,), (gap,), was_archived=False)
+        return writer.seal(now)
 
 
 @dataclass(frozen=True)

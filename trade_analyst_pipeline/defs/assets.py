@@ -23,6 +23,7 @@ from trade_analyst_pipeline.defs.resources import SourceResource, StorageResourc
 from trade_analyst_pipeline.defs.run_tags import TICK_TAG
 from trade_analyst_pipeline.defs.standing import TokenResource
 from trade_analyst_pipeline.defs.token import Token, token_asset
+from trade_analyst_pipeline.errors import AuthError
 from trade_analyst_pipeline.export import publish_session
 from trade_analyst_pipeline.lineage.built import Built, BuiltSeries, code_version
 from trade_analyst_pipeline.lineage.metrics import (
@@ -92,7 +93,11 @@ def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Asset
         sessions = sessions_of(context, source.now())
         tick = context.run.tags.get(TICK_TAG)
         snapshots = source.plan(dataset.name, sessions, tick=datetime.fromisoformat(tick) if tick else None)
-        _foresee_login(context, token, sessions, lambda: source.has_to_ask(snapshots, storage.archive))
+        try:
+            _foresee_login(context, token, sessions, lambda: source.has_to_ask(snapshots, storage.archive))
+        except AuthError as error:
+            source.note_failure(snapshots, storage.archive, error)
+            raise
         outcomes, usage = [], Usage()
         for outcome in source.take(snapshots, storage.archive, usage):
             outcomes.append(outcome)

@@ -34,7 +34,7 @@ from trade_analyst_pipeline.capture.plan import (
     not_begun,
     once_a_session,
 )
-from trade_analyst_pipeline.capture.take import Outcome, Question, Source, held, take_each
+from trade_analyst_pipeline.capture.take import Outcome, Question, Source, held, note_failure, take_each
 from trade_analyst_pipeline.capture.urgency import urgency
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import SessionNotCapturableError, SettingsError
@@ -122,6 +122,15 @@ class SourceResource:
         """The source at the instant of a snapshot, asked with its urgency, whatever else is due at that instant."""
         minutes = self._settings.capture.closing_snapshot_minutes
         return open_at(snapshot.scheduled_time, urgency(snapshot, minutes_before=minutes))
+
+    def note_failure(self, snapshots: Sequence[Snapshot], archive: Archive, error: Exception) -> None:
+        """Record of snapshots that nothing could be asked for why that was."""
+        asked = partial(self._ask, archive=archive)
+        note_failure(snapshots, error, ask=asked, archive=archive, now=self._stands_at)
+
+    def _stands_at(self, snapshot: Snapshot) -> datetime:
+        """The present of the source that a snapshot is asked of."""
+        return snapshot.scheduled_time if self._goes_back else self.now()
 
     def has_to_ask(self, snapshots: Sequence[Snapshot], archive: Archive) -> bool:
         """Whether anything of the snapshots is neither archived nor over."""

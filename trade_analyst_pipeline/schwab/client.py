@@ -26,6 +26,7 @@ from trade_analyst_pipeline.errors import (
     AuthUnavailableError,
     CutResponseError,
     DeadlineExceededError,
+    NoSlotError,
     NotAuthorizedError,
     RateLimitedError,
     RequestSummary,
@@ -259,10 +260,10 @@ class SchwabClient:
             raise error
         self._retry_credit -= 1.0
 
-    def _queue_error(self, call: _Call) -> DeadlineExceededError:
+    def _queue_error(self, call: _Call) -> NoSlotError:
         problem = f"no slot of the request limit within {self._queue_seconds:g} s"
         advice = "Ask again later; `trade-analyst plan` shows whether the session fits into the limit."
-        return DeadlineExceededError(call.summary, problem, advice)
+        return NoSlotError(call.summary, problem, advice)
 
     def _deadline_error(self, call: _Call) -> DeadlineExceededError:
         problem = f"no answer within {self._deadline_seconds:g} s"

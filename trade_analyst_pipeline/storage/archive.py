@@ -45,9 +45,18 @@ class Archive:
         self._known: dict[Path, tuple[tuple[int, int, int], Capture]] = {}
 
     def begin(
-        self, *, dataset: str, session_date: date, scheduled_time: datetime, started_time: datetime
+        self,
+        *,
+        dataset: str,
+        session_date: date,
+        scheduled_time: datetime,
+        started_time: datetime,
+        symbols: tuple[str, ...] | None = None,
+        terms: tuple[tuple[str, str], ...] = (),
     ) -> CaptureWriter:
         """Start a capture; any number may have the same scheduled time, each gets its own id.
+
+        `symbols` and `terms` say what it sets out to take, for whoever asks later what is missing of it.
 
         Raises StorageError for a dataset that is not a plain lower-case word, or a folder that is a link.
         """
@@ -55,7 +64,8 @@ class Archive:
         scheduled, started = scheduled_time.astimezone(UTC), started_time.astimezone(UTC)
         for number in range(_MOST_OF_ONE_TIME):
             capture_id = f"{scheduled:%Y%m%dT%H%M%S%fZ}-{dataset}-{number:04d}"
-            writer = captures.start(folder, Header(capture_id, dataset, session_date, scheduled, started))
+            header = Header(capture_id, dataset, session_date, scheduled, started, symbols, terms)
+            writer = captures.start(folder, header)
             if writer is not None:
                 return writer
         message = (

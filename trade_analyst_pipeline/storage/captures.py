@@ -33,7 +33,8 @@ T = TypeVar("T")
 class Gap:
     """Something asked for that did not come: which symbols, a short stable `reason`, and a sentence of `detail`.
 
-    `request` is the one that failed; None where nothing was asked, or nobody knows any more what was.
+    `request` is the one that failed; None where nothing was asked, or nobody knows any more what was. `cause` is the
+    class of the error that ended a capture early; None where it ended otherwise, or wrote no word.
     """
 
     dataset: str
@@ -41,6 +42,7 @@ class Gap:
     reason: str
     detail: str
     request: MarketDataRequest | None = None
+    cause: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Capture:
 
     `capture_id` sorts by scheduled time and is unique within its dataset and session. Times are UTC on the source's
     clock. `body_bytes` counts bodies as they arrived, `stored_bytes` the file. `content_hash` is a SHA-256 over the
-    sorted (request, body) pairs: the same whatever the id, the times and the order of arrival.
+    sorted (request, body) pairs: the same whatever the id, the times and the order of arrival. `symbols` are those it
+    set out to take, on `terms` (how much was asked of each, see `capture/ask.py`); None where it does not say so.
     """
 
     capture_id: str
@@ -64,6 +67,8 @@ class Capture:
     stored_bytes: int
     gaps: tuple[Gap, ...]
     content_hash: str
+    symbols: tuple[str, ...] | None = None
+    terms: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_late(self) -> bool:
@@ -86,13 +91,15 @@ class IndexEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """The first frame: what the capture is."""
+    """The first frame: what the capture is, and what it set out to take; older ones do not say that."""
 
     capture_id: str
     dataset: str
     session_date: date
     scheduled_time: datetime
     started_time: datetime
+    symbols: tuple[str, ...] | None = None
+    terms: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,8 @@ class Footer:
             stored_bytes=stored_bytes,
             gaps=self.gaps,
             content_hash=self.content_hash,
+            symbols=self.header.symbols,
+            terms=self.header.terms,
         )
 
 

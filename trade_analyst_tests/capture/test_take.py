@@ -126,17 +126,24 @@ def test_a_failure_that_repeats_is_recorded_once(source: ScriptedSource, take_al
     assert [gap.reason for gap in outcome.gaps] == ["deadline"]
 
 
-def test_a_login_that_ends_leaves_nothing_half(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
-    """When only a person can help and nothing has come, no capture is left."""
+def test_a_login_that_ends_is_on_record(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
+    """When only a person can help and nothing has come, each snapshot's capture says just why, once."""
 
     def dead(_: MarketDataRequest) -> Answer:
         message = "log in again"
         raise LoginRequiredError(message)
 
     source.answer = dead
-    with pytest.raises(AuthError):
-        take_all(source, QUOTES)
-    assert archive.captures("quotes") == []
+    for _ in range(2):
+        with pytest.raises(AuthError):
+            take_all(source, QUOTES, CHAINS)
+    for snapshot in (QUOTES, CHAINS):
+        (capture,) = archive.captures(snapshot.dataset)
+        assert capture.record_count == 0
+        assert [(gap.symbols, gap.cause) for gap in capture.gaps] == [(snapshot.symbols, "LoginRequiredError")]
+    source.answer = well
+    outcomes = take_all(source, QUOTES, CHAINS)
+    assert [outcome.gaps for outcome in outcomes] == [(), ()]
 
 
 @pytest.mark.parametrize("ending", ["login", "interruption", "storage"])

@@ -225,13 +225,15 @@ def materialize(instance: dg.DagsterInstance, settings: Settings) -> Callable[..
 def test_raw_asset_fails_before_it_asks(
     materialize: Callable[..., dg.ExecuteInProcessResult], settings: Settings
 ) -> None:
-    """A run that a schedule starts without a login ends with the message, and the source is not asked."""
+    """A run that a schedule starts without a login ends with the message; the source is not asked, the cause kept."""
     source = ScriptedSource(settings)
     result = materialize(StandingLogin(Login(None, None)), source)
     (failure,) = result.filter_events(lambda event: event.is_step_failure)
     assert "nothing was captured: nobody has logged in" in str(failure.step_failure_data.error)
     assert not source.was_asked
-    assert not Path("data").exists()
+    (day,) = StorageResource(settings).archive.sessions("quotes")
+    for capture in StorageResource(settings).archive.captures("quotes", day):
+        assert (capture.record_count, [gap.cause for gap in capture.gaps]) == (0, ["LoginRequiredError"])
 
 
 def test_raw_asset_warns_in_the_log_of_its_run(
