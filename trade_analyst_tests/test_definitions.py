@@ -210,7 +210,7 @@ def test_each_class_of_runs_has_places_of_its_own(settings: Settings) -> None:
         "closing_snapshots": (datetime(2026, 11, 23, 20, 55, tzinfo=UTC), "closing"),
         "intraday_snapshots": (datetime(2026, 11, 23, 15, 0, tzinfo=UTC), "intraday"),
         "reference": (datetime(2026, 11, 23, 14, 45, tzinfo=UTC), "backfill"),
-        "movers": (datetime(2026, 11, 23, 20, 55, tzinfo=UTC), "backfill"),
+        "movers": (datetime(2026, 11, 23, 20, 55, tzinfo=UTC), "intraday"),
         "end_of_day": (datetime(2026, 11, 23, 22, 0, tzinfo=UTC), "backfill"),
     }
     for name, (tick, urgency) in ticks.items():

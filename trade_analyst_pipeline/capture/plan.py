@@ -134,6 +134,16 @@ def intraday_due(
     return [Snapshot(dataset, session_date, minute, trading)] if trading else []
 
 
+def moments_due(
+    dataset: str, tick: datetime, cadences: Mapping[str, Cadence], *, minutes_before: tuple[int, ...]
+) -> list[Snapshot]:
+    """All snapshots due in the minute of `tick` of a dataset that shows a moment: before a close first."""
+    return [
+        *closing_due(dataset, tick, tuple(cadences), minutes_before=minutes_before),
+        *intraday_due(dataset, tick, cadences, minutes_before=minutes_before),
+    ]
+
+
 def moments_of_session(
     dataset: str, session_date: date, cadences: Mapping[str, Cadence], *, minutes_before: tuple[int, ...]
 ) -> list[Snapshot]:
@@ -150,10 +160,7 @@ def moments_of_session(
     return [
         snapshot
         for tick in sorted(ticks)
-        for snapshot in (
-            *closing_due(dataset, tick, tuple(cadences), minutes_before=minutes_before),
-            *intraday_due(dataset, tick, cadences, minutes_before=minutes_before),
-        )
+        for snapshot in moments_due(dataset, tick, cadences, minutes_before=minutes_before)
     ]
 
 

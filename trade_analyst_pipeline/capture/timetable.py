@@ -1,8 +1,9 @@
 """When each snapshot of a session gets its requests under the limit, and how old its data becomes: arithmetic alone.
 
 The limit is a sequence of slots. A slot goes to the most urgent class that waits, and within a class to the runs in
-turn; a run is all that is due at one instant, and asks for its datasets one after the other. What the source takes to
-answer is left out: requests overlap, so that it costs no slot.
+turn; a run is all that is due at one instant, and asks for its datasets one after the other. It is under way among the
+runs of its most urgent snapshot, while each snapshot waits for slots in its own class. What the source takes to answer
+is left out: requests overlap, so that it costs no slot.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from trade_analyst_pipeline.capture.plan import (
     moments_of_session,
     once_a_session,
 )
-from trade_analyst_pipeline.capture.urgency import urgency
+from trade_analyst_pipeline.capture.urgency import urgency, urgency_of_run
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.market.sessions import (
     NEW_YORK,
@@ -204,118 +205,167 @@ def timetable(
     Without `ends_late` it breaks off at the first snapshot that is not complete when it has to be: enough to know that
     the session does not fit.
     """
-    snapshots = watched.snapshots(session_date)
-    classes = _classes(snapshots, watched.minutes_before)
-    runs = _runs(snapshots, classes, costs)
-    if not ends_late:
-        for run in runs:
-            run.needed_by = min(_needed_by(each, classes, watched) for each in run.snapshots)
-    _give_slots(runs, allowance, horizon or end_of_source_day(session_date))
-    minutes = Counter(instant.replace(second=0, microsecond=0) for run in runs for instant in run.granted)
-    planned = [_planned(snapshot, classes, watched, run) for run in runs for snapshot in run.snapshots]
+    runs = _runs(watched, session_date, costs)
+    streams = [stream for run in runs for stage in run.stages for stream in stage]
+    _give_slots(runs, allowance, horizon or end_of_source_day(session_date), ends_late=ends_late)
+    minutes = Counter(instant.replace(second=0, microsecond=0) for stream in streams for instant in stream.granted)
+    planned = [_planned(wanted, stream) for stream in streams for wanted in stream.wanted]
     planned.sort(key=lambda each: each.snapshot.scheduled_time)
     return Timetable(session_date, allowance, tuple(planned), dict(sorted(minutes.items())))
 
 
-@dataclass
-class _Run:
-    """All that is due at one instant for datasets of one class: its requests in order, and when each got its slot."""
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """A snapshot and by when it has to be complete."""
 
-    due: datetime
+    snapshot: Snapshot
+    needed_by: datetime
+
+
+@dataclass
+class _Stream:
+    """What a run asks for of one dataset in one class: its requests in order, and when each got its slot."""
+
     priority: Priority
-    snapshots: list[Snapshot]
-    asked: list[tuple[Snapshot, tuple[str, ...]]]
+    wanted: Sequence[_Wanted]
+    asked: Sequence[tuple[_Wanted, tuple[str, ...]]]
     granted: list[datetime] = field(default_factory=list)
-    needed_by: datetime | None = None
 
     @property
     def is_done(self) -> bool:
         return len(self.granted) == len(self.asked)
 
 
-def _classes(snapshots: Iterable[Snapshot], minutes_before: tuple[int, ...]) -> dict[Snapshot, Priority]:
-    return {snapshot: urgency(snapshot, minutes_before=minutes_before) for snapshot in snapshots}
+@dataclass
+class _Run:
+    """All that one job takes at one instant, dataset after dataset; the streams of a dataset go on side by side."""
+
+    due: datetime
+    place: Priority
+    stages: deque[list[_Stream]]
 
 
-def _runs(snapshots: Sequence[Snapshot], classes: Mapping[Snapshot, Priority], costs: Costs) -> list[_Run]:
-    together: dict[tuple[datetime, Priority], list[Snapshot]] = {}
-    for snapshot in snapshots:
-        together.setdefault((snapshot.scheduled_time, classes[snapshot]), []).append(snapshot)
+def _runs(watched: Watched, session_date: date, costs: Costs) -> list[_Run]:
+    """The runs of a session: one job takes all that shows a moment, others what is taken once a session."""
+    together: dict[tuple[datetime, bool], list[Snapshot]] = {}
+    for snapshot in watched.snapshots(session_date):
+        together.setdefault((snapshot.scheduled_time, snapshot.dataset in MOMENTS), []).append(snapshot)
     known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]] = {}
     return [
-        _Run(due, priority, of_run, _in_order(of_run, costs, known)) for (due, priority), of_run in together.items()
+        _Run(
+            due,
+            urgency_of_run(of_run, minutes_before=watched.minutes_before),
+            deque(
+                _streams(list(of_dataset), watched, costs, known)
+                for _, of_dataset in itertools.groupby(of_run, key=lambda snapshot: snapshot.dataset)
+            ),
+        )
+        for (due, _), of_run in together.items()
     ]
 
 
+def _streams(
+    snapshots: Sequence[Snapshot],
+    watched: Watched,
+    costs: Costs,
+    known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]],
+) -> list[_Stream]:
+    by_class: dict[Priority, list[_Wanted]] = {}
+    for snapshot in snapshots:
+        priority = urgency(snapshot, minutes_before=watched.minutes_before)
+        needed_by = watched.needed_by(snapshot, is_closing=priority is Priority.CLOSING)
+        by_class.setdefault(priority, []).append(_Wanted(snapshot, needed_by))
+    return [_Stream(priority, wanted, _in_order(wanted, costs, known)) for priority, wanted in by_class.items()]
+
+
 def _in_order(
-    snapshots: Sequence[Snapshot], costs: Costs, known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]]
-) -> list[tuple[Snapshot, tuple[str, ...]]]:
-    """The requests of a run: dataset after dataset; within one all first rounds, then what follows from them."""
-    asked: list[tuple[Snapshot, tuple[str, ...]]] = []
-    for _, of_dataset in itertools.groupby(snapshots, key=lambda snapshot: snapshot.dataset):
-        rounds = []
-        for snapshot in of_dataset:
-            key = (snapshot.dataset, snapshot.symbols)
-            if key not in known:
-                known[key] = costs.rounds(snapshot)
-            rounds.append([[(snapshot, symbols) for symbols in each] for each in known[key]])
-        for together in itertools.zip_longest(*rounds, fillvalue=[]):
-            asked += itertools.chain.from_iterable(together)
-    return asked
+    wanted: Iterable[_Wanted], costs: Costs, known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]]
+) -> list[tuple[_Wanted, tuple[str, ...]]]:
+    """The requests of a stream: all first rounds, then what follows from them."""
+    rounds = []
+    for each in wanted:
+        key = (each.snapshot.dataset, each.snapshot.symbols)
+        if key not in known:
+            known[key] = costs.rounds(each.snapshot)
+        rounds.append([[(each, symbols) for symbols in requests] for requests in known[key]])
+    return [asked for together in itertools.zip_longest(*rounds, fillvalue=[]) for of in together for asked in of]
 
 
-def _give_slots(runs: Sequence[_Run], allowance: Allowance, horizon: datetime) -> None:
-    """Note in each run when each of its requests goes, in order, until the horizon."""
+@dataclass
+class _Queue:
+    """The runs that wait for a place, and the streams of those under way that wait for a slot, each by its class."""
+
+    runs: Mapping[Priority, deque[_Run]] = field(default_factory=lambda: {priority: deque() for priority in Priority})
+    streams: Mapping[Priority, deque[tuple[_Run, _Stream]]] = field(
+        default_factory=lambda: {priority: deque() for priority in Priority}
+    )
+    under_way: Counter[Priority] = field(default_factory=Counter)
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.streams.values()) and not any(self.runs.values())
+
+    def start(self) -> None:
+        """Let runs begin where there is a place."""
+        for place in Priority:
+            while self.runs[place] and self.under_way[place] < RUNS_AT_ONCE[place]:
+                self.under_way[place] += 1
+                self._ask(self.runs[place].popleft())
+
+    def turn(self) -> tuple[_Run, _Stream]:
+        """Whose turn it is."""
+        return next(self.streams[priority] for priority in Priority if self.streams[priority]).popleft()
+
+    def go_on(self, run: _Run, stream: _Stream) -> None:
+        """Queue again who had its turn: the stream if it is not done, else the run with its next dataset."""
+        if not stream.is_done:
+            self.streams[stream.priority].append((run, stream))
+        elif all(each.is_done for each in run.stages[0]):
+            run.stages.popleft()
+            self._ask(run)
+
+    def _ask(self, run: _Run) -> None:
+        if not run.stages:
+            self.under_way[run.place] -= 1
+            return
+        for stream in run.stages[0]:
+            self.streams[stream.priority].append((run, stream))
+
+
+def _give_slots(runs: Sequence[_Run], allowance: Allowance, horizon: datetime, *, ends_late: bool) -> None:
+    """Note in each stream when each of its requests goes, in order, until the horizon."""
     interval = timedelta(seconds=allowance.seconds_per_request)
     credit = interval * (allowance.burst - 1)
-    coming = deque(sorted((run for run in runs if run.asked), key=lambda run: run.due))
-    queued: dict[Priority, deque[_Run]] = {priority: deque() for priority in Priority}
-    under_way: dict[Priority, deque[_Run]] = {priority: deque() for priority in Priority}
+    coming, queue = deque(sorted(runs, key=lambda run: run.due)), _Queue()
     if not coming:
         return
     now = arrival = coming[0].due
-    while coming or any(under_way.values()):
-        if not any(under_way.values()):
+    while coming or not queue.is_empty:
+        if queue.is_empty:
             now = max(now, coming[0].due)
         slot = max(now, arrival - credit)
         while coming and coming[0].due <= slot:
             run = coming.popleft()
-            queued[run.priority].append(run)
-        for priority in Priority:
-            while queued[priority] and len(under_way[priority]) < RUNS_AT_ONCE[priority]:
-                under_way[priority].append(queued[priority].popleft())
-        if slot >= horizon:
+            queue.runs[run.place].append(run)
+        queue.start()
+        run, stream = queue.turn()
+        wanted, _ = stream.asked[len(stream.granted)]
+        if slot >= horizon or (slot > wanted.needed_by and not ends_late):
             return
-        turn = next(under_way[priority] for priority in Priority if under_way[priority])
-        run = turn.popleft()
-        if run.needed_by is not None and slot > run.needed_by:
-            return
-        run.granted.append(slot)
-        if not run.is_done:
-            turn.append(run)
+        stream.granted.append(slot)
+        queue.go_on(run, stream)
         now, arrival = slot, max(arrival, slot) + interval
 
 
-def _needed_by(snapshot: Snapshot, classes: Mapping[Snapshot, Priority], watched: Watched) -> datetime:
-    return watched.needed_by(snapshot, is_closing=classes[snapshot] is Priority.CLOSING)
-
-
-def _planned(snapshot: Snapshot, classes: Mapping[Snapshot, Priority], watched: Watched, run: _Run) -> Planned:
-    own = [number for number, (of, _) in enumerate(run.asked) if of is snapshot]
-    left = Counter(symbol for number in own for symbol in run.asked[number][1])
+def _planned(wanted: _Wanted, stream: _Stream) -> Planned:
+    own = [number for number, (of, _) in enumerate(stream.asked) if of is wanted]
+    left = Counter(symbol for number in own for symbol in stream.asked[number][1])
     arrivals = {}
     for number in own:
-        if number < len(run.granted):
-            for symbol in run.asked[number][1]:
+        if number < len(stream.granted):
+            for symbol in stream.asked[number][1]:
                 left[symbol] -= 1
                 if not left[symbol]:
-                    arrivals[symbol] = run.granted[number]
-    is_finished = not own or own[-1] < len(run.granted)
-    return Planned(
-        snapshot,
-        classes[snapshot],
-        len(own),
-        _needed_by(snapshot, classes, watched),
-        (run.granted[own[-1]] if own else snapshot.scheduled_time) if is_finished else None,
-        arrivals,
-    )
+                    arrivals[symbol] = stream.granted[number]
+    finished = stream.granted[own[-1]] if own[-1] < len(stream.granted) else None
+    return Planned(wanted.snapshot, stream.priority, len(own), wanted.needed_by, finished, arrivals)

@@ -7,26 +7,29 @@ one. They are on by default on the simulator; for a live source a person turns t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import product
 
 import dagster as dg
 import msgspec
 
-from trade_analyst_pipeline.capture.plan import Snapshot, closing_due, intraday_due, once_a_session
+from trade_analyst_pipeline.capture.plan import AFTER_THE_OPEN, END_OF_DAY_DELAY, moments_due, once_a_session
+from trade_analyst_pipeline.capture.urgency import urgency_of_run
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.pruning import prune_run_records
-from trade_analyst_pipeline.defs.run_tags import LEAST_URGENT, TICK_TAG, URGENCY_TAG
+from trade_analyst_pipeline.defs.run_tags import LEAST_URGENT, TICK_TAG, urgency_tag
 from trade_analyst_pipeline.defs.token import Token, foresee, login_events, remembered
 from trade_analyst_pipeline.errors import SettingsError
-from trade_analyst_pipeline.market.sessions import NEW_YORK, current_session
+from trade_analyst_pipeline.market.sessions import LATE_CLOSE_DELAY, NEW_YORK, current_session
 from trade_analyst_pipeline.ops.login_outlook import standing
+from trade_analyst_pipeline.schwab.budget import Priority
 from trade_analyst_pipeline.settings import MOMENTS, Settings
 
 MAX_RUN_SECONDS = 7200
 _ZONE = "America/New_York"
-_CLOSES = ("16:00", "16:15", "13:00", "13:15")
+_OPEN = timedelta(hours=9, minutes=30)  # since midnight New York, as all times of day here
+_CLOSES = (timedelta(hours=16), timedelta(hours=13))  # of stocks; on a half day
+_LATE_CLOSES = tuple(close + LATE_CLOSE_DELAY for close in _CLOSES)
 _LOG = logging.getLogger("trade_analyst.runs")
 _LOGIN_LOG = logging.getLogger("trade_analyst.login")
 
@@ -69,9 +72,9 @@ def _asset_job(name: str, keys: Sequence[str], description: str) -> dg.Unresolve
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Closing snapshots, intraday snapshots, reference data, movers, end of day, pruning."""
     return [
-        _snapshot_schedule("closing", closing_crons(settings), settings, _CLOSING_WORDS),
-        _snapshot_schedule("intraday", intraday_cron(settings), settings, _INTRADAY_WORDS),
-        _once_a_day("reference", ["45 9 * * 1-5"], settings, REFERENCE_DATASETS, _REFERENCE_WORDS),
+        _snapshot_schedule(Priority.CLOSING, closing_crons(settings), settings, _CLOSING_WORDS),
+        _snapshot_schedule(Priority.INTRADAY, intraday_cron(settings), settings, _INTRADAY_WORDS),
+        _once_a_day("reference", _crons([_OPEN + AFTER_THE_OPEN]), settings, REFERENCE_DATASETS, _REFERENCE_WORDS),
         _once_a_day("movers", movers_crons(settings), settings, ("movers",), _MOVERS_WORDS),
         _end_of_day_schedule(settings),
         dg.ScheduleDefinition(
@@ -87,37 +90,55 @@ def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
 
 def closing_crons(settings: Settings) -> list[str]:
     """One cron line for each minute at which some product's closing snapshot can be due."""
-    return _crons_before(_CLOSES, settings.capture.closing_snapshot_minutes)
+    return _crons_before((*_CLOSES, *_LATE_CLOSES), settings.capture.closing_snapshot_minutes)
 
 
-def _crons_before(closes: Iterable[str], minutes_before: Iterable[int]) -> list[str]:
-    moments = set()
-    for close, minutes in product(closes, minutes_before):
-        instant = datetime.strptime(close, "%H:%M") - timedelta(minutes=minutes)  # noqa: DTZ007 - a time of day
-        moments.add((instant.hour, instant.minute))
-    return [f"{minute} {hour} * * 1-5" for hour, minute in sorted(moments)]
+def _crons_before(closes: Sequence[timedelta], minutes_before: Iterable[int]) -> list[str]:
+    return _crons(close - timedelta(minutes=minutes) for minutes in minutes_before for close in closes)
+
+
+def _crons(times: Iterable[timedelta]) -> list[str]:
+    """One cron line for each time of day, on weekdays."""
+    moments = sorted({divmod(time // timedelta(minutes=1), 60) for time in times})
+    return [f"{minute} {hour} * * 1-5" for hour, minute in moments]
 
 
 def intraday_cron(settings: Settings) -> list[str]:
-    """Cron lines for all minutes at which some symbol's intraday snapshot can be due; the grids start at 09:30."""
+    """Cron lines for all minutes at which some symbol's intraday snapshot can be due; the grids start at the open."""
     steps = {every for name in MOMENTS for every in settings.cadences(name).values() if isinstance(every, int)}
-    opened, closed = 9 * 60 + 30, 16 * 60 + 15
+    opened, closed = (time // timedelta(minutes=1) for time in (_OPEN, _LATE_CLOSES[0]))
     by_hour: dict[int, list[int]] = {}
     for minute in sorted({minute for step in steps for minute in range(opened + step, closed, step)}):
         by_hour.setdefault(minute // 60, []).append(minute % 60)
     return [f"{','.join(map(str, of_hour))} {hour} * * 1-5" for hour, of_hour in by_hour.items()]
 
 
-def _closes_at(tick: datetime, settings: Settings) -> bool:
-    """Whether some closing snapshot is due at a tick: then the run of closing snapshots takes all that is due."""
-    minutes = settings.capture.closing_snapshot_minutes
-    return any(closing_due(name, tick, settings.universe.symbols_of(name), minutes_before=minutes) for name in MOMENTS)
+def _schedule(
+    name: str,
+    job: str,
+    crons: list[str],
+    settings: Settings,
+    description: str,
+    evaluate: Callable[[datetime], dg.RunRequest | dg.SkipReason],
+) -> dg.ScheduleDefinition:
+    """A schedule of a job in New York time: `evaluate` says what is run at a tick."""
+
+    def at_tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        return evaluate(context.scheduled_execution_time)
+
+    return dg.ScheduleDefinition(
+        name=name,
+        job_name=job,
+        cron_schedule=crons,
+        execution_timezone=_ZONE,
+        default_status=_default_status(settings),
+        description=description,
+        execution_fn=at_tick,
+    )
 
 
-def _due_at(dataset: str, tick: datetime, settings: Settings) -> list[Snapshot]:
-    cadences, minutes = settings.cadences(dataset), settings.capture.closing_snapshot_minutes
-    closing = closing_due(dataset, tick, tuple(cadences), minutes_before=minutes)
-    return [*closing, *intraday_due(dataset, tick, cadences, minutes_before=minutes)]
+def _nothing_due(tick: datetime) -> dg.SkipReason:
+    return dg.SkipReason(f"nothing is due at {tick.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York")
 
 
 _CLOSING_WORDS = (
@@ -127,41 +148,35 @@ _CLOSING_WORDS = (
 _INTRADAY_WORDS = "Quotes and chains through the session, added to the session's partition, then tables and metrics."
 
 
-def _snapshot_schedule(urgency: str, crons: list[str], settings: Settings, description: str) -> dg.ScheduleDefinition:
-    """A schedule of runs that take all that is due at a tick: `closing` where a closing snapshot is, else `intraday`.
+def _snapshot_schedule(
+    place: Priority, crons: list[str], settings: Settings, description: str
+) -> dg.ScheduleDefinition:
+    """A schedule of runs that take all that is due at a tick: those with their place among runs of that class.
 
     A run holds the assets of the datasets due, and asks for quotes, which are few requests, before chains.
     """
-    name = f"{urgency}_snapshots"
+    name, minutes = f"{place.name.lower()}_snapshots", settings.capture.closing_snapshot_minutes
 
-    @dg.schedule(
-        name=name,
-        job_name="snapshots",
-        cron_schedule=crons,
-        execution_timezone=_ZONE,
-        default_status=_default_status(settings),
-        description=description,
-    )
-    def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        tick = context.scheduled_execution_time
-        is_mine = _closes_at(tick, settings) == (urgency == "closing")
-        keys = [key for dataset, of in _MOMENT_ASSETS.items() if _due_at(dataset, tick, settings) for key in of]
-        if not keys or not is_mine:
-            return dg.SkipReason(f"nothing is due at {tick.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York")
+    def evaluate(tick: datetime) -> dg.RunRequest | dg.SkipReason:
+        due = {each: moments_due(each, tick, settings.cadences(each), minutes_before=minutes) for each in MOMENTS}
+        snapshots = [snapshot for of_dataset in due.values() for snapshot in of_dataset]
+        if not snapshots or urgency_of_run(snapshots, minutes_before=minutes) is not place:
+            return _nothing_due(tick)
         moment = f"{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        keys = [key for dataset, of_dataset in _MOMENT_ASSETS.items() if due[dataset] for key in of_dataset]
         return dg.RunRequest(
             run_key=f"{name}/{moment}",
             partition_key=tick.astimezone(NEW_YORK).date().isoformat(),
-            tags={TICK_TAG: moment, URGENCY_TAG: urgency},
+            tags={TICK_TAG: moment, **urgency_tag(place)},
             asset_selection=[dg.AssetKey(key.split("/")) for key in keys],
         )
 
-    return evaluate
+    return _schedule(name, "snapshots", crons, settings, description, evaluate)
 
 
 def movers_crons(settings: Settings) -> list[str]:
     """One cron line for the last closing snapshot before each hour at which stocks may close."""
-    return _crons_before(("16:00", "13:00"), [min(settings.capture.closing_snapshot_minutes)])
+    return _crons_before(_CLOSES, [min(settings.capture.closing_snapshot_minutes)])
 
 
 _REFERENCE_WORDS = "Market hours, expirations and instruments, a quarter of an hour after the open; once a session."
@@ -174,52 +189,41 @@ def _once_a_day(
     name: str, crons: list[str], settings: Settings, datasets: Sequence[str], description: str
 ) -> dg.ScheduleDefinition:
     """A schedule that takes these datasets of the job `reference` in the minute they are planned for."""
+    minutes = settings.capture.closing_snapshot_minutes
     watched = [name for name in datasets if DATASETS[name].subjects or settings.universe.symbols_of(name)]
     keys = [dg.AssetKey([stage, dataset]) for dataset in watched for stage in ("raw", "tables")]
 
-    @dg.schedule(
-        name=name,
-        job_name="reference",
-        cron_schedule=crons,
-        execution_timezone=_ZONE,
-        default_status=_default_status(settings),
-        description=description,
-    )
-    def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        tick = context.scheduled_execution_time
-        session, minutes = current_session(tick), settings.capture.closing_snapshot_minutes
+    def evaluate(tick: datetime) -> dg.RunRequest | dg.SkipReason:
+        session = current_session(tick)
         if session is None:
             return dg.SkipReason("the exchange is closed today")
-        if once_a_session(datasets[0], session, (), minutes_before=minutes).scheduled_time != tick:
-            return dg.SkipReason(f"nothing is due at {tick.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York")
+        snapshots = [once_a_session(dataset, session, (), minutes_before=minutes) for dataset in datasets]
+        if snapshots[0].scheduled_time != tick:
+            return _nothing_due(tick)
         return dg.RunRequest(
             run_key=f"{name}/{session}",
             partition_key=session.isoformat(),
-            tags=LEAST_URGENT,
+            tags=urgency_tag(urgency_of_run(snapshots, minutes_before=minutes)),
             asset_selection=keys,
         )
 
-    return evaluate
+    return _schedule(name, "reference", crons, settings, description, evaluate)
+
+
+_END_OF_DAY_WORDS = "Final bars of the session, realised volatility and exports; skipped on days without a session."
 
 
 def _end_of_day_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    @dg.schedule(
-        name="end_of_day",
-        job_name="end_of_day",
-        cron_schedule="0 17 * * 1-5",
-        execution_timezone=_ZONE,
-        default_status=_default_status(settings),
-        description="Final bars of the session, realised volatility and exports; skipped on days without a session.",
-    )
-    def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        session = current_session(context.scheduled_execution_time)
+    def evaluate(tick: datetime) -> dg.RunRequest | dg.SkipReason:
+        session = current_session(tick)
         if session is None:
             return dg.SkipReason("the exchange is closed today")
         if not settings.universe.symbols_of("ohlc"):
             return dg.SkipReason("no symbol is watched whose bars are taken")
         return dg.RunRequest(run_key=f"end_of_day/{session}", partition_key=session.isoformat(), tags=LEAST_URGENT)
 
-    return evaluate
+    crons = _crons([_LATE_CLOSES[0] + END_OF_DAY_DELAY])
+    return _schedule("end_of_day", "end_of_day", crons, settings, _END_OF_DAY_WORDS, evaluate)
 
 
 def _default_status(settings: Settings) -> dg.DefaultScheduleStatus:

@@ -26,11 +26,10 @@ from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import (
     Scope,
     Snapshot,
-    closing_due,
     end_of_day_snapshot,
-    intraday_due,
     is_capturable,
     latest_due,
+    moments_due,
     not_begun,
     once_a_session,
 )
@@ -83,7 +82,8 @@ class SourceResource:
         if DATASETS[dataset].is_current_only:
             return [self._once(dataset, day) for day in sessions]
         if tick is not None:
-            return self._at_tick(dataset, tick)
+            minutes = self._settings.capture.closing_snapshot_minutes
+            return moments_due(dataset, tick, self._settings.cadences(dataset), minutes_before=minutes)
         return [snapshot for day in sessions for snapshot in self._latest_due(dataset, day)]
 
     def take(self, snapshots: Sequence[Snapshot], archive: Archive, usage: Usage | None = None) -> Iterator[Outcome]:
@@ -203,13 +203,6 @@ class SourceResource:
         symbols, now = DATASETS[dataset].subjects or self._settings.universe.symbols_of(dataset), self.now()
         planned = once_a_session(dataset, day, symbols, minutes_before=self._settings.capture.closing_snapshot_minutes)
         return planned if planned.scheduled_time <= now else replace(planned, scheduled_time=now.replace(microsecond=0))
-
-    def _at_tick(self, dataset: str, tick: datetime) -> list[Snapshot]:
-        cadences, minutes = self._settings.cadences(dataset), self._settings.capture.closing_snapshot_minutes
-        return [
-            *closing_due(dataset, tick, tuple(cadences), minutes_before=minutes),
-            *intraday_due(dataset, tick, cadences, minutes_before=minutes),
-        ]
 
     def _latest_due(self, dataset: str, day: date) -> list[Snapshot]:
         now = self.now()

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from trade_analyst_pipeline.schwab.budget import Priority
+
 TICK_TAG: Final = "trade_analyst/tick"
 URGENCY_TAG: Final = "trade_analyst/urgency"  # `closing`, `intraday` or `backfill`: places of their own (dagster.yaml)
-LEAST_URGENT: Final = {URGENCY_TAG: "backfill"}  # of every job; a schedule of snapshots says otherwise
+
+
+def urgency_tag(priority: Priority) -> dict[str, str]:
+    """The tag of a run that has its place among the runs of a class."""
+    return {URGENCY_TAG: priority.name.lower()}
+
+
+LEAST_URGENT: Final = urgency_tag(Priority.BACKFILL)  # of whatever no schedule started

@@ -13,6 +13,7 @@ from trade_analyst_pipeline.capture.plan import (
     end_of_day_snapshot,
     intraday_due,
     latest_due,
+    moments_due,
     moments_of_session,
     once_a_session,
     symbols_by_product,
@@ -116,6 +117,14 @@ def test_intraday_snapshots_hold_what_still_trades(tick: str, expected: tuple[st
     """Every 15 minutes from the open, without symbols that closed or that a closing snapshot holds."""
     planned = intraday_due("options", _utc(tick), dict.fromkeys(SYMBOLS, 15), minutes_before=(15, 5))
     assert tuple(symbol for snapshot in planned for symbol in snapshot.symbols) == expected
+
+
+def test_a_tick_brings_what_is_before_a_close_first() -> None:
+    """At 15:45 the stock's closing snapshot, then what trades on; at 15:50 nothing."""
+    cadences = dict.fromkeys(("SPY", "AAPL", "$SPX"), 15)
+    due = moments_due("options", _utc("2026-11-23T20:45"), cadences, minutes_before=(15, 5))
+    assert [snapshot.symbols for snapshot in due] == [("AAPL",), ("SPY", "$SPX")]
+    assert moments_due("options", _utc("2026-11-23T20:50"), cadences, minutes_before=(15, 5)) == []
 
 
 @pytest.mark.parametrize(

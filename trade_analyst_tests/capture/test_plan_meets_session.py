@@ -1,7 +1,8 @@
 """What `plan` promises is what a session then does: the real capture code over a whole session, in virtual time.
 
 Each tick of the schedules is a run with a budget of its own on the shared file, as a process of its own would have,
-and takes its snapshots with the real client from a source that answers at once with the smallest possible bodies.
+and takes its snapshots with the real client, one for each class, from a source that answers at once with the smallest
+possible bodies.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from trade_analyst_pipeline.storage.archive import Archive
 DAY = START.date()  # a full session that opens at START
 EVENING = datetime(2026, 1, 5, 22, 0, tzinfo=START.tzinfo)  # 17:00 New York, when the bars are asked for
 CLOSE = datetime(2026, 1, 5, 21, 0, tzinfo=START.tzinfo)  # of stocks, and of options on them
+CLOSING_INSTANTS = {CLOSE + timedelta(minutes=minutes) for minutes in (-15, -5, 0, 10)}  # 0 and 10: of late options
 A_FEW_SECONDS = timedelta(seconds=5)
 LARGEST_MISS = 0.10
 MOMENTS = ("quotes", "options")
@@ -152,19 +154,18 @@ class Session:
                 raise ended
 
     async def _run(self, due: datetime, stages: list[list[Snapshot]], slots: dict[Priority, asyncio.Semaphore]) -> None:
-        minutes = self.settings.capture.closing_snapshot_minutes
-        priority = min(urgency(each, minutes_before=minutes) for stage in stages for each in stage)
+        place = place_of(due, {each.dataset for stage in stages for each in stage})
         await self.clock.sleep((due - START).total_seconds())
-        async with slots[priority]:
+        async with slots[place]:
             for stage in stages:
-                await self._stage(stage, priority)
+                await self._stage(stage)
 
-    async def _stage(self, stage: list[Snapshot], priority: Priority) -> None:
+    async def _stage(self, stage: list[Snapshot]) -> None:
         answered: dict[str, list[datetime]] = {}
         asked = partial(ask, bounds=self.settings.capture.bounded_chain, archive=self.archive)
         try:
-            source = Source(self._client(Transport(partial(self._note, answered)), priority), self.clock)
-            taken = take_each(stage, source_for=lambda _: source, ask=asked, archive=self.archive)
+            source_for = self._sources(Transport(partial(self._note, answered)))
+            taken = take_each(stage, source_for=source_for, ask=asked, archive=self.archive)
             async with aclosing(taken):
                 async for outcome in taken:
                     each = outcome.snapshot
@@ -177,14 +178,19 @@ class Session:
                     if len(instants) >= needed:
                         self.arrivals.setdefault((snapshot.dataset, symbol), []).append(instants[needed - 1])
 
-    def _client(self, http: Transport, priority: Priority) -> SchwabClient:
-        schwab = self.settings.schwab
+    def _sources(self, http: Transport) -> Callable[[Snapshot], Source]:
+        """The source for each snapshot: one budget, and a client for each class of requests, as a process has them."""
+        schwab, minutes = self.settings.schwab, self.settings.capture.closing_snapshot_minutes
         budget = RequestBudget(
             per_minute=schwab.requests_per_minute,
             reserved_per_minute=schwab.reserved_per_minute,
             clock=self.clock,
             state_file=self.root / "budget",
         )
+        clients = {priority: self._client(http, budget, priority) for priority in Priority}
+        return lambda each: Source(clients[urgency(each, minutes_before=minutes)], self.clock)
+
+    def _client(self, http: Transport, budget: RequestBudget, priority: Priority) -> SchwabClient:
         return SchwabClient(
             base_url="https://source",
             http=http,  # type: ignore[arg-type]  # all that is used of a transport
@@ -192,7 +198,7 @@ class Session:
             budget=budget,
             clock=self.clock,
             rng=random.Random(7),  # noqa: S311  waits of a test
-            in_flight=schwab.requests_in_flight,
+            in_flight=self.settings.schwab.requests_in_flight,
             priority=priority,
         )
 
@@ -210,6 +216,14 @@ class Session:
             known = sorted(at for at in self.arrivals.get((dataset, symbol), []) if at < closes)
             found = max(found, *(later - earlier for earlier, later in itertools.pairwise([START, *known, closes])))
         return found
+
+
+def place_of(due: datetime, datasets: set[str]) -> Priority:
+    """The class that the tag of a run names: before a close `closing`, of bars and reference data `backfill`."""
+    if datasets.isdisjoint({*MOMENTS, "movers"}):
+        return Priority.BACKFILL
+    is_closing = due in CLOSING_INSTANTS and not datasets.isdisjoint(MOMENTS)
+    return Priority.CLOSING if is_closing else Priority.INTRADAY
 
 
 def requests_for(dataset: str) -> int:

@@ -64,6 +64,31 @@ def test_what_is_before_a_close_goes_before_all_else() -> None:
     assert early.finished is None or early.finished > late.finished
 
 
+def test_late_options_wait_in_their_own_class() -> None:
+    """At 15:45 the stocks' 60 requests go first; the 3 for SPY, whose close is half an hour off, then follow."""
+    table = table_of(options={**shares(30, 15), "SPY": 15}, minutes_before=(15, 5))
+    due = OPEN + timedelta(minutes=375)
+    closing, late = (each for each in table.of("options") if each.snapshot.scheduled_time == due)
+    assert (closing.kind, closing.requests, closing.finished) == ("closing", 60, due + 57 * SLOT)
+    assert (late.kind, late.requests, late.finished) == ("intraday", 3, due + 60 * SLOT)
+    assert late.snapshot.symbols == ("SPY",)
+
+
+def test_a_run_has_its_place_by_its_most_urgent_snapshot() -> None:
+    """At 15:46 two intraday runs are under way; SPY, in the run before the close, takes turns with them even so."""
+    first_run, second_run = shares(200, 60), {f"T{name}": 61 for name in shares(100, 61)}
+    table = table_of(allowance=Allowance(20), options={**first_run, **second_run, "SPY": 376}, minutes_before=(14,))
+    due, slot = OPEN + timedelta(minutes=376), timedelta(seconds=61.5 / 20)
+    closing, late = (each for each in table.of("options") if each.snapshot.scheduled_time == due)
+    assert (closing.kind, closing.requests) == ("closing", 600)
+    assert (late.kind, late.requests, late.snapshot.symbols) == ("intraday", 3, ("SPY",))
+    assert closing.finished is not None
+    assert late.finished is not None
+    assert closing.finished < late.finished <= closing.finished + 9 * slot  # in turns with two others
+    under_way = [each for each in table.of("options") if each.snapshot.scheduled_time < due and each.kind == "intraday"]
+    assert sum(each.finished is not None and each.finished > late.finished for each in under_way) == 2
+
+
 def test_runs_of_one_class_take_turns() -> None:
     """A run that starts while another is under way gets every second slot."""
     table = table_of(options={**shares(100, 60), "ZZZ": 61})
@@ -93,6 +118,17 @@ def test_what_is_not_complete_in_time_does_not_fit() -> None:
     """900 chains are 1,800 requests: 31 minutes at 60 a minute, too long for every 30 and short enough for every 60."""
     assert not first(table_of(options=shares(900, 30)), "options").fits
     assert first(table_of(options=shares(900, 60)), "options").fits
+
+
+def test_a_trial_ends_at_what_is_late_alone() -> None:
+    """Chains that take 31 minutes of 60 are no reason to end, though the quotes of the same runs have 15."""
+    what = Watched({"quotes": shares(1, 15), "options": shares(900, 60)}, (40,))
+    assert timetable(DAY, what, SIXTY, Costs(), ends_late=False).fits
+    assert timetable(DAY, what, SIXTY, Costs()).fits
+    rarer = Watched({"quotes": shares(1, 15), "options": shares(900, 30)}, (40,))
+    ended = timetable(DAY, rarer, SIXTY, Costs(), ends_late=False)
+    assert not ended.fits
+    assert ended.requests < timetable(DAY, rarer, SIXTY, Costs()).requests
 
 
 def test_nothing_is_asked_after_midnight() -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncGenerator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
@@ -21,6 +22,7 @@ from trade_analyst_pipeline.capture.take import Outcome
 from trade_analyst_pipeline.defs.resources import SourceResource, _next
 from trade_analyst_pipeline.errors import SessionNotCapturableError
 from trade_analyst_pipeline.market.clock import MachineClock
+from trade_analyst_pipeline.schwab.budget import Priority
 from trade_analyst_pipeline.settings import load_settings
 from trade_analyst_pipeline.storage.archive import Archive
 
@@ -70,6 +72,24 @@ def test_what_is_taken_once_a_session_is_planned_for_its_instant_or_as_it_stands
     assert asked.params == (("markets", "equity,option,bond,future,forex"), ("date", "2026-11-23"))
     expirations = source.missing(source.plan("expirations", [monday])[0], archive)
     assert {"AAPL", "SPY", "$SPX"} <= {request.symbols[0] for request in expirations}
+
+
+def test_each_snapshot_of_a_tick_is_asked_for_in_its_own_class(source: SourceResource) -> None:
+    """At 15:45 stocks are before their close, and late options trade on: at 16:00 those are."""
+
+    def asked(hour: int, minute: int) -> list[tuple[bool, Priority]]:
+        tick, classes = datetime(2026, 11, 23, hour, minute, tzinfo=UTC), dict[tuple[str, ...], Priority]()
+        for snapshot in source.plan("options", [date(2026, 11, 23)], tick=tick):
+
+            def open_at(instant: datetime, priority: Priority, of: Snapshot = snapshot) -> Any:
+                assert instant == tick
+                classes[of.symbols] = priority
+
+            source._classed(open_at, snapshot)
+        return [("SPY" in symbols, priority) for symbols, priority in classes.items()]
+
+    assert asked(20, 45) == [(False, Priority.CLOSING), (True, Priority.INTRADAY)]
+    assert asked(21, 0) == [(True, Priority.CLOSING)]
 
 
 def test_what_a_dead_process_received_is_kept(
