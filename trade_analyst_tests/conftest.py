@@ -7,6 +7,7 @@ import copy
 import logging
 import os
 import random
+import signal
 import sys
 import threading
 import warnings
@@ -29,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the fault harnesses."""
     parser.addoption("--full", action="store_true", help="fault harnesses in their full form, as in make reliability")
     parser.addoption("--harness-seed", type=int, help="seed of every random harness, to repeat a failure")
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start hear Ctrl-C, also where a shell in the background had it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
