@@ -37,7 +37,7 @@ SHORTEST, LONGEST = timedelta(days=2), timedelta(days=365)
 SINGLE_FROM, SINGLE_TO = timedelta(days=23), timedelta(days=37)
 SHORT_EXPIRY = timedelta(days=7)
 EARLY_SNAPSHOT = timedelta(minutes=30)
-YEAR = timedelta(days=365)
+DAY, YEAR = timedelta(days=1), timedelta(days=365)
 
 HIGHEST_IV = 5.0
 LARGEST_SIDE_DIFFERENCE = 0.05
@@ -145,6 +145,16 @@ def _ticks(price: pl.Expr) -> pl.Expr:
     return ticks(price).cast(pl.Int64)
 
 
+def _quotient(dividend: pl.Expr, divisor: int) -> pl.Expr:
+    """The correctly rounded quotient of each row: many rows at once Polars multiplies by the rounded reciprocal."""
+    return dividend / (dividend * 0 + divisor)
+
+
+def _in_units(duration: pl.Expr, unit: timedelta) -> pl.Expr:
+    """A duration as a number of these units."""
+    return _quotient(duration.dt.total_microseconds(), unit // timedelta(microseconds=1))
+
+
 def _summary(contracts: pl.DataFrame) -> pl.DataFrame:
     """Per snapshot: the rate, counts, and the listed expiries next to 30 days."""
     remaining = pl.col("remaining")
@@ -178,7 +188,7 @@ def _strikes(contracts: pl.DataFrame) -> pl.DataFrame:
         .sort(key)
         .with_columns(
             pl.struct(key[:3]).rle_id().cast(pl.Int64).alias("expiry"),
-            (pl.col("remaining") / YEAR).alias("years"),
+            _in_units(pl.col("remaining"), YEAR).alias("years"),
             _ticks(pl.col("strike")).alias("strike_ticks"),
         )
     )
@@ -195,10 +205,13 @@ def _forwards(strikes: pl.DataFrame) -> pl.DataFrame:
     both = both.with_columns(pl.int_range(pl.len()).alias("row"))
     gap = (pl.col("call_mid") - pl.col("put_mid")).abs()
     at = both.sort("expiry", gap, "strike").unique("expiry", keep="first", maintain_order=True)
-    parity = both["strike"] + (both["discount_rate"] * both["years"]).exp() * (both["call_mid"] - both["put_mid"]) / (
-        2 * TICKS_PER_DOLLAR
-    )
-    half_spread = both.select(pl.max_horizontal("call_spread", "put_spread")).to_series() / (2 * TICKS_PER_DOLLAR)
+    growth = (pl.col("discount_rate") * pl.col("years")).exp()
+    parity = both.select(
+        pl.col("strike") + _quotient(growth * (pl.col("call_mid") - pl.col("put_mid")), 2 * TICKS_PER_DOLLAR)
+    ).to_series()
+    half_spread = both.select(
+        _quotient(pl.max_horizontal("call_spread", "put_spread"), 2 * TICKS_PER_DOLLAR)
+    ).to_series()
     trio = _nearest_three(both["expiry"].to_numpy(), both["strike"].to_numpy(), at["row"].to_numpy())
     values, slack = parity.to_numpy()[trio], half_spread.to_numpy()[trio].max(axis=0, initial=0)
     is_spread = np.ptp(values, axis=0) > slack
@@ -313,7 +326,7 @@ def _valued(pairs: pl.DataFrame) -> pl.DataFrame:
             _status().alias("status"),
             pl.lit(SERIES).alias("series"),
             pl.col("clean_contracts").fill_null(0),
-            *((pl.col(f"{side}_remaining") / timedelta(days=1)).alias(f"{side}_days") for side in ("near", "far")),
+            *(_in_units(pl.col(f"{side}_remaining"), DAY).alias(f"{side}_days") for side in ("near", "far")),
         )
         .with_columns(
             pl.when(is_used).then(_constant_maturity_iv()).alias("iv"),
@@ -342,11 +355,11 @@ def _status() -> pl.Expr:
 
 def _constant_maturity_iv() -> pl.Expr:
     """Volatility of 30 days, total variance being linear in time; with one expiry that one's volatility."""
-    target = TARGET / timedelta(days=1)
+    target = TARGET // DAY
     near_days, far_days = pl.col("near_days"), pl.col("far_days")
     near, far = (pl.col(f"{side}_iv") ** 2 * pl.col(f"{side}_days") for side in ("near", "far"))
     total = near + (far - near) * (target - near_days) / (far_days - near_days)
-    return pl.coalesce((total / target).sqrt(), "near_iv", "far_iv")
+    return pl.coalesce(_quotient(total, target).sqrt(), "near_iv", "far_iv")
 
 
 def _flags() -> pl.Expr:

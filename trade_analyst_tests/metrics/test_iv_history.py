@@ -257,6 +257,14 @@ def test_spoilt_chains_cover_value_and_flag() -> None:
     assert found.filter(pl.col("flags").str.contains("expiry_skipped")).height >= 1
 
 
+def test_value_is_the_same_to_the_bit_whatever_is_computed_beside_it() -> None:
+    """Chains of many symbols at once give exactly the rows that each gives alone."""
+    chains = [changed(spoilt(chain(WEEKLY), seed), {"symbol": f"S{seed:02}"}) for seed in range(25)]
+    chains += [chain(symbol=f"T{minute:02}", snapshot=SNAPSHOT - timedelta(minutes=minute)) for minute in range(15)]
+    at_once = iv_history(table([row for rows in chains for row in rows]))
+    assert at_once.equals(pl.concat(iv_history(table(rows)) for rows in chains))
+
+
 @pytest.mark.parametrize("spot", [100.0, 97.3, 102.5])
 @pytest.mark.parametrize("rate", [0.0, 0.05])
 def test_recovers_the_true_volatility(spot: float, rate: float) -> None:
