@@ -25,6 +25,7 @@ TradeAnalystError
 │   └── SessionNotCapturableError the source's clock is not in the session asked for
 ├── StorageError
 │   ├── CaptureDamagedError       an archived capture fails its checks
+│   ├── CaptureMissingError       a capture that a table was made from is not archived
 │   ├── PartitionDamagedError     a table file or manifest fails its checks
 │   ├── PartitionMissingError     nothing is stored under that partition
 │   ├── FencedWriteError          a newer run has already written this partition
@@ -35,6 +36,7 @@ TradeAnalystError
 ├── ImportRefusedError            a file offered to `import` is not a recorded response of that dataset
 ├── QueryError                    an SQL text that cannot be answered
 ├── ExportError                   a table cannot be exported as asked
+├── TraceError                    a value cannot be traced as asked: no such table, column or row, or several
 ├── RunFailedError                a Dagster run ended without success; the others' work stands
 └── AlreadyRunningError           another `run` works on the same data folder
 
@@ -215,6 +217,10 @@ class CaptureDamagedError(StorageError):
     """An archived capture fails its checks."""
 
 
+class CaptureMissingError(StorageError):
+    """A capture that a table was made from is not archived."""
+
+
 class PartitionDamagedError(StorageError):
     """A table file or manifest fails its checks."""
 
@@ -258,6 +264,10 @@ class QueryError(TradeAnalystError):
 
 class ExportError(TradeAnalystError):
     """A table cannot be exported as asked."""
+
+
+class TraceError(TradeAnalystError):
+    """A value cannot be traced as asked: no such table, column or row, or several rows."""
 
 
 class RunFailedError(TradeAnalystError):

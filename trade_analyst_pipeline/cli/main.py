@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trade_analyst_pipeline.cli import data, healthcheck, login, plan, run, simulator, symbols, token, ui
+from trade_analyst_pipeline.cli import data, healthcheck, login, plan, run, simulator, symbols, token, trace, ui
 from trade_analyst_pipeline.errors import TradeAnalystError
 
 PROGRAM = "trade-analyst"
@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "rebuild": (data.rebuild, "trade-analyst rebuild --from 2026-01-02 --dataset options"),
     "query": (data.query, 'trade-analyst query "select symbol, iv_rank from metrics.iv_rank"'),
     "export": (data.export, "trade-analyst export metrics.iv_rank --format xlsx"),
+    "trace": (
+        trace.trace,
+        "trade-analyst trace metrics.iv_rank symbol=AAPL window_sessions=252 session_date=2026-01-05 --column iv_rank",
+    ),
     "healthcheck": (healthcheck.healthcheck, "trade-analyst healthcheck --json"),
     "simulator": (simulator.simulator, "trade-analyst simulator --port 8443 --seed 7 --ca-file ca.pem"),
     "ui": (ui.ui, "trade-analyst ui --port 3000"),

@@ -13,6 +13,7 @@ import polars as pl
 from trade_analyst_pipeline.datasets import expirations, instruments, markets, movers, ohlc, options, quotes
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.market.normalized import Normalized
+from trade_analyst_pipeline.market.row_layout import RowLayout
 from trade_analyst_pipeline.market.tolerance import Tolerance
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 
@@ -27,7 +28,7 @@ class Normalize(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset: its table, how responses become rows of it, and how to ask for it.
+    """One dataset: its table, how responses become rows of it, how to ask for it, and where rows stand in an answer.
 
     `combine` makes one table of the valid rows of several captures, in capture order, each key once; its result does
     not depend on how the captures were grouped. `spans_sessions` is whether one capture describes other sessions than
@@ -42,6 +43,7 @@ class Dataset:
     normalize: Normalize
     requests: Callable[..., list[MarketDataRequest]]
     combine: Callable[[pl.DataFrame], pl.DataFrame]
+    layout: RowLayout
     spans_sessions: bool = False
     tolerance: Tolerance = field(default_factory=Tolerance)
     is_current_only: bool = False
@@ -65,6 +67,7 @@ DATASETS: Final[dict[str, Dataset]] = {
             options.normalize,
             options.requests,
             _first_of_each_key(options.SCHEMA),
+            options.LAYOUT,
             without_proof=options.without_proof,
         ),
         Dataset(
@@ -73,15 +76,19 @@ DATASETS: Final[dict[str, Dataset]] = {
             quotes.normalize,
             quotes.requests,
             _first_of_each_key(quotes.SCHEMA),
+            quotes.LAYOUT,
             tolerance=_UNRELATED,
         ),
-        Dataset(ohlc.NAME, ohlc.SCHEMA, ohlc.normalize, ohlc.requests, ohlc.revisions, spans_sessions=True),
+        Dataset(
+            ohlc.NAME, ohlc.SCHEMA, ohlc.normalize, ohlc.requests, ohlc.revisions, ohlc.LAYOUT, spans_sessions=True
+        ),
         Dataset(
             expirations.NAME,
             expirations.SCHEMA,
             expirations.normalize,
             expirations.requests,
             _first_of_each_key(expirations.SCHEMA),
+            expirations.LAYOUT,
             is_current_only=True,
         ),
         Dataset(
@@ -90,6 +97,7 @@ DATASETS: Final[dict[str, Dataset]] = {
             markets.normalize,
             markets.requests,
             _first_of_each_key(markets.SCHEMA),
+            markets.LAYOUT,
             tolerance=_UNRELATED,
             is_current_only=True,
             subjects=markets.MARKETS,
@@ -100,6 +108,7 @@ DATASETS: Final[dict[str, Dataset]] = {
             instruments.normalize,
             instruments.requests,
             _first_of_each_key(instruments.SCHEMA),
+            instruments.LAYOUT,
             tolerance=_UNRELATED,
             is_current_only=True,
         ),
@@ -109,6 +118,7 @@ DATASETS: Final[dict[str, Dataset]] = {
             movers.normalize,
             movers.requests,
             _first_of_each_key(movers.SCHEMA),
+            movers.LAYOUT,
             tolerance=_UNRELATED,
             is_current_only=True,
             subjects=movers.LISTS,

@@ -19,6 +19,7 @@ from trade_analyst_pipeline.market.answers import usable_answers
 from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
 from trade_analyst_pipeline.market.listed_answers import ListedAnswer, ListedRows, ListShape, read_listed
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
+from trade_analyst_pipeline.market.row_layout import RowLayout
 from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.market.tolerant_json import BadRow
 from trade_analyst_pipeline.market.wire_json import NOT_STRICT, RowShape, wire_fields
@@ -37,6 +38,13 @@ EXPIRATION: Final = RowShape(
     ),
 )
 LIST: Final = ListShape("expirationList", RowShape("expirations", wire_fields("status:status:text")), EXPIRATION)
+
+LAYOUT: Final = RowLayout(
+    rows=(f"{LIST.member} []",),
+    row=EXPIRATION,
+    made_of={"expiration_date": ("specified_date",)},
+    beside={"symbol": "request", "session_date": "capture", "snapshot_time": "arrival"},
+)
 
 _ROOTS: Final = "option_roots"
 _STATED_ROOTS: Final = msgspec.json.Decoder(str | list[str] | None)

@@ -20,6 +20,7 @@ from trade_analyst_pipeline.market.answers import refuse_error_body, usable_answ
 from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
 from trade_analyst_pipeline.market.listed_answers import Document, ListedAnswer, ListedRows, ListShape, read_listed
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
+from trade_analyst_pipeline.market.row_layout import RowLayout
 from trade_analyst_pipeline.market.tolerant_json import BadRow
 from trade_analyst_pipeline.market.wire_json import RowShape, wire_fields
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
@@ -70,6 +71,14 @@ FUNDAMENTAL: Final = RowShape(
     ),
 )
 LIST: Final = ListShape("instruments", RowShape("found", ()), INSTRUMENT, (FUNDAMENTAL,))
+
+LAYOUT: Final = RowLayout(
+    rows=(f"{LIST.member} []",),
+    row=INSTRUMENT,
+    blocks=(FUNDAMENTAL,),
+    may_be_bare=True,
+    beside={"session_date": "capture", "snapshot_time": "arrival"},
+)
 
 _DAYS: Final = tuple(field.column for field in FUNDAMENTAL.fields if field.column.endswith("_date"))
 # What quotes have too, and where 0 is a value.

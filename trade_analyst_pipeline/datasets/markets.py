@@ -22,6 +22,7 @@ from trade_analyst_pipeline.market import vendor_values as vendor
 from trade_analyst_pipeline.market.answers import read_body, refuse_error_body, tolerant_object, usable_answers
 from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
+from trade_analyst_pipeline.market.row_layout import RowLayout
 from trade_analyst_pipeline.market.sessions import (
     CALENDAR_END,
     CALENDAR_START,
@@ -63,6 +64,13 @@ _PLACES: Final = {"$[...][...]": PRODUCT.name}
 _PARTS: Final = {"preMarket": "pre_market", "regularMarket": "regular", "postMarket": "post_market"}
 _TIMES: Final = tuple(f"{part}_{end}_time" for part in _PARTS.values() for end in ("open", "close"))
 _HOURS: Final = "session_hours"
+LAYOUT: Final = RowLayout(
+    rows=("* *",),
+    row=PRODUCT,
+    made_of=dict.fromkeys(_TIMES, (_HOURS,)),
+    beside={"market": "name", "session_date": "capture", "snapshot_time": "arrival"},
+)
+
 _EXPECTED: Final = {"market": frozenset(MARKETS)}
 # The products that trade in the hours of the exchange whose calendar we keep.
 _IN_CALENDAR: Final = frozenset({("equity", "EQ"), ("equity", "equity"), ("option", "EQO")})

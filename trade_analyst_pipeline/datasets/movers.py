@@ -21,6 +21,7 @@ from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
 from trade_analyst_pipeline.market.listed_answers import ListedAnswer, ListedRows, ListShape, read_listed
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
 from trade_analyst_pipeline.market.prices import ticks
+from trade_analyst_pipeline.market.row_layout import RowLayout
 from trade_analyst_pipeline.market.wire_json import RowShape, wire_fields
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 
@@ -40,6 +41,22 @@ MOVER: Final = RowShape(
     ),
 )
 LIST: Final = ListShape("screeners", RowShape("movers", ()), MOVER)
+
+LAYOUT: Final = RowLayout(
+    rows=(f"{LIST.member} []",),
+    row=MOVER,
+    made_of={
+        "net_change": ("last", "net_change_fraction"),
+        "net_change_pct": ("net_change_fraction", "net_change", "last"),
+        "change_status": ("net_change", "last", "net_change_fraction"),
+    },
+    beside={
+        **dict.fromkeys(("movers_of", "sort_order", "window_minutes"), "request"),
+        "place": "position",
+        "session_date": "capture",
+        "snapshot_time": "arrival",
+    },
+)
 
 SCHEMA: Final = table_schema(
     NAME,

@@ -38,6 +38,7 @@ from trade_analyst_pipeline.market.bars import (
 from trade_analyst_pipeline.market.columns import TIME, epoch_milliseconds, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
 from trade_analyst_pipeline.market.prices import ticks
+from trade_analyst_pipeline.market.row_layout import RowLayout
 from trade_analyst_pipeline.market.sessions import NEW_YORK, previous_session, session_close, session_open, sessions
 from trade_analyst_pipeline.market.symbols import is_taken_of, kind_of
 from trade_analyst_pipeline.market.tolerant_json import (
@@ -80,6 +81,20 @@ HISTORY: Final = RowShape(
     ),
 )
 _PLACES: Final = {"$": HISTORY.name, "$.candles[...]": BAR.name}
+
+LAYOUT: Final = RowLayout(
+    rows=("candles []",),
+    row=BAR,
+    around={"": HISTORY},
+    made_of=dict.fromkeys(("frequency", "session_date", "session_part", "is_complete"), ("bar_time",)),
+    beside={
+        "frequency": "request",
+        "session_date": "request",
+        "session_part": "request",
+        "known_time": "arrival",
+        "is_complete": "arrival",
+    },
+)
 
 _DEFAULT_FREQUENCY: Final = {"day": "minute", "month": "weekly", "year": "monthly", "ytd": "weekly"}
 _PERIODS: Final = {"day": (1, 2, 3, 4, 5, 10), "month": (1, 2, 3, 6), "year": (1, 2, 3, 5, 10, 15, 20), "ytd": (1,)}

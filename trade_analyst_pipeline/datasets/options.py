@@ -42,6 +42,7 @@ from trade_analyst_pipeline.market.normalized import Intake, Normalized, Respons
 from trade_analyst_pipeline.market.option_rules import CONTRACT_RULES
 from trade_analyst_pipeline.market.option_values import contract_table, expiration
 from trade_analyst_pipeline.market.quote_status import fresh_since
+from trade_analyst_pipeline.market.row_layout import RowLayout
 from trade_analyst_pipeline.market.sessions import option_product
 from trade_analyst_pipeline.market.tolerant_json import BadRow, RepeatedKeys, convert_header, convert_rows, entries
 from trade_analyst_pipeline.market.wire_json import (
@@ -119,6 +120,26 @@ _PLACES: Final = {
     "$.underlying": UNDERLYING.name,
     **{f"$.{side}[...][...][...]": CONTRACT.name for side in _SIDES},
 }
+
+LAYOUT: Final = RowLayout(
+    rows=tuple(f"{side} * * []" for side in _SIDES),
+    row=CONTRACT,
+    around={"": CHAIN, "underlying": UNDERLYING},
+    made_of={
+        "bid": ("ask",),
+        "ask": ("bid",),
+        "quote_status": ("bid", "ask", "quote_time", "symbol"),
+        "expiration_date": ("expiration",),
+        "expiration_time": ("expiration", "settlement_type"),
+        "vendor_implied_volatility": ("vendor_theoretical_volatility",),
+    },
+    beside={
+        "session_date": "capture",
+        "snapshot_time": "arrival",
+        "quote_status": "arrival",
+        "chain_scope": "other answers",
+    },
+)
 
 SCHEMA: Final = table_schema(
     NAME,
@@ -391,7 +412,7 @@ class _Table:
         self._close_batch()
         contracts = pl.concat(self._batches)
         response_of_row = np.repeat(np.arange(len(self._heights), dtype=np.uint32), self._heights)
-        refused = self._refused(self._expirations(contracts, response_of_row))
+        refused = self._refused(self._expirations(contracts, response_of_row) if self.listed else {})
         for header, (scope, complete) in zip(self._headers, self._snapshots.each(self._session_date), strict=True):
             header |= {"chain_scope": self._proven(header["symbol"], scope, refused), "snapshot_time": complete}
         headers = pl.DataFrame(self._headers, schema=_HEADER_COLUMNS, orient="row")

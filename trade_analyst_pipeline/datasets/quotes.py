@@ -30,6 +30,7 @@ from trade_analyst_pipeline.market.normalized import Intake, Normalized
 from trade_analyst_pipeline.market.quote_rules import QUOTE_RULES
 from trade_analyst_pipeline.market.quote_status import fresh_since
 from trade_analyst_pipeline.market.quote_values import quote_table
+from trade_analyst_pipeline.market.row_layout import RowLayout
 from trade_analyst_pipeline.market.sessions import Product, option_product
 from trade_analyst_pipeline.market.tolerant_json import (
     BadRow,
@@ -141,6 +142,36 @@ FUNDAMENTAL: Final = RowShape(
 )
 _BLOCKS: Final = (QUOTE, REFERENCE, REGULAR, EXTENDED, FUNDAMENTAL)
 _PLACES: Final = {"$": ENTRY.name, **{f"$.{block.name}": block.name for block in _BLOCKS}}
+
+_QUOTE_SIDES: Final = ("bid", "ask", "bid_size", "ask_size", "quote_time")
+LAYOUT: Final = RowLayout(
+    rows=("*",),
+    passed_over=frozenset({"errors"}),
+    row=ENTRY,
+    blocks=_BLOCKS,
+    made_of={
+        "requested_symbol": ("symbol", "product", "is_active", "active_symbol"),
+        "bid": ("ask",),
+        "ask": ("bid",),
+        "quote_status": (*_QUOTE_SIDES, "asset_type", "underlying_symbol"),
+        "net_change_pct": ("future_change_pct",),
+        "settlement_price": ("quoted_settlement", "misspelt_settlement"),
+        "expiration_date": (
+            *("expiration_year", "expiration_month", "expiration_day"),
+            *("future_expiration", "future_option_expiration"),
+        ),
+        "multiplier": ("future_multiplier",),
+        "is_tradable": ("is_future_tradable",),
+        "trading_hours": ("future_hours",),
+        "vendor_implied_volatility": ("asset_type",),
+    },
+    beside={
+        "requested_symbol": "request",
+        "session_date": "capture",
+        "snapshot_time": "arrival",
+        "quote_status": "arrival",
+    },
+)
 
 SCHEMA: Final = table_schema(
     NAME,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from trade_analyst_pipeline.errors import CaptureDamagedError, StorageError
+from trade_analyst_pipeline.errors import CaptureDamagedError, CaptureMissingError, StorageError
 from trade_analyst_pipeline.schwab.messages import RawResponse
 from trade_analyst_pipeline.storage import captures, durable, frames
 from trade_analyst_pipeline.storage.captures import (
@@ -83,6 +83,21 @@ class Archive:
         found = [self._capture(path) for day in days for path in self._files(dataset, day, SEALED_SUFFIX)]
         return sorted(found, key=lambda capture: capture.capture_id)
 
+    def find(self, dataset: str, capture_id: str) -> Capture:
+        """The sealed capture with an id, whatever session it is of.
+
+        Raises CaptureMissingError where none is archived, CaptureDamagedError where it is not whole.
+        """
+        for day in self._days_of(dataset, capture_id):
+            path = self._root.joinpath(*_folder_names(dataset, day), capture_id + SEALED_SUFFIX)
+            if path.is_file():
+                return self._capture(path)
+        message = (
+            f"{self._root / dataset} has no capture {capture_id}, which a table was made from; restore the file from "
+            "a copy, or run `trade-analyst rebuild` to make the tables of what is left"
+        )
+        raise CaptureMissingError(message)
+
     def sessions(self, dataset: str) -> list[date]:
         """Session dates with at least one sealed capture, ascending."""
         return [day for day in self._days(dataset) if self._files(dataset, day, SEALED_SUFFIX)]
@@ -126,10 +141,18 @@ class Archive:
 
     def response(self, capture: Capture, entry: IndexEntry) -> RawResponse:
         """The response of one entry of a capture's index, checked; raises CaptureDamagedError."""
+        return self.record(capture, entry)[0]
+
+    def record(self, capture: Capture, entry: IndexEntry) -> tuple[RawResponse, int]:
+        """The response of one entry of a capture's index, and how many bytes of the file from `entry.offset` hold it.
+
+        Checked as by `responses`; raises CaptureDamagedError.
+        """
         with _damage_named(capture.path, "record"), OpenFile(durable.open_file(capture.path)) as file:
-            response, found = captures.decode_record(self._codec.unpack_at(file, entry.offset, limit=file.size))
+            frame = self._codec.unpack_at(file, entry.offset, limit=file.size)
+            response, found = captures.decode_record(frame)
             _require(found == entry, "not the record that the footer lists here")
-            return response
+            return response, frame.end - frame.offset
 
     def open_gaps(self, captures: Sequence[Capture]) -> list[Gap]:
         """What is still missing of these captures (ascending by id), each request that failed once, as it did last.
@@ -186,6 +209,12 @@ class Archive:
         names = durable.list_names(self._root / _checked(dataset))
         matches = (_SESSION_FOLDER.fullmatch(name) for name in names)
         return sorted(date.fromisoformat(match[1]) for match in matches if match)
+
+    def _days_of(self, dataset: str, capture_id: str) -> Iterator[date]:
+        """Sessions that a capture may be of: first that of the day it was scheduled for, which it nearly always is."""
+        with suppress(ValueError):
+            yield date.fromisoformat(capture_id[:8])
+        yield from self._days(dataset)
 
     def _files(self, dataset: str, day: date, suffix: str) -> list[Path]:
         folder = self._root.joinpath(*_folder_names(dataset, day))

@@ -33,6 +33,7 @@ from trade_analyst_pipeline.datasets import DATASETS, options, quotes
 from trade_analyst_pipeline.errors import ImportRefusedError
 from trade_analyst_pipeline.lineage.built import Built
 from trade_analyst_pipeline.lineage.tables import build_tables
+from trade_analyst_pipeline.lineage.tracing import trace
 from trade_analyst_pipeline.quarantine import quarantine_schema
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
 from trade_analyst_pipeline.storage.archive import Archive
@@ -140,6 +141,35 @@ def test_every_recording_of_the_datasets_is_tested_here() -> None:
     """No recording of an endpoint we read is left out of these tests."""
     ours = {path.name for path in SCHWAB.glob("*.json") if path.name.partition("_")[0] in DATASET_OF}
     assert ours == set(ARRIVED)
+
+
+@pytest.mark.parametrize("name", sorted(set(ARRIVED) - {UNKNOWN_SYMBOLS}))
+def test_every_recorded_field_is_traced_to_its_bytes(name: str, tmp_path: Path) -> None:
+    """Rows of each recording lead back to their object in the file, and come out equal from its bytes.
+
+    Each member that a traced column comes from is where the trace says, and all members declared for the row are.
+    """
+    found = imported_recording(tmp_path, name)
+    dataset, body = DATASETS[DATASET_OF[name.partition("_")[0]]], (SCHWAB / name).read_bytes()
+    rows = found.table.gather_every(max(1, found.table.height // 12)).rows(named=True)
+    objects = set()
+    for row in rows:
+        traced = trace(tmp_path, dataset.name, {key: row[key] for key in (*dataset.schema.key, "session_date")})
+        assert traced.verdict == "equal"
+        (record,) = [record for record in traced.records if record.row]
+        assert record.row is not None
+        wire = json.loads(body[record.row.offset : record.row.offset + record.row.length])
+        objects.add(record.row.path)
+        came = {
+            member.column: json.loads(body[member.offset : member.offset + member.length]) for member in record.members
+        }
+        assert all(value == "" or json.dumps(value) in json.dumps(recorded(name)) for value in came.values())
+        declared = {each.wire: each.column for each in dataset.layout.row.fields}
+        sent = {declared[wire_name] for wire_name in wire if wire_name in declared}
+        assert sent & set(row) <= came.keys()
+        told = [column for column, value in row.items() if value is not None and column not in traced.beside]
+        assert [column for column in told if column not in came] == []
+    assert len(objects) == len(rows)
 
 
 # -- options ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,158 @@
+"""What a row of a metric is made from: which rows of the tables below it, and the metric computed from those alone.
+
+The stored tables only say which snapshots and bars count; their values are not used. What a metric computes is in
+`metrics/`, how it is kept up to date in `metrics.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import polars as pl
+
+from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.market.session_hours import up_to_close
+from trade_analyst_pipeline.market.sessions import sessions_ending
+from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.storage.tables import TableStore
+
+Row = Mapping[str, Any]
+_SNAPSHOT: Final = ("symbol", "session_date", "snapshot_time")
+_BAR: Final = ("symbol", "session_date", "known_time")
+
+
+@dataclass(frozen=True)
+class Below:
+    """Rows of a stored table that a metric row is made from: how many, and of which sessions."""
+
+    table: str
+    rows: int
+    sessions: tuple[date, ...]
+
+
+@dataclass(frozen=True)
+class MetricSource:
+    """What one metric row is made from: tables from the metric down, and the snapshots or bars of `dataset`.
+
+    `rows` name those by symbol, session and arrival; `compute` makes the metric of them, and has the row.
+    """
+
+    below: tuple[Below, ...]
+    dataset: str
+    rows: pl.DataFrame
+    compute: Callable[[pl.DataFrame], pl.DataFrame]
+
+    def only(self, remade: pl.DataFrame) -> pl.DataFrame:
+        """The rows of the dataset that count, each key once."""
+        schema = DATASETS[self.dataset].schema
+        held = remade.join(self.rows, on=self.rows.columns, how="semi")
+        return held.unique(schema.key, keep="first", maintain_order=True)
+
+
+def _snapshots(store: TableStore, days: Collection[date], symbol: str | None = None) -> pl.DataFrame:
+    """The snapshots in `tables.options` of these sessions, of one symbol or all, with their `chain_scope`."""
+    scan = store.scan("tables", "options", partitions=days, schema=DATASETS["options"].schema)
+    wanted = scan if symbol is None else scan.filter(pl.col("symbol") == symbol)
+    return wanted.select(*_SNAPSHOT, "chain_scope").unique().sort(_SNAPSHOT).collect()
+
+
+def _closing(snapshots: pl.DataFrame) -> pl.DataFrame:
+    """The last snapshot up to the close of each symbol, session and chain scope."""
+    last = up_to_close(snapshots).sort("snapshot_time")
+    return last.unique(("symbol", "session_date", "chain_scope"), keep="last", maintain_order=True)
+
+
+def _of_snapshots(
+    below: Sequence[Below], snapshots: pl.DataFrame, compute: Callable[[pl.DataFrame], pl.DataFrame]
+) -> MetricSource:
+    named = snapshots.select(_SNAPSHOT).unique().sort(_SNAPSHOT)
+    table = _below("tables.options", named)
+    return MetricSource((*below, table), "options", named, compute)
+
+
+def _below(table: str, rows: pl.DataFrame) -> Below:
+    return Below(table, rows.height, tuple(rows["session_date"].unique().sort()))
+
+
+def _iv_history(store: TableStore, row: Row) -> MetricSource:
+    return _of_snapshots((), _snapshots(store, [row["session_date"]], row["symbol"]), iv_history.iv_history)
+
+
+def _iv_rank(store: TableStore, row: Row) -> MetricSource:
+    """The window's sessions and the one before, each by the snapshot `iv_history` names; by all where it names none."""
+    window = row["window_sessions"]
+    days = sessions_ending(row["session_date"], window + 1)
+    history = (
+        store.scan("metrics", "iv_history", partitions={day.year for day in days}, schema=iv_history.SCHEMA)
+        .filter(pl.col("session_date").is_in(days), symbol=row["symbol"], series=row["series"])
+        .collect()
+    )
+    named = history.filter(pl.col("snapshot_time").is_not_null())
+    unnamed = history.filter(pl.col("snapshot_time").is_null())["session_date"].to_list()
+    snapshots = pl.concat([named.select(_SNAPSHOT), _snapshots(store, unnamed, row["symbol"]).select(_SNAPSHOT)])
+
+    def compute(options: pl.DataFrame) -> pl.DataFrame:
+        return iv_rank.iv_rank(iv_history.iv_history(options), windows=[window])
+
+    return _of_snapshots([_below("metrics.iv_history", history)], snapshots, compute)
+
+
+def _put_call_ratio(store: TableStore, row: Row) -> MetricSource:
+    if row["scope"] == put_call_ratio.UNIVERSE:
+        snapshots = _closing(_snapshots(store, [row["session_date"]])).filter(chain_scope=row["chain_scope"])
+    else:
+        snapshots = pl.DataFrame([{name: row[name] for name in _SNAPSHOT}], schema=_schema_of(_SNAPSHOT))
+    return _of_snapshots((), snapshots, put_call_ratio.put_call_ratio)
+
+
+def _put_call_ratio_daily(store: TableStore, row: Row) -> MetricSource:
+    """The closing snapshots of as many sessions as the longest smoothing counts."""
+    days = sessions_ending(row["session_date"], max(put_call_ratio.SMOOTHED_SESSIONS))
+    ratios = store.scan("metrics", "put_call_ratio", partitions=days, schema=put_call_ratio.SCHEMA)
+    closing = _closing(ratios.filter(scope="underlying", chain_scope=row["chain_scope"]).collect())
+    if row["symbol"] != put_call_ratio.UNIVERSE:
+        closing = closing.filter(symbol=row["symbol"])
+
+    def compute(options: pl.DataFrame) -> pl.DataFrame:
+        made = put_call_ratio.put_call_ratio(options)
+        return put_call_ratio.put_call_ratio_daily(made)
+
+    return _of_snapshots([_below("metrics.put_call_ratio", closing)], closing, compute)
+
+
+def _realized_volatility(store: TableStore, row: Row) -> MetricSource:
+    """The window's daily bars and the one before, each as known latest."""
+    window = row["window_sessions"]
+    days = sessions_ending(row["session_date"], window + 1)
+    bars = (
+        store.scan("tables", "ohlc", partitions=days, schema=DATASETS["ohlc"].schema)
+        .filter(symbol=row["symbol"], frequency="daily")
+        .select(_BAR)
+        .group_by("symbol", "session_date")
+        .agg(pl.col("known_time").max())
+        .sort("session_date")
+        .collect()
+    )
+
+    def compute(remade: pl.DataFrame) -> pl.DataFrame:
+        daily = remade.filter(frequency="daily")
+        return realized_volatility.realized_volatility(daily, windows=[window])
+
+    return MetricSource((_below("tables.ohlc", bars),), "ohlc", bars.select(_BAR), compute)
+
+
+def _schema_of(names: Sequence[str]) -> pl.Schema:
+    types = DATASETS["options"].schema.polars_schema
+    return pl.Schema({name: types[name] for name in names})
+
+
+METRIC_SOURCES: Final[Mapping[str, Callable[[TableStore, Row], MetricSource]]] = {
+    iv_history.SCHEMA.name: _iv_history,
+    iv_rank.SCHEMA.name: _iv_rank,
+    put_call_ratio.SCHEMA.name: _put_call_ratio,
+    put_call_ratio.DAILY_SCHEMA.name: _put_call_ratio_daily,
+    realized_volatility.SCHEMA.name: _realized_volatility,
+}
