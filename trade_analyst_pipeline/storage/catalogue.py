@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 
-from trade_analyst_pipeline.errors import DiskFullError, QueryError
+from trade_analyst_pipeline.errors import DiskFullError, QueryError, StorageError
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.content_hash import column_types
@@ -87,7 +87,7 @@ def create_views(connection: DuckDBPyConnection, root: Path, *, declared: Declar
 def build_catalogue(root: Path, *, declared: Declared = _NONE) -> Path:
     """Write `catalogue.duckdb` anew with the views of this moment, beside the old one and renamed over it.
 
-    For other programs: open it read-only. Raises DiskFullError; the old catalogue stands then.
+    For other programs: open it read-only. Raises DiskFullError or StorageError; the old catalogue stands then.
     """
     import duckdb
 
@@ -98,11 +98,14 @@ def build_catalogue(root: Path, *, declared: Declared = _NONE) -> Path:
             connection = duckdb.connect(str(temporary))
             try:
                 create_views(connection, root, declared=declared)
+                # Closing writes the file too, but says nothing when that fails.
+                connection.execute("CHECKPOINT").fetchall()
             finally:
                 connection.close()
         except duckdb.Error as error:
             if not durable.is_disk_full(error):
-                raise
+                message = f"{path} could not be written anew ({error}); the old catalogue stands. Run the command again"
+                raise StorageError(message) from error
             message = f"no space or quota left while writing {path}; the old catalogue stands. Free some space"
             raise DiskFullError(message) from error
     # A log left beside the old file belongs to it, and DuckDB refuses to open the new file with it.

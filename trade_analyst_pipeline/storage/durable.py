@@ -77,22 +77,27 @@ def list_names(folder: Path) -> list[str]:
 
 
 def make_folders(root: Path, *names: str) -> Path:
-    """Make `root/name/name/…` durably and return it; raises StorageError when a part below root is a link."""
-    if not root.is_dir():
-        with disk_full_as_ours(root):
-            root.mkdir(parents=True, exist_ok=True)
+    """Make `root/name/name/…` and all above it durably; raises StorageError when a part below root is a link."""
+    for missing in reversed([part for part in (root, *root.parents) if not part.is_dir()]):
+        _make_folder(missing)
     folder = root
     for name in names:
-        parent, folder = folder, folder / name
-        try:
-            with disk_full_as_ours(folder):
-                folder.mkdir()
-        except FileExistsError:
+        folder = folder / name
+        if not _make_folder(folder):
             _refuse_link(folder)
-        else:
-            with open_folder(parent) as descriptor:
-                os.fsync(descriptor)
     return folder
+
+
+def _make_folder(folder: Path) -> bool:
+    """Make it, and sync the folder it is in; whether it was not there yet."""
+    try:
+        with disk_full_as_ours(folder):
+            folder.mkdir()
+    except FileExistsError:
+        return False
+    with open_folder(folder.parent) as descriptor:
+        os.fsync(descriptor)
+    return True
 
 
 def _refuse_link(folder: Path) -> None:

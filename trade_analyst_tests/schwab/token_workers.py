@@ -257,7 +257,7 @@ def seconds_until_free(lock: Path, most: float) -> Iterator[float]:
 # --- one renewal under the eyes of strace, and under a limit of the size of files
 
 
-def renew_when_told(folder: str, line: Any, in_place: bool) -> None:
+def renew_when_told(folder: str, in_place: bool, line: Any) -> None:
     """Say ready, wait, renew once at a source that repeats the refresh token, and say how that ended.
 
     What is said: the name of the error or `saved`, and how often the source was asked.
@@ -299,12 +299,12 @@ def renew_under_a_size_limit(folder: str, largest: int) -> None:
 # --- renewals until the power goes
 
 
-def renew_until_the_power_goes(folder: str, line: Any, is_durable: bool) -> None:
+def renew_until_the_power_goes(folder: str, is_durable: bool, line: Any) -> None:
     """Renew without pause and say each generation once it is saved, until the disk fails."""
     if not is_durable:
         os.fsync = lambda _: None
-    home = Path(folder)
-    store = store_at(home)
+    store = store_at(Path(folder))
+    line.send(store.load().generation)
     try:
         while True:
             grant = TokenGrant(SecretStr("access"), SecretStr("refresh-1"), 1800.0)

@@ -101,7 +101,7 @@ def run_harness() -> Callable[..., str]:
 
     def run(script: str, *arguments: object) -> str:
         command = [sys.executable, str(Path(__file__).parent / script), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -1,9 +1,11 @@
 """Run by tests in a process of its own: several processes use one archive, or one partition, at once."""
 
 import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -12,11 +14,19 @@ from trade_analyst_pipeline.errors import FencedWriteError
 from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive
-from trade_analyst_pipeline.storage.tables import TableStore
+from trade_analyst_pipeline.storage.tables import GRACE, TableStore
 
 DAY = date(2026, 1, 5)
 MOMENT = datetime(2026, 1, 5, 20, 55, tzinfo=UTC)
-SCHEMA = TableSchema("samples", "1.0", ("n",), (Column("n", pl.UInt64(), None, ""),), frozenset({"n"}))
+DAYS = [DAY + timedelta(days=number) for number in range(4)]
+ROWS = 4000
+SCHEMA = TableSchema(
+    "samples",
+    "1.0",
+    ("day", "n"),
+    (Column("day", pl.Date(), None, ""), Column("n", pl.UInt64(), None, "")),
+    frozenset({"day", "n"}),
+)
 
 
 def tell(*words: object) -> None:
@@ -35,27 +45,54 @@ def capture(root: Path) -> None:
             writer.seal(MOMENT)
 
 
+def write(store: TableStore, day: date, fence: int) -> bool:
+    """Replace a partition by the rows of this fence; whether the commit was accepted."""
+    first = fence * ROWS
+    frame = pl.DataFrame({"n": pl.int_range(first, first + ROWS, eager=True, dtype=pl.UInt64)})
+    try:
+        store.write(
+            "tables",
+            frame.select(pl.lit(day).alias("day"), "n"),
+            schema=SCHEMA,
+            partition=day,
+            fence=fence,
+            source_captures=(),
+            code_version="0",
+            created_time=MOMENT,
+        )
+    except FencedWriteError:
+        return False
+    return True
+
+
 def replace(root: Path, count: int) -> Iterator[tuple[int, bool]]:
     """Replace one partition as fast as possible, each time giving the fence and whether the commit was accepted."""
     store = TableStore(root)
     for _ in range(count):
         fence = store.take_fence("tables", "samples", DAY)
-        frame = pl.int_range(fence * 10_000, fence * 10_000 + 4000, eager=True, dtype=pl.UInt64).alias("n").to_frame()
-        try:
-            store.write(
-                "tables",
-                frame,
-                schema=SCHEMA,
-                partition=DAY,
-                fence=fence,
-                source_captures=(),
-                code_version="0",
-                created_time=MOMENT,
-            )
-        except FencedWriteError:
-            yield fence, False
-        else:
-            yield fence, True
+        yield fence, write(store, DAY, fence)
+
+
+def replace_forever(root: Path, grace: timedelta) -> None:
+    """Replace four partitions in turn, telling each fence."""
+    store = TableStore(root, grace=grace)
+    while True:
+        for day in DAYS:
+            fence = store.take_fence("tables", "samples", day)
+            write(store, day, fence)
+            tell(fence)
+            sys.stdout.flush()
+
+
+def zombie(root: Path, days: list[date]) -> None:
+    """Take a fence of each partition, stop, and commit when woken."""
+    store = TableStore(root)
+    fences = {day: store.take_fence("tables", "samples", day) for day in days}
+    tell("ready")
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    accepted = [write(store, day, fence) for day, fence in fences.items()]
+    sys.stdout.write(f"refused {accepted.count(False)}, committed {accepted.count(True)}\n")
 
 
 def replace_and_tell(root: Path, outcomes: "multiprocessing.Queue[tuple[int, bool]]") -> None:
@@ -84,8 +121,8 @@ def together(what: str, root: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "endless":
-        for outcome in replace(Path(sys.argv[2]), 10**9):
-            tell(*outcome)
-            sys.stdout.flush()
+        replace_forever(Path(sys.argv[2]), GRACE if sys.argv[3] == "kept" else timedelta(0))
+    elif sys.argv[1] == "zombie":
+        zombie(Path(sys.argv[2]), [date.fromisoformat(day) for day in sys.argv[3:]])
     else:
         together(sys.argv[1], Path(sys.argv[2]))

@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -433,14 +430,17 @@ def test_a_full_disk_keeps_the_old_partition(run_harness: Callable[..., str], tm
     ]
 
 
+@pytest.mark.reliability
 @pytest.mark.slow
-def test_kill_storm(run_harness: Callable[..., str], tmp_path: Path) -> None:
-    """Killed at 100 random moments it is always whole and no acknowledged write is lost; in place it breaks."""
-    printed = dict(line.split("=") for line in run_harness("kill_storm.py", "table", tmp_path / "a", 100).split())
-    assert (printed["kills"], printed["lost"], printed["unreadable"]) == ("100", "0", "0")
-    assert int(printed["acknowledged"]) >= 100
-    control = dict(line.split("=") for line in run_harness("kill_storm.py", "in_place", tmp_path / "b", 30).split())
-    assert int(control["unreadable"]) >= 5
+def test_kill_storm(run_harness: Callable[..., str], tmp_path: Path, *, is_full: bool) -> None:
+    """Killed at 500 random moments it is always whole and no acknowledged write is lost; in place it breaks."""
+    kills = 500 if is_full else 40
+    printed = dict(line.split("=") for line in run_harness("kill_storm.py", "table", tmp_path / "a", kills).split())
+    print(f"P8 partition: {printed}")
+    assert (printed["kills"], printed["lost"], printed["unreadable"]) == (str(kills), "0", "0")
+    assert int(printed["acknowledged"]) >= kills
+    control = dict(line.split("=") for line in run_harness("kill_storm.py", "in_place", tmp_path / "b", 20).split())
+    assert int(control["unreadable"]) >= 3
 
 
 def test_processes_share_a_partition(run_harness: Callable[..., str], store: TableStore) -> None:
@@ -452,40 +452,3 @@ def test_processes_share_a_partition(run_harness: Callable[..., str], store: Tab
     assert manifest is not None
     assert manifest.fence == highest == 100
     store.verify("tables", "samples", DAY)
-
-
-def read_by_duckdb(paths: list[str]) -> tuple[int, int, int]:
-    """Rows, lowest and highest value."""
-    relation = duckdb.read_parquet(paths).aggregate("count(*), min(n), max(n)")
-    return relation.fetchall()[0]
-
-
-def read_by_pyarrow(paths: list[str]) -> tuple[int, int, int]:
-    """Rows, lowest and highest value."""
-    column = pq.read_table(paths)["n"]
-    return len(column), column[0].as_py(), column[-1].as_py()
-
-
-def read_by_polars(paths: list[str]) -> tuple[int, int, int]:
-    """Rows, lowest and highest value."""
-    return pl.read_parquet(paths).select(pl.len(), pl.min("n"), pl.max("n").alias("highest")).row(0)
-
-
-@pytest.mark.slow
-def test_readers_never_see_half_a_partition(store: TableStore) -> None:
-    """While a process replaces it as fast as it can, 600 reads by three engines see one whole generation each."""
-    arguments = [sys.executable, str(Path(__file__).parent / "many_writers.py"), "endless", str(store.root)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as writer:
-        try:
-            assert writer.stdout is not None
-            writer.stdout.readline()
-            generations = set()
-            for _ in range(200):
-                for engine in (read_by_polars, read_by_duckdb, read_by_pyarrow):
-                    paths = [str(path) for path in store.files("tables", "samples")]
-                    rows, lowest, highest = engine(paths)
-                    assert (rows, highest - lowest) == (4000, 3999)
-                    generations.add(lowest)
-        finally:
-            writer.kill()
-    assert len(generations) > 10
