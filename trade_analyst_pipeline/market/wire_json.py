@@ -156,16 +156,18 @@ _UNKNOWN_MESSAGE = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?:
 
 
 def decode_strict(
-    body: bytes, document_type: Callable[[Unknown], Any], places: Mapping[str, str]
+    body: bytes | msgspec.Raw,
+    document_type: Callable[[Unknown], Any],
+    places: Mapping[str, str],
+    unknown: Unknown = NOTHING_UNKNOWN,
 ) -> tuple[Any, Unknown]:
-    """The typed document, and the undeclared fields it holds.
+    """The typed document, and the undeclared fields: those known before, `unknown`, and those it holds.
 
     `document_type` builds the type of the whole document; `places` maps the place of an object, as
-    `$.callExpDateMap[...]`, to the name of its shape. Raises one of NOT_STRICT when the body is anything else than
+    `$.candles[...]`, to the name of its shape. Raises one of NOT_STRICT when the body is anything else than
     declared fields of declared types.
     """
-    unknown = NOTHING_UNKNOWN
-    for _ in range(MAX_UNKNOWN_FIELDS):
+    while len(unknown) < MAX_UNKNOWN_FIELDS:
         try:
             return _decoder(document_type, unknown).decode(body), unknown
         except msgspec.ValidationError as error:
@@ -215,6 +217,13 @@ class RowColumns:
                 self.counts[unknown_field(self.shape.name, name)] += len(column) - column.count(msgspec.UNSET)
         self.height += len(rows)
 
+    def take(self, following: RowColumns) -> None:
+        """Take on all rows of another of the same shape."""
+        for column, values in self._values.items():
+            values.extend(following.values(column))
+        self.counts += following.counts
+        self.height += following.height
+
     def values(self, column: str) -> list[Any]:
         """The values of one column as Python objects."""
         return self._values[column]
@@ -248,6 +257,14 @@ def count_keys(body: bytes) -> int:
 
 
 _KEY_END: Final = int.from_bytes(b'":', "little")
+
+
+def count_objects(body: bytes) -> int:
+    """How often `{` occurs: once for every object, and wherever a text happens to hold it."""
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == _OBJECT_START))
+
+
+_OBJECT_START: Final = ord("{")
 
 
 def stated_keys(value: msgspec.Struct) -> int:
