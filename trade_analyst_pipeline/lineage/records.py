@@ -76,12 +76,12 @@ class Remade:
     def valid(self) -> pl.DataFrame:
         """The rows that hold, as they are stored.
 
-        Rules compare rows of one snapshot, so all are judged together where no two snapshots share a key.
+        Rules compare rows of one snapshot, so all are judged together where no two rows share a key.
         """
         schema, frames = self.dataset.schema, [snapshot.found.frame for snapshot in self.snapshots]
         together = pl.concat([schema.empty(), *frames])
-        shared = sum(frame.select(schema.key).n_unique() for frame in frames) - together.select(schema.key).n_unique()
-        judged = [validate(frame, schema).valid for frame in (frames if shared else [together])]
+        is_shared = together.select(pl.struct(schema.key).is_duplicated().any()).item()
+        judged = [validate(frame, schema).valid for frame in (frames if is_shared else [together])]
         return canonical(pl.concat(judged), schema)
 
     def bad(self) -> pl.DataFrame:

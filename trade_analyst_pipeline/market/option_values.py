@@ -34,45 +34,43 @@ _EXPECTED: Final = {
 }
 
 
+_OPTION_TYPE: Final = pl.col("option_type")
+# made once, for a history consists of many small chains
+_VALUES: Final = (
+    *map(vendor.price, _PRICES),
+    *map(vendor.whole, _COUNTS),
+    *map(vendor.greek, _GREEKS),
+    *map(vendor.instant, _INSTANTS),
+    vendor.instant("last_trading_date").dt.convert_time_zone(str(NEW_YORK)).dt.date(),
+    vendor.volatility("vendor_implied_volatility", default="vendor_theoretical_volatility"),
+    vendor.volatility("vendor_theoretical_volatility"),
+    vendor.model_value("vendor_theoretical_value"),
+    vendor.fraction("interest_rate"),
+    pl.when(pl.col("dividend_yield") >= 0).then(vendor.fraction("dividend_yield")),
+    pl.when(_OPTION_TYPE == "CALL")
+    .then(pl.lit("C"))
+    .when(_OPTION_TYPE == "PUT")
+    .then(pl.lit("P"))
+    .otherwise(_OPTION_TYPE)
+    .alias("option_type"),
+)
+_QUOTE_STATUS: Final = quote_status("fresh_since")
+_QUOTE: Final = (uncrossed("bid"), uncrossed("ask"))
+
+
 def contract_table(wire: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, Counter[str]]:
     """The table of a wire table, in these columns, and what was seen on the way.
 
     `fresh_since` of the wire table is the oldest time a quote of the row may have.
     """
-    table = _cleaned(wire).select(columns).collect()
+    cleaned = wire.lazy().with_columns(_VALUES).with_columns(_QUOTE_STATUS).with_columns(_QUOTE)
+    table = cleaned.select(columns).collect()
     counts = vendor.nulled(wire, table, [name for name in columns if name in wire.columns])
     counts += vendor.unexpected_values(table, _EXPECTED)
     counts["crossed_quote"] = int(table["quote_status"].eq("crossed").sum())
     default = wire["vendor_implied_volatility"] == wire["vendor_theoretical_volatility"]
     counts["default_volatility"] = int(default.sum())
     return table, counts
-
-
-def _cleaned(wire: pl.DataFrame) -> pl.LazyFrame:
-    option_type = pl.col("option_type")
-    return (
-        wire.lazy()
-        .with_columns(
-            *map(vendor.price, _PRICES),
-            *map(vendor.whole, _COUNTS),
-            *map(vendor.greek, _GREEKS),
-            *map(vendor.instant, _INSTANTS),
-            vendor.instant("last_trading_date").dt.convert_time_zone(str(NEW_YORK)).dt.date(),
-            vendor.volatility("vendor_implied_volatility", default="vendor_theoretical_volatility"),
-            vendor.volatility("vendor_theoretical_volatility"),
-            vendor.model_value("vendor_theoretical_value"),
-            vendor.fraction("interest_rate"),
-            pl.when(pl.col("dividend_yield") >= 0).then(vendor.fraction("dividend_yield")),
-            pl.when(option_type == "CALL")
-            .then(pl.lit("C"))
-            .when(option_type == "PUT")
-            .then(pl.lit("P"))
-            .otherwise(option_type)
-            .alias("option_type"),
-        )
-        .with_columns(quote_status("fresh_since"))
-        .with_columns(uncrossed("bid"), uncrossed("ask"))
-    )
 
 
 def expiration(stated: str | int, settlement: str | None) -> tuple[int | None, int | None]:
