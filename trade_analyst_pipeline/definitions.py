@@ -24,6 +24,7 @@ def _assemble(settings: Settings) -> dg.Definitions:
     from trade_analyst_pipeline.defs.assets import all_assets
     from trade_analyst_pipeline.defs.automation import failed_runs, jobs, login_ending, schedules
     from trade_analyst_pipeline.defs.checks import table_checks
+    from trade_analyst_pipeline.defs.plan_record import plan_on_record
     from trade_analyst_pipeline.defs.progress import plain_console
     from trade_analyst_pipeline.defs.pruning import prune_run_records
     from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
@@ -37,7 +38,7 @@ def _assemble(settings: Settings) -> dg.Definitions:
         asset_checks=[*table_checks(), login_lasts],
         jobs=[*jobs(), prune_run_records],
         schedules=schedules(settings),
-        sensors=[failed_runs, login_ending],
+        sensors=[failed_runs, login_ending, plan_on_record(settings)],
         resources={
             "source": SourceResource(settings),
             "storage": StorageResource(settings),

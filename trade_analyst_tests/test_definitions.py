@@ -62,7 +62,7 @@ def test_the_graph_is_the_one_written_here(settings: Settings) -> None:
         *("closing_snapshots", "intraday_snapshots", "reference", "movers", "end_of_day", "prune_run_records"),
     }
     assert all(schedule.description for schedule in repository.schedule_defs)
-    assert {sensor.name for sensor in repository.sensor_defs} == {"failed_runs", "login_ending"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {"failed_runs", "login_ending", "plan_on_record"}
     checks = {
         key.name for key in definitions.resolve_asset_graph().asset_check_keys if key.asset_key == dg.AssetKey("token")
     }

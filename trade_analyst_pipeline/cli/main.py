@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trade_analyst_pipeline.cli import data, healthcheck, login, plan, run, simulator, symbols, token, trace, ui
+from trade_analyst_pipeline.cli import data, gaps, healthcheck, login, plan, run, simulator, symbols, token, trace, ui
 from trade_analyst_pipeline.errors import TradeAnalystError
 
 PROGRAM = "trade-analyst"
@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
         trace.trace,
         "trade-analyst trace metrics.iv_rank symbol=AAPL window_sessions=252 session_date=2026-01-05 --column iv_rank",
     ),
+    "gaps": (gaps.gaps, "trade-analyst gaps --from 2026-01-02 --dataset options"),
     "healthcheck": (healthcheck.healthcheck, "trade-analyst healthcheck --json"),
     "simulator": (simulator.simulator, "trade-analyst simulator --port 8443 --seed 7 --ca-file ca.pem"),
     "ui": (ui.ui, "trade-analyst ui --port 3000"),

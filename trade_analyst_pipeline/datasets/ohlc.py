@@ -226,12 +226,27 @@ def missing_bars(response: RawResponse) -> str | None:
         return None
     start, end = window
     days = sessions(start.astimezone(NEW_YORK).date(), min(end, response.received_time).astimezone(NEW_YORK).date())
-    oldest = max(start, response.received_time - _reach(response.request))
+    oldest = max(start, response.received_time - reach(response.request))
     held = [day for day in days if session_close(day) > oldest and session_open(day) < min(end, response.received_time)]
     return f"no bars where the calendar has {len(held)} session{'s' * (len(held) > 1)}" if held else None
 
 
-def _reach(request: MarketDataRequest) -> timedelta:
+def serves(answered: MarketDataRequest, wanted: MarketDataRequest) -> bool:
+    """Whether an answer holds the last session that another request wants: the same bars, of a window around it."""
+    held, asked = _asked_window(answered), _asked_window(wanted)
+    if held is None or asked is None or _without_window(answered) != _without_window(wanted):
+        return False
+    (start, end), (first, last) = held, asked
+    is_longer = wanted.param("frequencyType") != "minute"
+    first = max(first, last - timedelta(days=1)) if is_longer else first
+    return start <= first and end >= last
+
+
+def _without_window(request: MarketDataRequest) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return request.path, tuple(pair for pair in request.params if pair[0] not in {"startDate", "endDate"})
+
+
+def reach(request: MarketDataRequest) -> timedelta:
     """How far back the source certainly has such bars."""
     if request.param("frequencyType") != "minute":
         return timedelta(days=15 * 365)

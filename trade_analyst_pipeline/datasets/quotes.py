@@ -343,6 +343,7 @@ class _Errors(msgspec.Struct):
 
 
 # made here: two threads that decode a type for the first time at once crash the library
+_VALUES = msgspec.json.Decoder(dict[str, Any])
 _MEMBERS, _ERRORS = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder(_Errors)
 
 
@@ -398,6 +399,18 @@ def left_out(response: RawResponse) -> tuple[str, ...]:
     except ResponseRejectedError as error:
         return response.request.symbols if error.reason == "no_quotes" else ()
     return _missing(answer, response.request.symbols)
+
+
+def halted(response: RawResponse) -> frozenset[str]:
+    """The symbols whose trading is halted, as an answer says; none where it cannot be read."""
+    try:
+        members = _VALUES.decode(response.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return frozenset()
+    quoted = ((name, entry.get("quote")) for name, entry in members.items() if isinstance(entry, dict))
+    return frozenset(
+        name for name, quote in quoted if isinstance(quote, dict) and quote.get("securityStatus") == "Halted"
+    )
 
 
 def _has_all_names(response: RawResponse) -> bool:
