@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 import msgspec
 import polars as pl
 
-from trade_analyst_pipeline.errors import ExportError
+from trade_analyst_pipeline.errors import ExportError, StorageError
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.storage import durable
+from trade_analyst_pipeline.storage.checked_json import checked_json, refuse_unchecked
+from trade_analyst_pipeline.storage.flaws import Flaw, Looked, is_untouched
 from trade_analyst_pipeline.storage.manifest import partition_of
 from trade_analyst_pipeline.storage.tables import Partition, TableStore, content_hash, parquet_bytes
 
@@ -162,8 +164,7 @@ def publish_session(
     present = _publication(folder)
     if present is not None and (present.code_version, present.tables) == (code_version, tables):
         return present
-    text = msgspec.json.format(msgspec.json.encode(publication), indent=1)
-    durable.write_bytes(folder / PUBLISHED_MANIFEST, text + b"\n")
+    durable.write_bytes(folder / PUBLISHED_MANIFEST, checked_json(publication))
     kept = {file.name for table in tables for file in table.files}
     for name in durable.list_names(folder):
         if name.endswith(_PUBLISHED_FORMATS) and not name.startswith(".") and name not in kept:
@@ -184,9 +185,57 @@ _PUBLICATION = msgspec.json.Decoder(Publication)
 def _publication(folder: Path) -> Publication | None:
     """The manifest that is there; None when there is none or it cannot be read, as it is made anew then."""
     try:
-        return _PUBLICATION.decode(durable.read_bytes(folder / PUBLISHED_MANIFEST, limit=_MANIFEST_LIMIT))
-    except (FileNotFoundError, msgspec.DecodeError):
+        return _read_publication(folder)
+    except (FileNotFoundError, ValueError):
         return None
+
+
+def _read_publication(folder: Path) -> Publication:
+    """The manifest that is there; raises FileNotFoundError, and ValueError when it is not as it was written."""
+    text = durable.read_bytes(folder / PUBLISHED_MANIFEST, limit=_MANIFEST_LIMIT)
+    refuse_unchecked(text)
+    return _PUBLICATION.decode(text)
+
+
+def look_at_publication(data_folder: Path, session_date: date, *, now: float) -> Looked:
+    """Read every file of a published session and hold it against its manifest.
+
+    `now` is in epoch seconds, for the age of what may still be in the making.
+    """
+    folder = data_folder / "exports" / "metrics" / f"session_date={session_date.isoformat()}"
+    place = folder.relative_to(data_folder).as_posix()
+    names = sorted(durable.list_names(folder))
+    if not names:
+        return Looked((Flaw(place, "orphan", "an empty folder"),) if is_untouched(folder, now=now) else ())
+    manifest = f"{place}/{PUBLISHED_MANIFEST}"
+    try:
+        publication = _read_publication(folder)
+    except FileNotFoundError:
+        return Looked((Flaw(manifest, "missing", "there are files and no manifest"),))
+    except (ValueError, StorageError, OSError) as error:
+        return Looked((Flaw(manifest, "damaged", str(error)),))
+    found = Looked((), 1, (folder / PUBLISHED_MANIFEST).stat().st_size)
+    if publication.session_date != session_date:
+        found += Looked((Flaw(manifest, "damaged", f"it is that of {publication.session_date}"),))
+    listed = {file.name: file for table in publication.tables for file in table.files}
+    for name, file in listed.items():
+        found += _look_at_published(folder / name, f"{place}/{name}", file)
+    for name in names:
+        path, is_ours = folder / name, name == PUBLISHED_MANIFEST or name in listed
+        if not is_ours and (durable.is_left_behind(path, now=now) or not durable.is_temporary(name)):
+            found += Looked((Flaw(f"{place}/{name}", "orphan", "no manifest lists it"),))
+    return found
+
+
+def _look_at_published(path: Path, name: str, file: PublishedFile) -> Looked:
+    try:
+        content = durable.read_bytes(path, limit=max(file.size_bytes, path.lstat().st_size))
+    except FileNotFoundError:
+        return Looked((Flaw(name, "missing", "the manifest lists it"),))
+    except (StorageError, OSError) as error:
+        return Looked((Flaw(name, "damaged", f"it cannot be read: {error}"),))
+    is_whole = hashlib.sha256(content).hexdigest() == file.sha256
+    return Looked(() if is_whole else (Flaw(name, "damaged", "it does not match its SHA-256"),), 1, len(content))
 
 
 def _publish_table(store: TableStore, folder: Path, schema: TableSchema, session_date: date) -> PublishedTable | None:

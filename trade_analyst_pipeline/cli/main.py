@@ -14,7 +14,20 @@ from typing import Annotated, Any
 
 import typer
 
-from trade_analyst_pipeline.cli import data, gaps, healthcheck, login, plan, run, simulator, symbols, token, trace, ui
+from trade_analyst_pipeline.cli import (
+    data,
+    gaps,
+    healthcheck,
+    login,
+    plan,
+    run,
+    simulator,
+    symbols,
+    token,
+    trace,
+    ui,
+    verify,
+)
 from trade_analyst_pipeline.errors import TradeAnalystError
 
 PROGRAM = "trade-analyst"
@@ -36,6 +49,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
         "trade-analyst import chain.json --dataset options --captured-at 2025-05-09T20:59:00Z --symbol '$SPX'",
     ),
     "rebuild": (data.rebuild, "trade-analyst rebuild --from 2026-01-02 --dataset options"),
+    "verify": (verify.verify, "trade-analyst verify --from 2026-01-02 --json"),
     "query": (data.query, 'trade-analyst query "select symbol, iv_rank from metrics.iv_rank"'),
     "export": (data.export, "trade-analyst export metrics.iv_rank --format xlsx"),
     "trace": (

@@ -16,7 +16,7 @@ from typing import Literal
 import polars as pl
 
 from trade_analyst_pipeline.datasets import DATASETS, Dataset
-from trade_analyst_pipeline.errors import CaptureDamagedError
+from trade_analyst_pipeline.errors import CaptureDamagedError, PartitionDamagedError
 from trade_analyst_pipeline.lineage.built import Built, built_from, code_version
 from trade_analyst_pipeline.lineage.judging import (
     NO_CAPTURE,
@@ -152,13 +152,17 @@ class _Merging:
         self._write(self.dataset.combine(pl.concat([self._stored(day), rows])), day, fence, everything)
 
     def _stored(self, day: date) -> pl.DataFrame:
+        """The rows of a partition to go on from, none without one; raises PartitionDamagedError."""
+        if self.store.manifest("tables", self.dataset.name, day) is not None:
+            self.store.verify("tables", self.dataset.name, day)
         schema = self.dataset.schema
         return self.store.scan("tables", self.dataset.name, partitions=[day], schema=schema).collect()
 
     def anew(self, days: Sequence[date]) -> Iterator[Built]:
         """Compute the whole table from every archived capture.
 
-        A damaged capture feeds nothing; what it fed before keeps the rows it had.
+        A damaged capture feeds nothing; what it fed before keeps the rows it had, and where these are damaged too, all
+        stays as it is.
         """
         fed, judgements, damaged = _Fed(self.dataset, self.dataset.schema.empty()), dict[date, Manifest](), []
         fences = self._take_fences(self.store.partitions("tables", self.dataset.name))
@@ -169,7 +173,8 @@ class _Merging:
                     fed.add(judged)
             except CaptureDamagedError as error:
                 damaged.append(self._damaged(day, error))
-        self._replace(fed, fences, keep_unknown=bool(damaged))
+        lost = self._replace(fed, fences, keep_unknown=bool(damaged))
+        damaged += [self._damaged(day, error) for day, error in lost.items()]
         yield from damaged
         for day in days:
             if day in judgements:
@@ -183,23 +188,31 @@ class _Merging:
             taken = pool.map(lambda day: self.store.take_fence("tables", self.dataset.name, day), dates)
             return dict(zip(dates, taken, strict=True))
 
-    def _replace(self, fed: _Fed, fences: dict[date, int], *, keep_unknown: bool) -> None:
-        """Make the rows the whole table; partitions that nothing feeds are left without rows."""
+    def _replace(self, fed: _Fed, fences: dict[date, int], *, keep_unknown: bool) -> dict[date, PartitionDamagedError]:
+        """Make the rows the whole table; partitions that nothing feeds are left without rows.
+
+        Returns the partitions left as they are, for their present rows were needed and are damaged.
+        """
         parts = {day: rows for (day,), rows in fed.fold().partition_by("session_date", as_dict=True).items()}
         fences |= self._take_fences([day for day in parts if day not in fences])
         known = set[str]().union(*fed.sources.values())
+        lost = dict[date, PartitionDamagedError]()
 
         def replace(day: date) -> None:
             rows, sources = parts.get(day, self.dataset.schema.empty()), fed.sources.get(day, set())
-            present = self.store.manifest("tables", self.dataset.name, day)
-            unknown = set(present.source_captures) - known if present else set()
-            if keep_unknown and unknown:
-                rows = self.dataset.combine(pl.concat([self._stored(day), rows]))
-                sources = sources | unknown
-            self._write(rows, day, fences[day], sources)
+            try:
+                present = self.store.manifest("tables", self.dataset.name, day) if keep_unknown else None
+                unknown = set(present.source_captures) - known if present else set()
+                if unknown:
+                    rows = self.dataset.combine(pl.concat([self._stored(day), rows]))
+            except PartitionDamagedError as error:
+                lost[day] = error
+                return
+            self._write(rows, day, fences[day], sources | unknown)
 
         with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
             list(pool.map(replace, sorted(fences)))
+        return dict(sorted(lost.items()))
 
     def _write(self, rows: pl.DataFrame, day: date, fence: int, sources: set[str]) -> None:
         self.store.write(
@@ -224,5 +237,5 @@ class _Merging:
             return built_from(None, kept, name=name, session_date=day, status="empty", detail=NO_ROWS)
         return built_from(table, kept, name=name, session_date=day, status=status)
 
-    def _damaged(self, day: date, error: CaptureDamagedError) -> Built:
+    def _damaged(self, day: date, error: CaptureDamagedError | PartitionDamagedError) -> Built:
         return Built(self.dataset.name, day, "failed", detail=str(error), problems=(str(error),))

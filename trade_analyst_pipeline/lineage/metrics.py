@@ -8,6 +8,7 @@ taken before anything is read that a metric is made from, and what it was made f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
 
@@ -29,15 +30,20 @@ from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStor
 CHUNK_SESSIONS = 40
 
 
-def build_put_call_ratio(store: TableStore, sessions: Sequence[date], *, created_time: datetime) -> Iterator[Built]:
-    """Bring `metrics/put_call_ratio` up to date with `tables/options` of each session, yielding results in order."""
+def build_put_call_ratio(
+    store: TableStore, sessions: Sequence[date], *, created_time: datetime, again: bool = False
+) -> Iterator[Built]:
+    """Bring `metrics/put_call_ratio` up to date with `tables/options` of each session, yielding results in order.
+
+    With `again` every one of them is computed, whatever is stored.
+    """
     for chunk in _batched(sessions, CHUNK_SESSIONS):
         tables = {day: store.manifest("tables", "options", day) for day in chunk}
-        present = {day: store.manifest("metrics", "put_call_ratio", day) for day in chunk}
+        present = {day: None if again else store.manifest("metrics", "put_call_ratio", day) for day in chunk}
         stale = [day for day in chunk if (made := tables[day]) and not is_made_from(present[day], [reference(made)])]
         fences = {day: store.take_fence("metrics", "put_call_ratio", day) for day in stale}
         tables |= {day: store.manifest("tables", "options", day) for day in stale}
-        ratios = _put_call_ratios(store, stale)
+        ratios = put_call_ratios(store, stale)
         for day in chunk:
             made, held = tables[day], present[day]
             if made is None:
@@ -48,7 +54,8 @@ def build_put_call_ratio(store: TableStore, sessions: Sequence[date], *, created
                 yield _built(held, day, "unchanged")
 
 
-def _put_call_ratios(store: TableStore, days: Sequence[date]) -> dict[date, pl.DataFrame]:
+def put_call_ratios(store: TableStore, days: Sequence[date]) -> dict[date, pl.DataFrame]:
+    """`put_call_ratio` of each of these sessions, from `tables/options`."""
     if not days:
         return {}
     scan = store.scan("tables", "options", partitions=days, schema=DATASETS["options"].schema)
@@ -78,30 +85,46 @@ def _built(manifest: Manifest, day: date, status: Literal["built", "unchanged"])
     )
 
 
-def refresh_iv_history(store: TableStore, *, created_time: datetime) -> BuiltSeries:
-    """Bring `metrics/iv_history` up to date with `tables/options`, computing only sessions that have changed."""
+def refresh_iv_history(store: TableStore, *, created_time: datetime, again: bool = False) -> BuiltSeries:
+    """Bring `metrics/iv_history` up to date with `tables/options`, computing only sessions that have changed.
+
+    With `again` all of them are computed, whatever is stored.
+    """
     schema = iv_history.SCHEMA
-    wanted = _option_sources(store)
-    held = {
-        source
-        for manifest in store.manifests("metrics", schema.name)
-        if manifest.code_version == code_version()
-        for source in manifest.source_captures
-    }
+    wanted = option_sources(store)
+    held = set() if again else _iv_history_sources(store)
     stale = [day for day, source in wanted.items() if source not in held]
     if not stale:
         return _series(store, schema, ())
-    fences = _take_fences(store, schema, _years(stale))
-    wanted = _option_sources(store)
-    kept = store.scan("metrics", schema.name, schema=schema).filter(~pl.col("session_date").is_in(stale))
-    computed = [_iv_history_of(store, chunk) for chunk in _batched(stale, CHUNK_SESSIONS)]
+    fences = _take_fences(store, schema, years_of(stale))
+    wanted = option_sources(store)
+    kept = schema.empty() if again else _iv_history_besides(store, stale)
     sources = {year: [source for day, source in wanted.items() if day.year == year] for year in fences}
-    return _write_years(store, pl.concat([kept.collect(), *computed]), schema, fences, sources, created_time)
+    return _write_years(store, pl.concat([kept, iv_history_of(store, stale)]), schema, fences, sources, created_time)
 
 
-def _option_sources(store: TableStore) -> dict[date, str]:
+def _iv_history_sources(store: TableStore) -> set[str]:
+    """What the stored series was made of by this code version."""
+    manifests = store.manifests("metrics", iv_history.SCHEMA.name)
+    own = [manifest for manifest in manifests if manifest.code_version == code_version()]
+    return {source for manifest in own for source in manifest.source_captures}
+
+
+def _iv_history_besides(store: TableStore, days: Sequence[date]) -> pl.DataFrame:
+    stored = store.scan("metrics", iv_history.SCHEMA.name, schema=iv_history.SCHEMA)
+    return stored.filter(~pl.col("session_date").is_in(days)).collect()
+
+
+def option_sources(store: TableStore) -> dict[date, str]:
+    """The sessions of `tables/options`, each with its content as a metric names what it was made from."""
     tables = store.manifests("tables", "options")
     return {made.partition: reference(made) for made in tables if isinstance(made.partition, date)}
+
+
+def iv_history_of(store: TableStore, days: Sequence[date]) -> pl.DataFrame:
+    """`iv_history` of these sessions, from `tables/options`."""
+    parts = [_iv_history_of(store, chunk) for chunk in _batched(days, CHUNK_SESSIONS)]
+    return pl.concat([iv_history.SCHEMA.empty(), *parts])
 
 
 def _iv_history_of(store: TableStore, days: Sequence[date]) -> pl.DataFrame:
@@ -109,55 +132,65 @@ def _iv_history_of(store: TableStore, days: Sequence[date]) -> pl.DataFrame:
     return iv_history.iv_history(scan.select(iv_history.INPUT_COLUMNS).collect())
 
 
-def refresh_iv_rank(store: TableStore, *, created_time: datetime) -> BuiltSeries:
+@dataclass(frozen=True)
+class WholeSeries:
+    """A metric kept by the year that is computed from all of one table: `source` is its stage and name."""
+
+    schema: TableSchema
+    source: tuple[str, str]
+    compute: Callable[[TableStore], pl.DataFrame]
+
+
+def _iv_rank(store: TableStore) -> pl.DataFrame:
+    return iv_rank.iv_rank(store.scan("metrics", "iv_history", schema=iv_history.SCHEMA).collect())
+
+
+def _put_call_ratio_daily(store: TableStore) -> pl.DataFrame:
+    ratios = store.scan("metrics", "put_call_ratio", schema=put_call_ratio.SCHEMA)
+    wanted = pl.col("scope").is_in(["underlying", put_call_ratio.UNIVERSE])
+    return put_call_ratio.put_call_ratio_daily(ratios.filter(wanted).collect())
+
+
+def _realized_volatility(store: TableStore) -> pl.DataFrame:
+    bars = store.scan("tables", "ohlc", schema=DATASETS["ohlc"].schema)
+    return realized_volatility.realized_volatility(bars.filter(pl.col("frequency") == "daily").collect())
+
+
+IV_RANK = WholeSeries(iv_rank.SCHEMA, ("metrics", "iv_history"), _iv_rank)
+PUT_CALL_RATIO_DAILY = WholeSeries(put_call_ratio.DAILY_SCHEMA, ("metrics", "put_call_ratio"), _put_call_ratio_daily)
+REALIZED_VOLATILITY = WholeSeries(realized_volatility.SCHEMA, ("tables", "ohlc"), _realized_volatility)
+WHOLE_SERIES = (IV_RANK, PUT_CALL_RATIO_DAILY, REALIZED_VOLATILITY)
+
+
+def refresh_iv_rank(store: TableStore, *, created_time: datetime, again: bool = False) -> BuiltSeries:
     """Bring `metrics/iv_rank` up to date with `metrics/iv_history`."""
-
-    def compute() -> pl.DataFrame:
-        return iv_rank.iv_rank(store.scan("metrics", "iv_history", schema=iv_history.SCHEMA).collect())
-
-    return _refresh_whole(store, iv_rank.SCHEMA, ("metrics", "iv_history"), compute, created_time)
+    return _refresh_whole(store, IV_RANK, created_time, again=again)
 
 
-def refresh_put_call_ratio_daily(store: TableStore, *, created_time: datetime) -> BuiltSeries:
+def refresh_put_call_ratio_daily(store: TableStore, *, created_time: datetime, again: bool = False) -> BuiltSeries:
     """Bring `metrics/put_call_ratio_daily` up to date with `metrics/put_call_ratio`."""
-
-    def compute() -> pl.DataFrame:
-        ratios = store.scan("metrics", "put_call_ratio", schema=put_call_ratio.SCHEMA)
-        wanted = pl.col("scope").is_in(["underlying", put_call_ratio.UNIVERSE])
-        return put_call_ratio.put_call_ratio_daily(ratios.filter(wanted).collect())
-
-    return _refresh_whole(store, put_call_ratio.DAILY_SCHEMA, ("metrics", "put_call_ratio"), compute, created_time)
+    return _refresh_whole(store, PUT_CALL_RATIO_DAILY, created_time, again=again)
 
 
-def refresh_realized_volatility(store: TableStore, *, created_time: datetime) -> BuiltSeries:
+def refresh_realized_volatility(store: TableStore, *, created_time: datetime, again: bool = False) -> BuiltSeries:
     """Bring `metrics/realized_volatility` up to date with the daily bars of `tables/ohlc`."""
-
-    def compute() -> pl.DataFrame:
-        bars = store.scan("tables", "ohlc", schema=DATASETS["ohlc"].schema)
-        return realized_volatility.realized_volatility(bars.filter(pl.col("frequency") == "daily").collect())
-
-    return _refresh_whole(store, realized_volatility.SCHEMA, ("tables", "ohlc"), compute, created_time)
+    return _refresh_whole(store, REALIZED_VOLATILITY, created_time, again=again)
 
 
-def _refresh_whole(
-    store: TableStore,
-    schema: TableSchema,
-    source: tuple[str, str],
-    compute: Callable[[], pl.DataFrame],
-    created_time: datetime,
-) -> BuiltSeries:
-    """Compute a series metric from all of `source` (stage and table), unless every year was made from it as it stands.
+def _refresh_whole(store: TableStore, series: WholeSeries, created_time: datetime, *, again: bool) -> BuiltSeries:
+    """Compute a series from all of its source, unless every year was made from it as it stands, or with `again`.
 
-    `compute` is called once the fences are held, and looks for files only then.
+    It is computed once the fences are held, and looks for files only then.
     """
-    made_from = store.manifests(*source)
-    present = store.manifests("metrics", schema.name)
+    schema = series.schema
+    made_from = store.manifests(*series.source)
+    present = [] if again else store.manifests("metrics", schema.name)
     names = [combined_reference(made_from)]
     if not made_from or (present and all(is_made_from(manifest, names) for manifest in present)):
         return _series(store, schema, ())
-    fences = _take_fences(store, schema, _years(manifest.partition for manifest in made_from))
-    names = [combined_reference(store.manifests(*source))]
-    return _write_years(store, compute(), schema, fences, dict.fromkeys(fences, names), created_time)
+    fences = _take_fences(store, schema, years_of(manifest.partition for manifest in made_from))
+    names = [combined_reference(store.manifests(*series.source))]
+    return _write_years(store, series.compute(store), schema, fences, dict.fromkeys(fences, names), created_time)
 
 
 def _take_fences(store: TableStore, schema: TableSchema, years: Iterable[int]) -> dict[int, int]:
@@ -211,7 +244,8 @@ def _batched(days: Sequence[date], size: int) -> Iterator[list[date]]:
     return (list(days[start : start + size]) for start in range(0, len(days), size))
 
 
-def _years(partitions: Iterable[Partition]) -> list[int]:
+def years_of(partitions: Iterable[Partition]) -> list[int]:
+    """The years that these sessions lie in, ascending."""
     return sorted({partition if isinstance(partition, int) else partition.year for partition in partitions})
 
 

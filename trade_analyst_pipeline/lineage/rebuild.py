@@ -32,6 +32,6 @@ def rebuild(
         days = [day for day in archive.sessions(name) if (first or day) <= day <= (last or day)]
         yield from build_tables(data_folder, name, days, workers=workers, created_time=created_time, again=True)
     days = [day for day in store.partitions("tables", "options") if isinstance(day, date)]
-    yield from build_put_call_ratio(store, days, created_time=created_time)
+    yield from build_put_call_ratio(store, days, created_time=created_time, again=True)
     for refresh in SERIES:
-        yield refresh(store, created_time=created_time)
+        yield refresh(store, created_time=created_time, again=True)

@@ -66,9 +66,8 @@ def _build_session(data_folder: Path, name: str, session_date: date, *, created_
         captures = recorded(archive, name, session_date)
         if not captures:
             return Built(name, session_date, "empty", detail=NO_CAPTURE)
-        table = store.manifest("tables", name, session_date)
-        kept = current_judgement(store, name, session_date, captures)
-        if kept is not None and not again and is_current(table, name, captures):
+        kept = None if again else current_judgement(store, name, session_date, captures)
+        if kept is not None and is_current(table := store.manifest("tables", name, session_date), name, captures):
             return built_from(table, kept, name=name, session_date=session_date, status="unchanged")
         return _commit(store, archive, DATASETS[name], session_date, captures, created_time)
     except CaptureDamagedError as error:

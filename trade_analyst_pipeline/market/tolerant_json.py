@@ -22,6 +22,7 @@ from trade_analyst_pipeline.market.wire_json import (
     NON_FINITE_TEXTS,
     RowShape,
     WireField,
+    count_keys,
     row_type,
     unknown_field,
 )
@@ -242,7 +243,12 @@ def convert_header(value: dict[str, Any], shape: RowShape) -> tuple[msgspec.Stru
 
 
 def repeated_keys(body: bytes) -> list[str]:
-    """Every key that came more than once in one object of the body, sorted; raises as `parse_tolerant`."""
+    """Every key that came more than once in one object of the body, sorted; raises as `parse_tolerant`.
+
+    A body that holds all the keys which a decode and encode leave of it has none.
+    """
+    if _keeps_all_keys(body):
+        return []
     found: set[str] = set()
     waiting = [parse_tolerant(body)]
     while waiting:
@@ -254,3 +260,15 @@ def repeated_keys(body: bytes) -> list[str]:
         elif isinstance(value, list):
             waiting += value
     return sorted(found)
+
+
+_HIDDEN_KEY_END = re.compile(rb'"[ \t\r\n]+:|\\u0022')
+
+
+def _keeps_all_keys(body: bytes) -> bool:
+    """Whether decoding loses no key; False also where that cannot be told by counting."""
+    try:
+        again = msgspec.json.encode(msgspec.json.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return count_keys(body) == count_keys(again) and _HIDDEN_KEY_END.search(body) is None

@@ -80,7 +80,7 @@ class Archive:
         Raises CaptureDamagedError when a file is not a whole sealed capture.
         """
         days = self._days(dataset) if session_date is None else [session_date]
-        found = [self._capture(path) for day in days for path in self._files(dataset, day, SEALED_SUFFIX)]
+        found = [self.capture(path) for day in days for path in self._files(dataset, day, SEALED_SUFFIX)]
         return sorted(found, key=lambda capture: capture.capture_id)
 
     def find(self, dataset: str, capture_id: str) -> Capture:
@@ -91,7 +91,7 @@ class Archive:
         for day in self._days_of(dataset, capture_id):
             path = self._root.joinpath(*_folder_names(dataset, day), capture_id + SEALED_SUFFIX)
             if path.is_file():
-                return self._capture(path)
+                return self.capture(path)
         message = (
             f"{self._root / dataset} has no capture {capture_id}, which a table was made from; restore the file from "
             "a copy, or run `trade-analyst rebuild` to make the tables of what is left"
@@ -220,7 +220,12 @@ class Archive:
         folder = self._root.joinpath(*_folder_names(dataset, day))
         return [folder / name for name in sorted(durable.list_names(folder)) if name.endswith(suffix)]
 
-    def _capture(self, path: Path) -> Capture:
+    def paths(self, dataset: str, session_date: date) -> list[Path]:
+        """The files of the sealed captures of one session, ascending, whatever is in them."""
+        return self._files(dataset, session_date, SEALED_SUFFIX)
+
+    def capture(self, path: Path) -> Capture:
+        """The sealed capture in a file of this archive, from its footer; raises CaptureDamagedError."""
         state = path.lstat()
         stamp = (state.st_mtime_ns, state.st_size, state.st_ino)
         known = self._known.get(path)
@@ -228,7 +233,9 @@ class Archive:
             return known[1]
         with _damage_named(path, "footer"), OpenFile(durable.open_file(path)) as file:
             footer, _end = self._footer(file)
-            _require(footer.header.capture_id == path.stem, f"is that of {footer.header.capture_id}")
+            header = footer.header
+            own = (*_folder_names(header.dataset, header.session_date), header.capture_id + SEALED_SUFFIX)
+            _require(path.parts[-len(own) :] == own, f"is that of {'/'.join(own)}")
             capture = footer.capture(path, file.size)
         self._known[path] = (stamp, capture)
         return capture

@@ -378,6 +378,18 @@ def recover(path: Path) -> Capture | None:
         writer.leave()
 
 
+def is_abandoned(path: Path) -> bool:
+    """Whether an unsealed capture is there that no living process writes."""
+    try:
+        descriptor = durable.open_file(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return _hold(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
 def _hold(descriptor: int, path: Path) -> bool:
     """Lock an open file for this process; False when another has it or `path` has become another file meanwhile."""
     try:

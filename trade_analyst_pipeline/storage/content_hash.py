@@ -47,6 +47,15 @@ def type_name(dtype: pl.DataType) -> str:
         raise SchemaMismatchError(message) from None
 
 
+def dtype_of(name: str) -> pl.DataType:
+    """The type that we call so; raises SchemaMismatchError for any other name."""
+    for dtype, known in _TYPE_NAMES.items():
+        if known == name:
+            return dtype
+    message = f"no type of ours is called {name!r}; known types: {', '.join(_TYPE_NAMES.values())}"
+    raise SchemaMismatchError(message)
+
+
 def column_types(schema: TableSchema) -> dict[str, str]:
     """Column names of a schema with our names of their types, in order."""
     return {column.name: type_name(column.dtype) for column in schema.columns}

@@ -26,7 +26,7 @@ _OS_ERROR_TEXT = re.compile(r"\(os error (\d+)\)|No space left|File too large|qu
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{8}\.tmp")
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_ORPHAN_AGE_SECONDS = 3600.0
+ORPHAN_AGE_SECONDS = 3600.0
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -200,16 +200,26 @@ def remove_orphans(folder: Path, *, now: float) -> list[Path]:
 
     Files of living writers stay whatever their age. Returns what was removed.
     """
-    removed = []
-    for entry in os.scandir(folder):
-        match = _TEMPORARY.fullmatch(entry.name)
-        if match is None or _is_alive(int(match["pid"]), int(match["started"])):
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            if now - entry.stat(follow_symlinks=False).st_mtime > _ORPHAN_AGE_SECONDS:
-                Path(entry.path).unlink()
-                removed.append(Path(entry.path))
-    return removed
+    found = [folder / name for name in list_names(folder) if is_left_behind(folder / name, now=now)]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of that name is one that is still to take its place."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_left_behind(path: Path, *, now: float) -> bool:
+    """Whether a file is a temporary one of a dead process, over an hour old at `now` (epoch seconds)."""
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None or _is_alive(int(match["pid"]), int(match["started"])):
+        return False
+    try:
+        return now - path.lstat().st_mtime > ORPHAN_AGE_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _temporary_name(name: str) -> str:

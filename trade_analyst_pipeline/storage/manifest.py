@@ -7,6 +7,7 @@ memory of the fence numbers handed out and accepted. Writing and reading rows is
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import zlib
@@ -21,6 +22,7 @@ import msgspec
 
 from trade_analyst_pipeline.errors import PartitionDamagedError, StorageError
 from trade_analyst_pipeline.storage import durable
+from trade_analyst_pipeline.storage.checked_json import checked_json, refuse_unchecked
 
 Partition: TypeAlias = date | int
 
@@ -149,9 +151,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     try:
+        refuse_unchecked(text)
         manifest = _MANIFEST.decode(text)
-    except msgspec.DecodeError as error:
-        message = f"{path} is not a manifest ({error}); run `trade-analyst rebuild` for this partition"
+    except ValueError as error:
+        message = f"{path} is not a manifest ({error}); run `trade-analyst rebuild` to make it again"
         raise PartitionDamagedError(message) from error
     for name in manifest.file_names:
         if fence_in(name) is None:
@@ -171,10 +174,15 @@ def fence_in(name: str) -> int | None:
     return int(match["fence"]) if match else None
 
 
+def sha256_starts_as_named(name: str, content: bytes) -> bool:
+    """Whether the bytes of a data file are those that its name was made of, by twelve hexadecimal digits."""
+    fence = fence_in(name)
+    return fence is not None and file_name(fence, hashlib.sha256(content).hexdigest()) == name
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Make `manifest` the truth about its partition, atomically and durably; raises DiskFullError."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    durable.write_bytes(folder / MANIFEST_NAME, text + b"\n")
+    durable.write_bytes(folder / MANIFEST_NAME, checked_json(manifest))
 
 
 class Fence:
@@ -188,12 +196,24 @@ class Fence:
 
     def record(self, *, issued: int, accepted: int) -> None:
         """Remember new numbers durably; the slot with the present ones stays, should this write be torn."""
-        text = f"{issued} {accepted}"
-        line = f"{text} {zlib.crc32(text.encode()):08x}".ljust(_SLOT_BYTES - 1) + "\n"
         self._start = _SLOT_BYTES - self._start
-        os.pwrite(self._descriptor, line.encode(), self._start)
+        os.pwrite(self._descriptor, _slot(issued, accepted), self._start)
         os.fsync(self._descriptor)
         self.issued, self.accepted = issued, accepted
+
+
+def fence_problem(folder: Path) -> str | None:
+    """What is wrong with the fence file of a partition, byte for byte, read while nobody writes it; None if nothing."""
+    descriptor = durable.open_file(folder / FENCE_NAME)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        content = os.pread(descriptor, 2 * _SLOT_BYTES + 1, 0)
+    finally:
+        os.close(descriptor)
+    slots = [content[start : start + _SLOT_BYTES] for start in range(0, len(content), _SLOT_BYTES)]
+    if content and all(slot == _slot(*_numbers(slot)) for slot in slots) and len(slots) <= 2:
+        return None
+    return "a fence number in it is not as it was written"
 
 
 @contextmanager
@@ -207,6 +227,11 @@ def locked_fence(folder: Path) -> Iterator[Fence]:
             yield Fence(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _slot(issued: int, accepted: int) -> bytes:
+    text = f"{issued} {accepted}"
+    return (f"{text} {zlib.crc32(text.encode()):08x}".ljust(_SLOT_BYTES - 1) + "\n").encode()
 
 
 def _numbers(slot: bytes) -> tuple[int, int]:

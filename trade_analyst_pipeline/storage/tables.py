@@ -28,6 +28,7 @@ from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.content_hash import canonical, column_types, content_hash, hash_of_canonical
 from trade_analyst_pipeline.storage.manifest import (
+    MANIFEST_NAME,
     Fence,
     Findings,
     Manifest,
@@ -71,8 +72,8 @@ class TableStore:
         folder = durable.make_folders(self.root, *table_folder_names(stage, name), folder_name(partition))
         with locked_fence(folder) as fence:
             highest = max(fence.issued, fence.accepted)
-            if not highest and (present := read_manifest(folder)) is not None:
-                highest = present.fence
+            if not highest:
+                highest = _accepted(folder, _present(folder))
             fence.record(issued=highest + 1, accepted=fence.accepted)
             return highest + 1
 
@@ -94,8 +95,8 @@ class TableStore:
         From the return on, readers and power cuts see the new content; before, the old one. Rows equal to those there,
         in the same schema version, are not written again: the manifest alone is, where sources, code version or
         findings are others than it says. After an error the partition holds its old content (or, when the last sync
-        failed, the new one): repeat the call. Raises SchemaMismatchError, FencedWriteError when a later fence has been
-        accepted, DiskFullError.
+        failed, the new one): repeat the call. A damaged manifest is replaced as well. Raises SchemaMismatchError,
+        FencedWriteError when a later fence has been accepted, DiskFullError.
         """
         frame = canonical(frame, schema)
         first, last = _time_range(frame, schema)
@@ -120,7 +121,7 @@ class TableStore:
         )
         folder = durable.make_folders(self.root, *table_folder_names(stage, schema.name), folder_name(partition))
         with locked_fence(folder) as lock:
-            present = read_manifest(folder)
+            present = _present(folder)
             _refuse_late(folder, fence, lock, present)
             if present is not None and _has_rows_of(present, wanted) and not _damage(folder, present):
                 lock.record(issued=max(lock.issued, fence), accepted=fence)
@@ -132,8 +133,10 @@ class TableStore:
         return read_manifest(self._table(stage, name) / folder_name(partition))
 
     def partitions(self, stage: str, name: str) -> list[Partition]:
-        """Keys of the partitions with a manifest, ascending (dates before years)."""
-        return [manifest.partition for manifest in self.manifests(stage, name)]
+        """Keys of the partitions with a manifest, be it damaged, ascending (dates before years)."""
+        table = self._table(stage, name)
+        folders = (folder for folder in sorted(durable.list_names(table)) if (table / folder / MANIFEST_NAME).exists())
+        return [key for folder in folders if (key := partition_of(folder)) is not None]
 
     def manifests(self, stage: str, name: str) -> list[Manifest]:
         """All manifests of a table, ascending by partition; raises PartitionDamagedError."""
@@ -210,13 +213,13 @@ class TableStore:
         """Swap the manifest if the fence still holds, else take the new files away again."""
         now = self._clock.now().timestamp()
         with locked_fence(folder) as lock:
-            present = read_manifest(folder)
+            present = _present(folder)
             try:
                 _refuse_late(folder, wanted.fence, lock, present)
             except FencedWriteError:
                 _remove(folder, {file.name for file in wanted.files} - (present.file_names if present else set()))
                 raise
-            wanted = replace(wanted, retired=self._retired(present, wanted, now))
+            wanted = replace(wanted, retired=self._retired(folder, present, wanted, now))
             write_manifest(folder, wanted)
             # What is listed nowhere and older than this fence can never be committed any more.
             names = durable.list_names(folder)
@@ -225,12 +228,15 @@ class TableStore:
             durable.remove_orphans(folder, now=now)
         return wanted
 
-    def _retired(self, present: Manifest | None, wanted: Manifest, now: float) -> tuple[RetiredFile, ...]:
+    def _retired(self, folder: Path, present: Manifest | None, wanted: Manifest, now: float) -> tuple[RetiredFile, ...]:
+        """What readers may still have in their plan; not files that are written anew because they are damaged."""
         if present is None:
             return ()
         kept = {file.name for file in wanted.files}
         old = [file for file in present.retired if now - file.retired_at < self._grace.total_seconds()]
-        old += [RetiredFile(file.name, now) for file in present.files] if self._grace else []
+        is_mended = _has_rows_of(present, wanted) and _damage(folder, present) is not None
+        if self._grace and not is_mended:
+            old += [RetiredFile(file.name, now) for file in present.files]
         return tuple(file for file in old if file.name not in kept)
 
 
@@ -261,8 +267,23 @@ def _write_rows(folder: Path, frame: pl.DataFrame, manifest: Manifest) -> tuple[
     return (PartFile(name, len(data), frame.height, sha256),)
 
 
+def _present(folder: Path) -> Manifest | None:
+    """The manifest that the next one replaces; None also where there is one that cannot be read."""
+    try:
+        return read_manifest(folder)
+    except PartitionDamagedError:
+        return None
+
+
+def _accepted(folder: Path, present: Manifest | None) -> int:
+    """The highest fence number that is known to have written here: without a manifest, by the names of the files."""
+    if present is not None:
+        return present.fence
+    return max((number for name in durable.list_names(folder) if (number := fence_in(name)) is not None), default=0)
+
+
 def _refuse_late(folder: Path, fence: int, lock: Fence, present: Manifest | None) -> None:
-    accepted = max(lock.accepted, present.fence if present else 0)
+    accepted = max(lock.accepted, _accepted(folder, present))
     if fence < accepted:
         message = (
             f"{folder}: a newer run (fence {accepted}) has already written this partition; this run (fence {fence}) "

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from many_writers import DAY, DAYS, MOMENT, ROWS, SCHEMA
 
 from trade_analyst_pipeline.errors import PartitionDamagedError
 from trade_analyst_pipeline.storage.catalogue import create_views
+from trade_analyst_pipeline.storage.manifest import read_manifest, write_manifest
 from trade_analyst_pipeline.storage.tables import TableStore
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
@@ -124,9 +126,11 @@ def zombie(root: Path, days: list[date], *, has_fences: bool) -> str:
         for day in days:
             put(store, day, store.take_fence("tables", "samples", day), 2)
             if not has_fences:
-                (root / "tables" / "samples" / f"session_date={day}" / "_fence").unlink()
-                manifest = root / "tables" / "samples" / f"session_date={day}" / "_manifest.json"
-                manifest.write_text(manifest.read_text().replace('"fence": 2', '"fence": 0'))
+                folder = root / "tables" / "samples" / f"session_date={day}"
+                (folder / "_fence").unlink()
+                manifest = read_manifest(folder)
+                assert manifest is not None
+                write_manifest(folder, replace(manifest, fence=0))
         late.send_signal(signal.SIGCONT)
         return late.communicate(timeout=120)[0].strip()
 

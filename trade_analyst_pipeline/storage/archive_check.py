@@ -1,0 +1,96 @@
+"""Every file of one session of the archive, read to its last byte: what is damaged, misplaced, unsealed or a stray.
+
+What is inside a body is judged by a function that is handed in. Nothing here changes a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from trade_analyst_pipeline.errors import CaptureDamagedError, StorageError
+from trade_analyst_pipeline.schwab.messages import RawResponse
+from trade_analyst_pipeline.storage import captures, durable
+from trade_analyst_pipeline.storage.archive import Archive, Capture
+from trade_analyst_pipeline.storage.captures import SEALED_SUFFIX, UNSEALED_SUFFIX
+from trade_analyst_pipeline.storage.flaws import Flaw, Looked, is_untouched
+
+_SHOWN_RECORDS = 10
+
+
+def look_at_captures(
+    data_folder: Path, dataset: str, folder: str, *, flaw_in: Callable[[RawResponse], str | None], now: float
+) -> Looked:
+    """Look at every file in `raw/<dataset>/<folder>`; `flaw_in` says what is wrong with a response, None if nothing.
+
+    `now` is in epoch seconds, for the age of what may still be in the making.
+    """
+    archive = Archive(data_folder / "raw")
+    place = data_folder / "raw" / dataset / folder
+    names = sorted(durable.list_names(place))
+    found = Looked()
+    for name in names:
+        path = place / name
+        if name.endswith(SEALED_SUFFIX):
+            found += _look_at_capture(archive, data_folder, path, flaw_in)
+        elif problem := _problem_of_other(path, now):
+            found += Looked((_flaw(data_folder, path, problem),))
+    if not names and is_untouched(place, now=now):
+        found += Looked((Flaw(place.relative_to(data_folder).as_posix(), "orphan", "an empty folder"),))
+    return found
+
+
+def _look_at_capture(
+    archive: Archive, data_folder: Path, path: Path, flaw_in: Callable[[RawResponse], str | None]
+) -> Looked:
+    name = path.relative_to(data_folder).as_posix()
+    flaws: list[Flaw] = []
+    try:
+        capture = archive.capture(path)
+    except CaptureDamagedError as error:
+        return Looked((Flaw(name, "damaged", _without_path(error, path)),))
+    except (StorageError, OSError) as error:
+        return Looked((Flaw(name, "damaged", f"it cannot be read: {error}"),))
+    try:
+        for number, response in enumerate(archive.responses(capture)):
+            if problem := flaw_in(response):
+                flaws.append(Flaw(name, "repeated_keys", f"record {number}, {response.request.path}: {problem}"))
+    except CaptureDamagedError as error:
+        flaws.append(Flaw(name, "damaged", f"{_without_path(error, path)}{_bad_records(archive, capture)}"))
+    return Looked(tuple(flaws), 1, capture.stored_bytes)
+
+
+def _bad_records(archive: Archive, capture: Capture) -> str:
+    """Which records of a damaged capture cannot be read, each looked up by itself through the footer."""
+    bad = [f"{number} ({', '.join(symbols[:3])})" for number, symbols in _unreadable(archive, capture)]
+    more = f" and {len(bad) - _SHOWN_RECORDS} more" if len(bad) > _SHOWN_RECORDS else ""
+    unread = f"record {', '.join(bad[:_SHOWN_RECORDS])}{more}" if bad else "no record"
+    return f"; {unread} of its {capture.record_count} cannot be read"
+
+
+def _unreadable(archive: Archive, capture: Capture) -> Iterator[tuple[int, tuple[str, ...]]]:
+    for number, entry in enumerate(archive.index(capture)):
+        try:
+            archive.response(capture, entry)
+        except CaptureDamagedError:
+            yield number, entry.request.symbols
+
+
+def _without_path(error: CaptureDamagedError, path: Path) -> str:
+    """The part of a file that is damaged and how, without the path before it and the advice behind it."""
+    return str(error).removeprefix(f"{path}: ").partition(". The capture is damaged")[0]
+
+
+def _problem_of_other(path: Path, now: float) -> str | None:
+    if path.name.endswith(UNSEALED_SUFFIX) and path.is_file() and not path.is_symlink():
+        return "unsealed" if captures.is_abandoned(path) else None
+    if durable.is_temporary(path.name) and not durable.is_left_behind(path, now=now):
+        return None
+    return "stray"
+
+
+def _flaw(data_folder: Path, path: Path, problem: str) -> Flaw:
+    name = path.relative_to(data_folder).as_posix()
+    if problem == "unsealed":
+        return Flaw(name, "unsealed", "the process that wrote it is dead; what it had received is still to be sealed")
+    return Flaw(name, "orphan", "no capture: nothing reads it")

@@ -1,0 +1,43 @@
+"""`trade-analyst verify`: its lines, its JSON and its exit codes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PAYLOADS = Path(__file__).resolve().parents[1] / "payloads"
+
+
+@pytest.mark.usefixtures("project")
+def test_verify_tells_a_changed_byte_and_a_repeated_key(run_command: Callable[..., Any]) -> None:
+    """All well is exit code 0; a byte changed or a key that came twice is exit code 1, with the file and what it is."""
+    captured = ("--captured-at", "2026-01-05T20:55:00Z")
+    assert run_command("import", str(PAYLOADS / "quotes/several.json"), "--dataset", "quotes", *captured).code == 0
+    assert run_command("rebuild", "--workers", "1").code == 0
+    well = run_command("verify")
+    assert (well.code, well.out.endswith("read back: all well\n")) == (0, True)
+    (table,) = Path("data/simulate/tables/quotes").rglob("*.parquet")
+    content = bytearray(table.read_bytes())
+    content[100] ^= 1
+    table.write_bytes(content)
+    found = run_command("verify", "--json")
+    report = json.loads(found.out)
+    assert (found.code, report["is_well"]) == (1, False)
+    path = table.relative_to("data/simulate").as_posix()
+    assert report["flaws"] == [{"path": path, "kind": "damaged", "detail": "it does not match its SHA-256"}]
+    assert run_command("verify", "--dataset", "options").code == 0
+    assert run_command("verify", "--from", "2026-01-06").code == 0
+    assert run_command("verify", "--dataset", "nothing").code == 2
+    assert run_command("rebuild", "--workers", "1").code == 0
+    text = (PAYLOADS / "quotes/several.json").read_text().replace('"XYZ": {', '"XYZ": {"ssid": 1, ', 1)
+    Path("twice.json").write_text(text)
+    captured = ("--captured-at", "2026-01-06T20:55:00Z")
+    assert run_command("import", "twice.json", "--dataset", "quotes", *captured).code == 0
+    assert run_command("rebuild", "--workers", "1").code == 0
+    twice = run_command("verify")
+    assert twice.code == 1
+    assert twice.out.splitlines()[0].startswith("repeated_keys\traw/quotes/session_date=2026-01-06/")
+    assert "record 0, import:twice.json: a key came more than once in one object: ssid" in twice.out
+    assert "1 findings" in twice.out

@@ -1,0 +1,128 @@
+"""Every changed, cut, lost, swapped or stray file is reported by its name; what is whole is not."""
+
+from __future__ import annotations
+
+import io
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from small_captures import CREATED, MONDAY, TUESDAY, WEDNESDAY, Captures
+
+from trade_analyst_pipeline.export import look_at_publication, publish_session, published_sessions
+from trade_analyst_pipeline.lineage.chain import Scope
+from trade_analyst_pipeline.lineage.rebuild import rebuild
+from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
+from trade_analyst_pipeline.lineage.verification import joined_flaws, looked, looks
+from trade_analyst_pipeline.storage.flaws import Flaw, Looked
+from trade_analyst_pipeline.storage.tables import TableStore
+
+DATASETS = ["options", "quotes", "ohlc"]
+
+
+def verified(folder: Path, *, workers: int = 1) -> list[Flaw]:
+    """All that is found in a data folder, as the command finds it."""
+    scope, now = Scope(), datetime.now(UTC).timestamp()
+    whole = sum(looked(looks(folder, scope, now=now), workers=workers), Looked())
+    whole = sum((look_at_publication(folder, day, now=now) for day in published_sessions(folder)), whole)
+    return joined_flaws(folder, scope, whole.flaws)
+
+
+@pytest.fixture
+def whole(captures: Captures) -> Path:
+    """A data folder of three sessions, with tables, quarantine, metrics and exports."""
+    for day in (MONDAY, TUESDAY, WEDNESDAY):
+        captures.chain(day)
+        captures.quotes(4, bad=1, day=day)
+        captures.bars(day, {day: 100.0})
+    list(rebuild(captures.folder, datasets=DATASETS, workers=1, created_time=CREATED))
+    for day in (MONDAY, TUESDAY):
+        store = TableStore(captures.folder)
+        publish_session(store, day, schemas=METRIC_SCHEMAS, code_version="0.1.0", created_time=CREATED)
+    assert verified(captures.folder) == []
+    return captures.folder.resolve()
+
+
+def stored(folder: Path) -> list[Path]:
+    """Every file there is, in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.reliability
+def test_flipped_bits_are_reported_by_file(whole: Path, is_full: bool, harness_seed: int) -> None:
+    """Of all flips at least 99.9 % are told with the name of the file; plain reading of Parquet tells few of them."""
+    rolled, wanted = random.Random(harness_seed), 1000 if is_full else 150  # noqa: S311  a harness, no secret
+    flips, told, parquet, noticed = 0, 0, 0, 0
+    while flips < wanted:
+        places = {path.parent if "raw" not in path.parts else path: path for path in rolled.sample(stored(whole), 40)}
+        before = {path: path.read_bytes() for path in places.values()}
+        for path, content in before.items():
+            changed = bytearray(content)
+            changed[rolled.randrange(len(content))] ^= 1 << rolled.randrange(8)
+            path.write_bytes(changed)
+            if path.suffix == ".parquet":
+                parquet += 1
+                noticed += not _reads_as(bytes(changed))
+        names = {flaw.path for flaw in verified(whole) if flaw.kind == "damaged"}
+        flips += len(before)
+        told += sum(path.relative_to(whole).as_posix() in names for path in before)
+        for path, content in before.items():
+            path.write_bytes(content)
+    print(f"{told} of {flips} flips told; plain reading of Parquet refused {noticed} of {parquet}")
+    assert told >= 0.999 * flips
+    assert noticed < 0.9 * parquet, "the control is to miss flips"
+    assert verified(whole) == []
+
+
+def _reads_as(content: bytes) -> bool:
+    """Whether Polars reads a Parquet file without an error."""
+    try:
+        pl.read_parquet(io.BytesIO(content))
+    except BaseException:  # noqa: BLE001  a panic of the library is none of Exception
+        return False
+    return True
+
+
+def test_cut_and_deleted_files_are_reported(whole: Path) -> None:
+    """Each file of the folder cut by one byte is damaged; deleted, it is missing or to be built, by its name."""
+    for path in stored(whole):
+        name, content = path.relative_to(whole).as_posix(), path.read_bytes()
+        path.write_bytes(content[:-1])
+        assert name in {flaw.path for flaw in verified(whole) if flaw.kind == "damaged"}
+        path.unlink()
+        assert name in {flaw.path for flaw in verified(whole) if flaw.kind in ("missing", "not_built")}
+        path.write_bytes(content)
+
+
+def test_swapped_and_stray_files_are_reported(whole: Path) -> None:
+    """Two captures or two manifests in each other's place are damage; what nobody lists is an orphan."""
+    for pattern in ("raw/options/*/*.raw", "tables/options/*/_manifest.json", "exports/metrics/*/manifest.json"):
+        one, other = sorted(whole.glob(pattern))[:2]
+        contents = one.read_bytes(), other.read_bytes()
+        one.write_bytes(contents[1])
+        other.write_bytes(contents[0])
+        names = {flaw.path for flaw in verified(whole) if flaw.kind == "damaged"}
+        assert {path.relative_to(whole).as_posix() for path in (one, other)} <= names
+        one.write_bytes(contents[0])
+        other.write_bytes(contents[1])
+    strays = ["raw/options/x", "raw/options/session_date=2026-01-05/x.txt", "tables/x", "tables/options/x"]
+    strays += ["metrics/iv_rank/year=2026/x.parquet", "exports/metrics/session_date=2026-01-05/x.csv"]
+    for name in strays:
+        (whole / name).write_bytes(b"x")
+    assert [(flaw.path, flaw.kind) for flaw in verified(whole)] == [(name, "orphan") for name in sorted(strays)]
+
+
+def test_damage_to_a_capture_says_what_was_made_of_it(captures: Captures) -> None:
+    """The record, its symbol, and the tables that keep their rows; a capture not built yet is a finding of its own."""
+    damaged = captures.chain(MONDAY)
+    list(rebuild(captures.folder, datasets=["options"], workers=1, created_time=CREATED))
+    captures.damage(damaged)
+    captures.chain(TUESDAY)
+    wrong, unbuilt = sorted(verified(captures.folder), key=lambda flaw: flaw.kind)
+    assert (wrong.kind, unbuilt.kind) == ("damaged", "not_built")
+    assert "frame 1" in wrong.detail
+    assert "record 0 (XYZ) of its 1 cannot be read" in wrong.detail
+    assert "tables/options 2026-01-05; quarantine/options 2026-01-05 made of it" in wrong.detail
+    assert unbuilt.path == "quarantine/options/session_date=2026-01-06/_manifest.json"
