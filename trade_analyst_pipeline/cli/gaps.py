@@ -33,9 +33,8 @@ def gaps(
 
     --repair asks the source again for just what it can still give; then `trade-analyst rebuild` makes the tables anew.
     """
-    from trade_analyst_pipeline.capture.gaps import Ledger
     from trade_analyst_pipeline.datasets import DATASETS
-    from trade_analyst_pipeline.defs.resources import StorageResource
+    from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
     from trade_analyst_pipeline.market.clock import MachineClock
     from trade_analyst_pipeline.market.sessions import NEW_YORK
     from trade_analyst_pipeline.settings import load_settings
@@ -53,8 +52,7 @@ def gaps(
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
     def look() -> list[Line]:
-        archive = StorageResource(settings).archive
-        ledger = Ledger(archive, now=MachineClock().now(), goes_back=settings.environment == "simulate")
+        ledger = SourceResource(settings).ledger(StorageResource(settings).archive)
         return list(_lines(ledger, days, dataset or list(DATASETS), set(symbol or ())))
 
     lines = look()

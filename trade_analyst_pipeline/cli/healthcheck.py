@@ -45,6 +45,7 @@ def _wiring(settings: Settings) -> Wiring:
         login=lambda: standing.stored_login(settings, keyring_seconds=KEYRING_SECONDS),
         budget=lambda: standing.budget_state(settings),
         failed_runs=lambda: open_failures(settings.data_folder / ".dagster", now=MachineClock().now()),
+        gaps=lambda day: standing.gap_count(settings, day),
     )
 
 

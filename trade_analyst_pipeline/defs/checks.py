@@ -15,15 +15,17 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from trade_analyst_pipeline.capture.gaps import sums
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.reporting import fail_when_sessions_are_missing
-from trade_analyst_pipeline.defs.resources import StorageResource
+from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
 from trade_analyst_pipeline.lineage.built import Built
 from trade_analyst_pipeline.lineage.tables import missing_sessions
 from trade_analyst_pipeline.market.columns import Rule, TableSchema
 from trade_analyst_pipeline.storage.tables import TableStore
 from trade_analyst_pipeline.validation import all_rules
 
+Source = dg.ResourceParam[SourceResource]
 Storage = dg.ResourceParam[StorageResource]
 LARGEST_CLOSE_DIFFERENCE = 0.01
 COMPARED_SESSIONS = 10
@@ -106,9 +108,38 @@ def every_session(dataset: str) -> dg.AssetChecksDefinition:
     return check
 
 
+def no_gaps(dataset: str) -> dg.AssetChecksDefinition:
+    """Warns when the ledger says that something of the run's sessions is lacking."""
+
+    @dg.asset_check(
+        asset=dg.AssetKey(["raw", dataset]),
+        name="no_gaps",
+        description="Nothing of the sessions is lacking that was to be had by now; `trade-analyst gaps` lists it.",
+    )
+    def check(context: dg.AssetCheckExecutionContext, source: Source, storage: Storage) -> dg.AssetCheckResult:
+        ledger = source.ledger(storage.archive)
+        days = [date.fromisoformat(key) for key in context.op_execution_context.partition_keys]
+        found = sums(line for day in days for line in ledger.lines(dataset, day))
+        types: dict[str, Any] = {f"gaps_{kind}": count for kind, count in found.gaps.items()}
+        return dg.AssetCheckResult(
+            passed=found.adds_up and not found.lacking,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={
+                "expected": found.expected,
+                "captured": found.captured,
+                "lacking": found.lacking,
+                "requests_answered": found.answered,
+                "requests_missing": found.missing,
+                **types,
+            },
+        )
+
+    return check
+
+
 def table_checks() -> list[dg.AssetChecksDefinition]:
     """The checks that are steps of their own."""
-    return [*(every_session(name) for name in DATASETS), closes_agree]
+    return [*(no_gaps(name) for name in DATASETS), *(every_session(name) for name in DATASETS), closes_agree]
 
 
 @dg.asset_check(

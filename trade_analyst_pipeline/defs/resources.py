@@ -23,6 +23,7 @@ from types import FrameType
 from pydantic import SecretStr
 
 from trade_analyst_pipeline.capture.ask import ask
+from trade_analyst_pipeline.capture.gaps import Ledger
 from trade_analyst_pipeline.capture.plan import (
     Scope,
     Snapshot,
@@ -141,6 +142,10 @@ class SourceResource:
         if not self._can_be_had(snapshot.dataset, snapshot.session_date):
             return []
         return self._ask(snapshot, archive=archive).missing(held(snapshot, archive))
+
+    def ledger(self, archive: Archive) -> Ledger:
+        """The ledger of gaps as it stands now."""
+        return Ledger(archive, now=self.now(), goes_back=self._goes_back)
 
     def shown_session(self) -> date | None:
         """The session to run for when none is named.

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
 
+from trade_analyst_pipeline.capture.gaps import sums
+from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.resources import (
+    SourceResource,
+    StorageResource,
     app_credentials,
     certificate_authority,
     request_budget,
@@ -19,6 +24,7 @@ from trade_analyst_pipeline.defs.resources import (
 )
 from trade_analyst_pipeline.errors import AuthUnavailableError, LoginRequiredError, SettingsError, TokenStoreError
 from trade_analyst_pipeline.market.clock import MachineClock
+from trade_analyst_pipeline.ops.health.stores import GapCount
 from trade_analyst_pipeline.ops.login_outlook import Login
 from trade_analyst_pipeline.schwab.budget import BudgetState
 from trade_analyst_pipeline.schwab.client import open_http
@@ -105,6 +111,15 @@ def check_client(settings: Settings) -> None:
             f"({error.reason or error}). `trade-analyst simulator` and `make ui` write the simulator's anew"
         )
         raise SettingsError(message) from error
+
+
+def gap_count(settings: Settings, day: date) -> GapCount:
+    """How a session stands in the ledger of gaps; raises CaptureDamagedError."""
+    ledger = SourceResource(settings).ledger(StorageResource(settings).archive)
+    lines = [line for dataset in DATASETS for line in ledger.lines(dataset, day)]
+    found, lacking = sums(lines), Counter(str(line.type) for line in lines if line.is_lacking)
+    can_be_had = sum(found.repair.get(state, 0) for state in ("open", "repairable"))
+    return GapCount(day, found.expected, found.captured, dict(lacking), can_be_had)
 
 
 def budget_state(settings: Settings) -> BudgetState | None:

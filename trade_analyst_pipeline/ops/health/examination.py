@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from trade_analyst_pipeline.market.sessions import latest_complete_session, sess
 from trade_analyst_pipeline.ops.health import access, folders, machine, stores
 from trade_analyst_pipeline.ops.health.report import Finding, HealthReport, fail, ok, skipped, warn
 from trade_analyst_pipeline.ops.health.running import Probe, Shared, busy, run_probes
-from trade_analyst_pipeline.ops.health.stores import FailedRun
+from trade_analyst_pipeline.ops.health.stores import FailedRun, GapCount
 from trade_analyst_pipeline.ops.login_outlook import Login
 from trade_analyst_pipeline.schwab.budget import BudgetState
 from trade_analyst_pipeline.schwab.callback_ledger import CallbackLedger
@@ -47,6 +47,7 @@ class Wiring:
     login: Callable[[], Login]
     budget: Callable[[], BudgetState | None]
     failed_runs: Callable[[], Sequence[FailedRun]]
+    gaps: Callable[[date], GapCount]
 
 
 def health_report(
@@ -176,6 +177,9 @@ class _Examination:
         missed = [] if captured is None else sessions(captured, latest_complete_session(self.checked))[1:]
         return stores.check_freshness(captured, missed, is_live=self.is_live)
 
+    def gaps(self) -> Finding:
+        return stores.check_gaps(self.wiring().gaps(latest_complete_session(self.checked)))
+
     def open_errors(self) -> Finding:
         captured = self.captured()
         gaps = [] if captured is None else stores.latest_gaps(self.archive, captured)
@@ -221,6 +225,7 @@ LOOKS: dict[str, Look] = {
     ),
     "catalogue": lambda of: stores.check_catalogue(of.settings.data_folder),
     "freshness": _Examination.freshness,
+    "gaps": _Examination.gaps,
     "open errors": _Examination.open_errors,
     "dagster": lambda of: stores.check_dagster(DAGSTER_FILE, of.settings.data_folder / ".dagster"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -30,6 +30,29 @@ class FailedRun:
         span = "" if self.first_session is None else f" of {self.first_session}"
         span += "" if self.first_session == self.last_session else f" to {self.last_session}"
         return f"run {self.run_id[:8]} of {self.job}{span} failed {self.ended_time:%Y-%m-%d %H:%M} UTC"
+
+
+@dataclass(frozen=True)
+class GapCount:
+    """How a session stands in the ledger of gaps: snapshots of a symbol, and those lacking still, by type."""
+
+    session_date: date
+    expected: int
+    captured: int
+    lacking: Mapping[str, int]
+    can_be_had: int
+
+
+def check_gaps(found: GapCount) -> Finding:
+    """Of the last complete session all is captured that the plan and the captures on record say was to be had."""
+    if not found.expected:
+        return skipped(f"nothing on record says what was to be had of session {found.session_date}")
+    detail = f"session {found.session_date}: {found.captured} of {found.expected} snapshots of a symbol captured"
+    if not found.lacking:
+        return ok(detail)
+    types = ", ".join(f"{kind} {count}" for kind, count in sorted(found.lacking.items()))
+    detail += f"; lacking: {types}; {found.can_be_had} can be had still"
+    return warn(detail, "`trade-analyst gaps` lists them; `--repair` asks for what can be had.")
 
 
 def check_catalogue(folder: Path) -> Finding:

@@ -28,6 +28,7 @@ from trade_analyst_pipeline.ops.health import examination, machine, running
 from trade_analyst_pipeline.ops.health.examination import LOOKS, Wiring, health_report
 from trade_analyst_pipeline.ops.health.report import Check, HealthReport
 from trade_analyst_pipeline.ops.health.running import Probe, Shared
+from trade_analyst_pipeline.ops.health.stores import GapCount
 from trade_analyst_pipeline.ops.login_outlook import Login
 from trade_analyst_pipeline.schwab.budget import BudgetState
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
@@ -47,7 +48,7 @@ NOW = datetime(2026, 6, 1, 15, 0, tzinfo=UTC)
 NAMES = [
     *("settings", "python", "system", "versions", "calendar", "redirect address", "credentials", "token"),
     *("callbacks", "source", "clock", "adapter", "request budget", "cache folder", "data folder", "free space"),
-    *("local disk", "catalogue", "freshness", "open errors", "dagster"),
+    *("local disk", "catalogue", "freshness", "gaps", "open errors", "dagster"),
 ]
 WIRING = Wiring(
     source_address="https://127.0.0.1:1",
@@ -56,6 +57,7 @@ WIRING = Wiring(
     login=lambda: Login(NOW, NOW + timedelta(days=7), generation=1, key_source="the environment"),
     budget=lambda: None,
     failed_runs=list,
+    gaps=lambda day: GapCount(day, 0, 0, {}, 0),
 )
 
 
@@ -80,7 +82,17 @@ def test_everything_in_order_is_well() -> None:
     report = examine()
     assert [check.name for check in report.checks] == NAMES
     statuses = {name: check.status for name, check in by_name(report).items()}
-    skipped = {"callbacks", "source", "clock", "adapter", "request budget", "catalogue", "freshness", "open errors"}
+    skipped = {
+        "callbacks",
+        "source",
+        "clock",
+        "adapter",
+        "request budget",
+        "catalogue",
+        "freshness",
+        "gaps",
+        "open errors",
+    }
     assert {name for name, status in statuses.items() if status == "skipped"} == skipped
     assert {statuses[name] for name in set(NAMES) - skipped - {"versions"}} == {"ok"}
     assert report.is_well
