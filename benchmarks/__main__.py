@@ -20,11 +20,13 @@ from benchmarks.dagster_overhead import dagster_overhead
 from benchmarks.hostile import hostile_figures
 from benchmarks.main_job import DAGSTER, MainJob, main_job
 from benchmarks.normalize import measure_normalize
+from benchmarks.storage import storage_figures
 from benchmarks.wire_to_table import measure_wire_to_table
 
 PACKAGES = ("polars", "dagster", "duckdb", "pandera", "msgspec", "orjson", "httpx", "pandas", "numpy")
 FIRST_LIMIT, SECOND_LIMIT, DAGSTER_LIMIT = 120.0, 15.0, 1 / 3
 WIRE_AIM, WIRE_MEMORY_LIMIT = 1.5, 3.0
+COMMIT_LIMIT, REBUILD_LIMIT, QUERY_LIMIT = 1.5, 0.7, 0.050
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,41 @@ def hostile_rows() -> Iterator[Row]:
         )
 
 
+def storage_rows() -> Iterator[Row]:
+    """A durable commit, tables from the archive, stored bytes and a query."""
+    found = storage_figures()
+    yield Row(
+        f"durable commit of {found.commit.of:,} rows",
+        "storage",
+        _milliseconds(found.commit.ours),
+        f"pyarrow and one sync {_milliseconds(found.commit.other)} (limit {COMMIT_LIMIT} times)",
+        found.commit.ratio,
+    )
+    yield Row(
+        f"table of {found.rebuild.of:,} rows from the archive",
+        "storage",
+        f"{found.rebuild.of / found.rebuild.ours:,.0f} rows/s",
+        f"decode and validate alone {found.rebuild.of / found.rebuild.other:,.0f} rows/s (at least {REBUILD_LIMIT})",
+        1 / found.rebuild.ratio,
+    )
+    archive = found.bytes_each["archive"]
+    for other in ("gzip", "table"):
+        yield Row(
+            "  archived bytes per contract and snapshot",
+            "storage",
+            f"{archive:.1f}",
+            f"{other} {found.bytes_each[other]:.1f}",
+            archive / found.bytes_each[other],
+        )
+    yield Row(
+        f"one symbol of {found.query.of:,} rows of iv_history by SQL (limit {_milliseconds(QUERY_LIMIT)})",
+        "storage",
+        _milliseconds(found.query.ours),
+        f"one plain file {_milliseconds(found.query.other)}",
+        found.query.ratio,
+    )
+
+
 def metric_rows() -> Iterator[Row]:
     """The metrics, one of them beside pandas."""
     found = metrics.iv_rank_against_pandas()
@@ -193,6 +230,7 @@ QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "wire_to_table": wire_to_table_rows,
     "hostile": hostile_rows,
     "chains": chain_rows,
+    "storage": storage_rows,
     "metrics": metric_rows,
     "session": session_rows,
 }
@@ -235,6 +273,10 @@ def main() -> None:
 
 def _seconds(value: float) -> str:
     return f"{value:.1f} s"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{1000 * value:.0f} ms"
 
 
 def _say(name: str) -> None:
