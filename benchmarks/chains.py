@@ -92,7 +92,7 @@ def _figures(server: SimulatorServer, archive: Archive, day: date) -> ChainFigur
     server.requests.clear()
     capture = asyncio.run(_captured(server, archive, snapshot))
     assert capture is not None
-    found = options.normalize(archive.responses(capture), session_date=day)
+    found = options.normalize(archive.answers([capture]), session_date=day)
     assert found.frame["chain_scope"].unique().to_list() == ["full"], found.problems
     entries = archive.index(capture)
     size = sum(entry.body_bytes for entry in entries if entry.request.path == options.PATH)

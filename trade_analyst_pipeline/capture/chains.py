@@ -6,7 +6,7 @@ windows and body bytes of the symbol's last full chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from functools import cached_property
 from typing import Final
@@ -135,10 +135,9 @@ class FullChains:
     def _archived_dates(self, listing: MarketDataRequest, captures: Iterable[Capture]) -> list[date]:
         if self._archive is None:
             return []
-        for capture in captures:
-            for entry in self._archive.index(capture):
-                if entry.request == listing:
-                    return _dates_in(self._archive.response(capture, entry))
+        for capture, entry in self._archive.counting(list(captures)):
+            if entry.request == listing:
+                return _dates_in(self._archive.response(capture, entry))
         return []
 
     @cached_property
@@ -165,13 +164,12 @@ def _earlier_sizes(archive: Archive, snapshot: Snapshot) -> Iterator[dict[str, S
                 yield _sizes(archive, by_instant[instant])
 
 
-def _sizes(archive: Archive, captures: Iterable[Capture]) -> dict[str, Sizes]:
+def _sizes(archive: Archive, captures: Sequence[Capture]) -> dict[str, Sizes]:
     found: dict[str, Sizes] = {}
-    for capture in captures:
-        for entry in archive.index(capture):
-            piece = piece_of(entry.request.params) if entry.request.path == options.PATH else None
-            if piece is not None and piece.strike_count is None:
-                found.setdefault(entry.request.symbols[0], {})[piece] = entry.body_bytes
+    for _, entry in archive.counting(captures):
+        piece = piece_of(entry.request.params) if entry.request.path == options.PATH else None
+        if piece is not None and piece.strike_count is None:
+            found.setdefault(entry.request.symbols[0], {})[piece] = entry.body_bytes
     return found
 
 

@@ -88,7 +88,9 @@ def measured_costs(archive: Archive, *, bars: Sequence[str]) -> Costs:
             for day in archive.sessions(dataset)[-MEASURED_SESSIONS:]
             for capture in archive.captures(dataset, day)
         ]
-        entries = [(capture, [entry for entry in archive.index(capture) if _is_whole(entry)]) for capture in recent]
+        entries = [
+            (capture, [entry for _, entry in archive.counting([capture]) if _is_whole(entry)]) for capture in recent
+        ]
         if (size := _size(entries)) is not None:
             sizes[dataset] = size
         if dataset == options.NAME:

@@ -92,7 +92,7 @@ def _last_answers(archive: Archive, dataset: str, session_date: date) -> list[Ra
     found: list[RawResponse] = []
     later: set[str] = set()
     for capture in reversed(archive.captures(dataset, session_date)):
-        for entry in reversed(archive.index(capture)):
+        for _, entry in reversed(archive.counting([capture])):
             symbols = set(entry.request.symbols)
             if not symbols or symbols - later:
                 found.append(archive.response(capture, entry))

@@ -8,6 +8,7 @@ any more becomes a gap with a reason, once. What exactly a snapshot asks is in `
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -25,8 +26,9 @@ from trade_analyst_pipeline.errors import (
 from trade_analyst_pipeline.market.clock import Clock
 from trade_analyst_pipeline.schwab.client import SchwabClient
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
-from trade_analyst_pipeline.storage.archive import Archive, Capture, Gap
+from trade_analyst_pipeline.storage.archive import Archive, Capture, Gap, Lacking
 from trade_analyst_pipeline.storage.captures import INTERRUPTED, SESSION_OVER, CaptureWriter
+from trade_analyst_pipeline.storage.counting import ASKED_IN_PARTS
 
 EMPTY_ANSWER = "empty_answer"  # reason of a gap: an answer without what the source must have, twice
 # Gaps that asking again cannot fill: the source has said what there is to say.
@@ -50,14 +52,18 @@ class Source:
 class Lack:
     """What an answer lacks although the source must have it. Such an answer is asked for once more, after a pause.
 
-    If it is no better then, one that `is_empty` becomes a gap that a later attempt fills; of any others the one with
-    more `content`, else the later, is kept as it is, for whoever reads it to judge.
+    Both are archived as they come. If the second is no better, one that `is_empty` becomes a gap that a later attempt
+    fills; of any others the one with more `content`, else the later, counts as it is, for whoever reads it to judge.
     """
 
     detail: str
     is_empty: bool = True
     content: int = 0
     pause_seconds: float = 0.0
+
+    def as_archived(self) -> Lacking:
+        """What of it stands in the archive."""
+        return Lacking(self.detail, None if self.is_empty else self.content)
 
 
 def _refuse_to_split(request: MarketDataRequest) -> list[MarketDataRequest]:
@@ -104,7 +110,7 @@ class Outcome:
     def is_late(self) -> bool:
         """Whether it shows the session at a later moment than planned, because its tick was missed."""
         return self.snapshot.dataset not in REACHES_BACK and any(
-            capture.is_late for capture in self.captures if capture.record_count
+            capture.is_late for capture in self.captures if capture.answer_count
         )
 
 
@@ -122,9 +128,10 @@ def held_of(snapshot: Snapshot, captures: Iterable[Capture], archive: Archive) -
     """What some captures hold of the symbols of a snapshot; a definitive refusal is an answer too."""
     symbols, found, answered = set(snapshot.symbols), [], set[MarketDataRequest]()
     for capture in captures:
-        answers = {entry.request for entry in archive.index(capture)}
+        answers = _answered_in(capture, archive)
         answers |= {gap.request for gap in capture.gaps if gap.request is not None and gap.reason in DEFINITIVE}
-        concerned = {symbol for request in answers for symbol in request.symbols}
+        asked = answers | {entry.request for entry in archive.index(capture)}
+        concerned = {symbol for request in asked for symbol in request.symbols}
         is_unnamed = capture.record_count > 0 and not concerned  # a recording that says itself whose it is
         if is_unnamed or not symbols.isdisjoint(concerned.union(*(gap.symbols for gap in capture.gaps))):
             found.append(capture)
@@ -132,15 +139,27 @@ def held_of(snapshot: Snapshot, captures: Iterable[Capture], archive: Archive) -
     return Held(tuple(found), frozenset(answered), tuple(gap for capture in found for gap in capture.gaps))
 
 
+def _answered_in(capture: Capture, archive: Archive) -> set[MarketDataRequest]:
+    """What a capture answers; not what fell short once, when it was interrupted before that could be asked again."""
+    asked = Counter(entry.request for entry in archive.index(capture))
+    is_cut_off = any(gap.reason == INTERRUPTED for gap in capture.gaps)
+    return {
+        entry.request
+        for _, entry in archive.counting([capture])
+        if entry.lacking is None or not is_cut_off or asked[entry.request] > 1
+    }
+
+
 async def take(
     snapshot: Snapshot, question: Question, *, source: Source, archive: Archive, present: Held | None = None
 ) -> Capture | None:
     """Ask for what is missing of the snapshot and seal what comes.
 
-    Requests overlap as far as the client lets them, and each record is archived as soon as it comes. A request that
-    fails becomes a gap in the capture. None when nothing came and just the same was missing before. Raises
-    SessionNotCapturableError when the source does not have the session. Whatever else ends it, a dead login, an
-    interruption, a full disk: what had come by then is sealed, with a gap that says so, or else left to be recovered.
+    Requests overlap as far as the client lets them, and each answer is archived as soon as it comes, also one that is
+    to be asked for again. A request that fails becomes a gap in the capture. None when nothing came and just the same
+    was missing before. Raises SessionNotCapturableError when the source does not have the session. Whatever else ends
+    it, a dead login, an interruption, a full disk: what had come by then is sealed, with a gap that says so, or else
+    left to be recovered.
     """
     started = _refuse_other_session(snapshot, source.clock)
     present = present or held(snapshot, archive)
@@ -162,7 +181,7 @@ async def take(
                     writer.note_gap(answer)
                 else:
                     is_new = True
-                    writer.append(answer)
+                    writer.append(answer.response, answer.lacking)
     except BaseException as error:
         _keep(writer, snapshot.dataset, source.clock.now(), error)
         raise
@@ -282,8 +301,7 @@ def _over(snapshot: Snapshot, question: Question, archive: Archive, now: datetim
     A sealed capture without records states the gap, written once per instant; none for a session that has not begun.
     """
     of_session = held_of(snapshot, archive.captures(snapshot.dataset, snapshot.session_date), archive)
-    records = tuple(capture for capture in of_session.captures if capture.record_count)
-    if records:
+    if any(capture.answer_count for capture in of_session.captures):
         return _outcome(snapshot, question, of_session, archive, was_archived=True)
     gap = Gap(dataset=snapshot.dataset, symbols=snapshot.symbols, reason=SESSION_OVER, detail=detail)
     if any(capture.scheduled_time == snapshot.scheduled_time for capture in of_session.captures):
@@ -305,8 +323,16 @@ def _seal_gap(snapshot: Snapshot, gap: Gap, archive: Archive, now: datetime) -> 
 
 
 @dataclass(frozen=True)
+class _Record:
+    """An answer for the archive, and what it lacks."""
+
+    response: RawResponse
+    lacking: Lacking | None = None
+
+
+@dataclass(frozen=True)
 class _Asked:
-    """A request under way: its place in the order asked, and when asked once more what came the first time of use."""
+    """A request under way: its place in the order asked, and when asked once more what of use came the first time."""
 
     place: tuple[int, ...]
     request: MarketDataRequest
@@ -318,10 +344,10 @@ class _Asked:
 
 async def _answers(
     requests: Iterable[MarketDataRequest], question: Question, source: Source
-) -> AsyncGenerator[RawResponse | Gap]:
+) -> AsyncGenerator[_Record | Gap]:
     """What became of each request and of those that follow from it, as it comes.
 
-    An error ends it after all answers that have come, also those that were being asked for once more.
+    An error ends it after all answers that have come.
     """
     running: dict[asyncio.Task[_Ended], _Asked] = {}
     ended: asyncio.Queue[asyncio.Task[_Ended]] = asyncio.Queue()  # to wait for all of them anew each time takes long
@@ -339,14 +365,14 @@ async def _answers(
                 done.append(ended.get_nowait())
             # an error comes after the others' answers, which have come
             for task in sorted(done, key=lambda each: (_has_failed(each), running[each].place)):
-                outcome, following = task.result()
+                came, following = task.result()
                 place = running.pop(task).place
                 waiting += [replace(each, place=(*place, *each.place)) for each in following]
-                if outcome is not None:
-                    yield outcome
+                for each in came:
+                    yield each
     except (Exception, asyncio.CancelledError):
-        for answer in _come(running, waiting):
-            yield answer
+        for each in _come(running):
+            yield each
         raise
     finally:
         for task in running:
@@ -358,39 +384,39 @@ def _has_failed(task: asyncio.Task[_Ended]) -> bool:
     return task.cancelled() or task.exception() is not None
 
 
-def _come(running: Mapping[asyncio.Task[_Ended], _Asked], waiting: Iterable[_Asked]) -> list[RawResponse]:
-    """The answers that have come and were not given out yet, in the order asked."""
-    found = {asked.place: asked.first_answer for asked in (*waiting, *running.values())}
-    for task, asked in running.items():
-        if task.done() and not _has_failed(task):
-            outcome, following = task.result()
-            came = [outcome, *(each.first_answer for each in following)]
-            found[asked.place] = next((each for each in came if isinstance(each, RawResponse)), None)
-    return [answer for _, answer in sorted(found.items(), key=lambda each: each[0]) if answer is not None]
+def _come(running: Mapping[asyncio.Task[_Ended], _Asked]) -> list[_Record | Gap]:
+    """What has come and was not given out yet, in the order asked."""
+    ended = [task for task in running if task.done() and not _has_failed(task)]
+    return [each for task in sorted(ended, key=lambda task: running[task].place) for each in task.result()[0]]
 
 
-_Ended = tuple[RawResponse | Gap | None, list[_Asked]]
+_Ended = tuple[list[_Record | Gap], list[_Asked]]
 
 
 async def _ended(asked: _Asked, question: Question, source: Source) -> _Ended:
-    """The response to a request or the gap it leaves, and what is to be asked now; only that when it was too large."""
-    request = asked.request
+    """What a request has to leave in the archive, the response or a gap or notes, and what is to be asked now."""
+    request, first = asked.request, asked.first_answer
     if asked.pause_seconds:
         await source.clock.sleep(asked.pause_seconds)
     try:
         response = await source.client.fetch(request)
     except ChainTooLargeError as error:
-        return _in_parts(request, question, error.problem)
+        return _in_parts(asked, question, error.problem)
     except SourceError as error:
-        return _followed(asked.first_answer or _gap(request, error.reason, str(error)), question)
+        return _followed(first, question) if first else _failed(request, error.reason, str(error), question)
     if question.is_cut_short(response):
-        return _in_parts(request, question, "the source cut the chain short")
+        problem = "the source cut the chain short"
+        return _after(_Record(response, Lacking(problem)), _in_parts(asked, question, problem))
     lack = question.lacks(response)
-    if lack is not None and not asked.is_again:
-        return None, [_again(request, lack, response)]
-    if lack is None or (not lack.is_empty and lack.content >= asked.first_content):
-        return _followed(response, question)
-    return _followed(asked.first_answer or _gap(request, EMPTY_ANSWER, f"{lack.detail}, twice"), question)
+    if lack is None:
+        return _after(_Record(response), _followed(response, question))
+    record = _Record(response, lack.as_archived())
+    if not asked.is_again:
+        return [record], [_again(request, lack, response)]
+    if not lack.is_empty and lack.content >= asked.first_content:
+        return _after(record, _followed(response, question))
+    ended = _followed(first, question) if first else _failed(request, EMPTY_ANSWER, f"{lack.detail}, twice", question)
+    return _after(record, ended)
 
 
 def _again(request: MarketDataRequest, lack: Lack, response: RawResponse) -> _Asked:
@@ -398,16 +424,28 @@ def _again(request: MarketDataRequest, lack: Lack, response: RawResponse) -> _As
     return _Asked((0,), request, True, first, content, lack.pause_seconds)
 
 
+def _after(record: _Record, ended: _Ended) -> _Ended:
+    return [record, *ended[0]], ended[1]
+
+
 def _followed(outcome: RawResponse | Gap, question: Question) -> _Ended:
-    return outcome, _in_order(question.then(outcome))
+    """What follows from an answer, which is in the archive or goes there, or from a gap, which goes there."""
+    return [outcome] if isinstance(outcome, Gap) else [], _in_order(question.then(outcome))
 
 
-def _in_parts(request: MarketDataRequest, question: Question, problem: str) -> _Ended:
+def _failed(request: MarketDataRequest, reason: str, detail: str, question: Question) -> _Ended:
+    return _followed(_gap(request, reason, detail), question)
+
+
+def _in_parts(asked: _Asked, question: Question, problem: str) -> _Ended:
+    """The parts of what was too large; they take the place of a short answer that had come before."""
     try:
-        return None, _in_order(question.split(request))
+        parts = _in_order(question.split(asked.request))
     except ValueError as error:
         detail = f"{problem}, and it cannot be asked for in smaller parts: {error}"
-        return _followed(_gap(request, ChainTooLargeError.reason, detail), question)
+        return _failed(asked.request, ChainTooLargeError.reason, detail, question)
+    note = _gap(asked.request, ASKED_IN_PARTS, f"{problem}: its parts are asked for in place of it")
+    return [note] if asked.first_answer else [], parts
 
 
 def _in_order(requests: Iterable[MarketDataRequest]) -> list[_Asked]:

@@ -94,7 +94,7 @@ def _late(archive: Archive, name: str, day: date) -> Iterator[str]:
     if name in REACHES_BACK or DATASETS[name].is_current_only:
         return
     for capture in readable_captures(archive, name, day):
-        if capture.is_late and capture.record_count:
+        if capture.is_late and capture.answer_count:
             due, came = (time.astimezone(NEW_YORK) for time in (capture.scheduled_time, capture.started_time))
             yield (
                 f"{name} of session {day} due at {due:%H:%M} New York came late, at {came:%H:%M}: a snapshot after the "

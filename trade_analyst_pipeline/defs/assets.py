@@ -132,7 +132,7 @@ def _raw_result(session_date: date, outcomes: Sequence[Outcome], usage: Usage, n
     of_session = [outcome for outcome in outcomes if outcome.snapshot.session_date == session_date]
     captures = [capture for outcome in of_session for capture in outcome.captures]
     gaps = [gap for outcome in of_session for gap in outcome.gaps]
-    if not any(capture.record_count for capture in captures):
+    if not any(capture.answer_count for capture in captures):
         reason = gaps[0].detail if gaps else nothing
         return SessionResult(session_date, failure=f"nothing captured: {reason}")
     return SessionResult(

@@ -169,7 +169,7 @@ class SourceResource:
         """
         if self.is_watched(dataset) and self._can_be_had(dataset, session_date):
             return True
-        return any(capture.record_count for capture in archive.captures(dataset, session_date))
+        return any(capture.answer_count for capture in archive.captures(dataset, session_date))
 
     def is_watched(self, dataset: str) -> bool:
         """Whether there is anything to ask for in a dataset: symbols of the watch list, or its own subjects."""

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import chain
 
 import polars as pl
 
@@ -40,8 +39,8 @@ class Judged:
 
 
 def recorded(archive: Archive, name: str, session_date: date) -> list[Capture]:
-    """The captures of a session that hold a record, in order; raises CaptureDamagedError."""
-    return [capture for capture in archive.captures(name, session_date) if capture.record_count]
+    """The captures of a session that hold an answer, in order; raises CaptureDamagedError."""
+    return [capture for capture in archive.captures(name, session_date) if capture.answer_count]
 
 
 def judge(archive: Archive, dataset: Dataset, session_date: date, captures: Sequence[Capture]) -> Judged:
@@ -52,8 +51,7 @@ def judge(archive: Archive, dataset: Dataset, session_date: date, captures: Sequ
     valid, bad, failures, problems = [], [], list[str](), list[str]()
     rules, seen = Counter[str](), Counter[str]()
     for attempts in archive.completions(captures):
-        responses = chain.from_iterable(map(archive.responses, attempts))
-        found = dataset.normalize(responses, session_date=session_date)
+        found = dataset.normalize(archive.answers(attempts), session_date=session_date)
         unanswered = [gap.request for gap in archive.open_gaps(attempts) if gap.request is not None]
         found = dataset.without_proof(found, unanswered)
         judged = validate(found.frame, dataset.schema)

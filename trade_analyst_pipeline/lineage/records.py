@@ -1,7 +1,7 @@
 """Which archived records table rows came from, and the rows made once more from nothing but these.
 
 A row is found in the archive by the captures its partition was made from, by when it arrived and whose it is. Read is
-then what the source sent of that symbol in that snapshot, no other record.
+then what the source sent of that symbol in that snapshot and what counts of it, no other record.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ class RecordReader:
         self.store = TableStore(data_folder)
         self._archive = Archive(data_folder / "raw")
         self._indexes: dict[Path, tuple[IndexEntry, ...]] = {}
+        self._counted: dict[tuple[str, ...], list[tuple[Capture, IndexEntry]]] = {}
         self._manifests: dict[tuple[str, str, date], Manifest | None] = {}
 
     def remake(self, name: str, arrived: Iterable[Arrived], *, stage: str = "tables") -> Remade:
@@ -129,24 +130,24 @@ class RecordReader:
     def _read(self, attempts: Sequence[Capture], chosen: set[tuple[str, int]]) -> Iterator[ArchivedRecord]:
         for capture in attempts:
             for number, entry in enumerate(self._index(capture), 1):
-                if (capture.capture_id, number) in chosen:
+                if (capture.capture_id, entry.offset) in chosen:
                     response, length = self._archive.record(capture, entry)
                     yield ArchivedRecord(capture, number, entry, length, response)
 
     def _snapshot(self, name: str, row: Arrived, stage: str) -> tuple[list[Capture], set[tuple[str, int]]]:
-        """The attempts at the snapshot a row came with, and which records of them speak of its symbols."""
+        """The attempts at the snapshot a row came with, and the places of their records that count for its symbols."""
         ids = self._sources(stage, name, row.partition)
         capture = self._capture(name, ids, row)
         scheduled = capture.capture_id.rpartition("-")[0]
         others = [each for each in ids if each.rpartition("-")[0] == scheduled and each != capture.capture_id]
         together = sorted([capture, *(self._archive.find(name, each) for each in others)], key=_capture_id)
         attempts = next(group for group in self._archive.completions(together) if capture in group)
-        own = _own(self._index(capture), row)
+        counting = self._counting(attempts)
+        own = _own([entry for each, entry in counting if each == capture], row)
         subjects = {symbol for entry in own for symbol in entry.request.symbols}
         return attempts, {
-            (each.capture_id, number)
-            for each in attempts
-            for number, entry in enumerate(self._index(each), 1)
+            (each.capture_id, entry.offset)
+            for each, entry in counting
             if entry in own or not subjects.isdisjoint(entry.request.symbols)
         }
 
@@ -181,6 +182,12 @@ class RecordReader:
         if capture.path not in self._indexes:
             self._indexes[capture.path] = self._archive.index(capture)
         return self._indexes[capture.path]
+
+    def _counting(self, attempts: Sequence[Capture]) -> list[tuple[Capture, IndexEntry]]:
+        ids = tuple(capture.capture_id for capture in attempts)
+        if ids not in self._counted:
+            self._counted[ids] = self._archive.counting(attempts)
+        return self._counted[ids]
 
 
 def _capture_id(capture: Capture) -> str:

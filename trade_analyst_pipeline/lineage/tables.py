@@ -116,7 +116,7 @@ def missing_sessions(data_folder: Path, name: str, sessions: Sequence[date]) -> 
 def _why_missing(archive: Archive, store: TableStore, name: str, day: date) -> str | None:
     try:
         captures = archive.captures(name, day)
-        held = [capture for capture in captures if capture.record_count]
+        held = [capture for capture in captures if capture.answer_count]
         if not held:
             gaps = [gap for capture in captures for gap in capture.gaps if gap.reason != SESSION_OVER]
             return gaps[0].detail if gaps else (None if captures else NO_CAPTURE)

@@ -26,10 +26,12 @@ from trade_analyst_pipeline.storage.captures import (
     Gap,
     Header,
     IndexEntry,
+    Lacking,
 )
+from trade_analyst_pipeline.storage.counting import ASKED_IN_PARTS, counting
 from trade_analyst_pipeline.storage.frames import DamagedFrameError, FrameCodec, OpenFile
 
-__all__ = ["Archive", "Capture", "CaptureWriter", "Gap", "IndexEntry"]
+__all__ = ["Archive", "Capture", "CaptureWriter", "Gap", "IndexEntry", "Lacking"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SESSION_FOLDER = re.compile(r"session_date=(\d{4}-\d{2}-\d{2})")
@@ -134,6 +136,26 @@ class Archive:
                 "lists records or gaps that are not there",
             )
 
+    def answers(self, captures: Sequence[Capture]) -> Iterator[RawResponse]:
+        """The responses that count of captures that are attempts at one snapshot; all is read and checked.
+
+        Raises CaptureDamagedError.
+        """
+        offsets = {(capture.capture_id, entry.offset) for capture, entry in self.counting(captures)}
+        for capture in captures:
+            for entry, response in zip(self.index(capture), self.responses(capture), strict=True):
+                if (capture.capture_id, entry.offset) in offsets:
+                    yield response
+
+    def counting(self, captures: Sequence[Capture]) -> list[tuple[Capture, IndexEntry]]:
+        """The records that count (`counting.py`) of captures that are attempts at one snapshot, in archive order.
+
+        From the footers alone; raises CaptureDamagedError.
+        """
+        records = [(capture, entry) for capture in captures for entry in self.index(capture)]
+        places = counting([entry for _, entry in records], _gaps_of(captures))
+        return [records[place] for place in places]
+
     def index(self, capture: Capture) -> tuple[IndexEntry, ...]:
         """What each record answers, in archive order, from the footer alone; raises CaptureDamagedError."""
         with _damage_named(capture.path, "footer"), OpenFile(durable.open_file(capture.path)) as file:
@@ -163,16 +185,16 @@ class Archive:
         found: dict[tuple[object, ...], Gap] = {}
         for moment in sorted({capture.scheduled_time for capture in captures if capture.gaps}):
             together = [capture for capture in captures if capture.scheduled_time == moment]
-            answered = {entry.request for capture in together for entry in self.index(capture)}
+            answered = {entry.request for _, entry in self.counting(together)}
             for capture in together:
                 for gap in capture.gaps:
                     is_closed = gap.request in answered or (gap.reason == INTERRUPTED and capture is not together[-1])
-                    if not is_closed:
+                    if not is_closed and gap.reason != ASKED_IN_PARTS:
                         found[moment, gap.request or (gap.symbols, gap.reason)] = gap
         return list(found.values())
 
     def completions(self, captures: Sequence[Capture]) -> list[list[Capture]]:
-        """The captures (ascending by id) with each that answers what an earlier one missed put together with that one.
+        """The captures (ascending by id), each that asked for what an earlier one missed put together with that one.
 
         Only captures of one scheduled time belong together: attempts at one snapshot. Raises CaptureDamagedError.
         """

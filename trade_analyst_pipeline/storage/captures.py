@@ -50,9 +50,10 @@ class Capture:
     """A sealed capture: one dataset, one snapshot, all its symbols.
 
     `capture_id` sorts by scheduled time and is unique within its dataset and session. Times are UTC on the source's
-    clock. `body_bytes` counts bodies as they arrived, `stored_bytes` the file. `content_hash` is a SHA-256 over the
-    sorted (request, body) pairs: the same whatever the id, the times and the order of arrival. `symbols` are those it
-    set out to take, on `terms` (how much was asked of each, see `capture/ask.py`); None where it does not say so.
+    clock. `answer_count` is how many of the records are answers, be it short ones; `body_bytes` counts bodies as they
+    arrived, `stored_bytes` the file. `content_hash` is a SHA-256 over the sorted (request, body) pairs: the same
+    whatever the id, the times and the order of arrival. `symbols` are those it set out to take, on `terms` (how much
+    was asked of each, see `capture/ask.py`); None where it does not say so.
     """
 
     capture_id: str
@@ -63,6 +64,7 @@ class Capture:
     started_time: datetime
     finished_time: datetime
     record_count: int
+    answer_count: int
     body_bytes: int
     stored_bytes: int
     gaps: tuple[Gap, ...]
@@ -77,6 +79,17 @@ class Capture:
 
 
 @dataclass(frozen=True)
+class Lacking:
+    """What a record lacks although the source must have it, as it was judged when it came.
+
+    `content` is how much of it is there, to tell which of several is the fullest; None for one that is no answer.
+    """
+
+    detail: str
+    content: int | None = None
+
+
+@dataclass(frozen=True)
 class IndexEntry:
     """Where one record of a capture starts in its file and what it answers, as the footer lists it."""
 
@@ -87,6 +100,12 @@ class IndexEntry:
     received_time: datetime
     body_sha256: str
     body_bytes: int
+    lacking: Lacking | None = None
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it answers its request, be it short of something."""
+        return self.lacking is None or self.lacking.content is not None
 
 
 @dataclass(frozen=True)
@@ -124,6 +143,7 @@ class Footer:
             started_time=self.header.started_time,
             finished_time=self.finished_time,
             record_count=len(self.index),
+            answer_count=sum(entry.is_answer for entry in self.index),
             body_bytes=self.body_bytes,
             stored_bytes=stored_bytes,
             gaps=self.gaps,
@@ -144,6 +164,7 @@ class _RecordHead:
     received_time: datetime
     attempts: int
     body_sha256: str
+    lacking: Lacking | None = None
 
 
 # made here: two threads that decode a type for the first time at once crash the library
@@ -181,7 +202,7 @@ def decode_record(frame: Frame) -> tuple[RawResponse, IndexEntry]:
         head.received_time,
         head.attempts,
     )
-    return response, _index_entry(frame.offset, response, sha)
+    return response, _index_entry(frame.offset, response, sha, head.lacking)
 
 
 def content_hash(index: Iterable[IndexEntry]) -> str:
@@ -193,7 +214,7 @@ def content_hash(index: Iterable[IndexEntry]) -> str:
     return hashlib.sha256(b"".join(pairs)).hexdigest()
 
 
-def _index_entry(offset: int, response: RawResponse, sha: str) -> IndexEntry:
+def _index_entry(offset: int, response: RawResponse, sha: str, lacking: Lacking | None) -> IndexEntry:
     return IndexEntry(
         offset,
         response.request,
@@ -202,6 +223,7 @@ def _index_entry(offset: int, response: RawResponse, sha: str) -> IndexEntry:
         response.received_time,
         sha,
         len(response.body),
+        lacking,
     )
 
 
@@ -236,8 +258,8 @@ class CaptureWriter:
         """How many responses it holds."""
         return len(self._contents.index)
 
-    def append(self, response: RawResponse) -> None:
-        """Add a response with its body byte for byte."""
+    def append(self, response: RawResponse, lacking: Lacking | None = None) -> None:
+        """Add a response with its body byte for byte, and what it lacks."""
         sha = hashlib.sha256(response.body).hexdigest()
         head = msgspec.json.encode(
             _RecordHead(
@@ -248,11 +270,12 @@ class CaptureWriter:
                 response.received_time,
                 response.attempts,
                 sha,
+                lacking,
             )
         )
         offset = self._contents.size
         self._write(self._codec.pack(frames.RECORD, b"".join((_HEAD_LENGTH.pack(len(head)), head, response.body))))
-        self._contents.index.append(_index_entry(offset, response, sha))
+        self._contents.index.append(_index_entry(offset, response, sha, lacking))
 
     def note_gap(self, gap: Gap) -> None:
         """Record that something asked for did not come."""

@@ -24,10 +24,16 @@ def archive(tmp_path: Path) -> Archive:
 
 
 @pytest.fixture
-def take_all(archive: Archive) -> Callable[..., list[Outcome]]:
+def take_all(archive: Archive, capture_from: Callable[..., list[Outcome]]) -> Callable[..., list[Outcome]]:
     """Takes snapshots from a scripted source and returns what became of them."""
+    return partial(capture_from, archive)
 
-    def run(source: ScriptedSource, *snapshots: Snapshot) -> list[Outcome]:
+
+@pytest.fixture
+def capture_from() -> Callable[..., list[Outcome]]:
+    """As `take_all`, into any archive."""
+
+    def run(archive: Archive, source: ScriptedSource, *snapshots: Snapshot) -> list[Outcome]:
         async def outcomes() -> list[Outcome]:
             asked = partial(ask, bounds=BoundedChainSettings(), archive=archive)
             taken = take_each(

@@ -125,14 +125,14 @@ def test_a_short_chain_is_asked_for_once_more_and_kept_if_it_stays_short(
 def test_what_came_short_is_kept_when_nothing_comes_after_it(
     source: ScriptedSource, take_all: TakeAll, archive: Archive
 ) -> None:
-    """Short at first, then empty or not at all: the first answer is the record."""
+    """Short at first, then empty or not at all: the first answer counts."""
     for later in (EMPTY, SourceUnavailableError):
         snapshot = replace(ONE, scheduled_time=ONE.scheduled_time + timedelta(minutes=1))
         answers: list[Answer] = [later, shortened(options_request(), numberOfContracts=9)]
         source.answer = lambda request, left=answers: left.pop() if is_chain(request) else well(request)  # type: ignore[misc]
         (outcome,) = take_all(source, replace(snapshot, symbols=(str(later),)))
         assert outcome.gaps == ()
-        assert json.loads([*archive.responses(outcome.captures[0])][-1].body)["numberOfContracts"] == 9
+        assert json.loads([*archive.answers(outcome.captures)][-1].body)["numberOfContracts"] == 9
 
 
 def test_no_contract_of_the_day_itself_is_an_answer(source: ScriptedSource, take_all: TakeAll) -> None:
@@ -148,13 +148,15 @@ def test_no_contract_of_the_day_itself_is_an_answer(source: ScriptedSource, take
 def test_the_fuller_of_two_short_answers_is_kept(
     source: ScriptedSource, take_all: TakeAll, archive: Archive, first: int, second: int, kept: int
 ) -> None:
-    """Asked once more, a chain that comes with still fewer contracts does not take the place of the first."""
+    """Asked once more, a chain of still fewer contracts does not take the place of the first; both are archived."""
     answers = [strikes(second), strikes(first)]
     source.answer = lambda request: answers.pop() if is_chain(request) else well(request)
     (outcome,) = take_all(source, ONE)
     assert outcome.gaps == ()
-    (body,) = [each.body for each in archive.responses(outcome.captures[0]) if is_chain(each.request)]
+    (body,) = [each.body for each in archive.answers(outcome.captures) if is_chain(each.request)]
     assert body.count(b'"strikePrice"') == kept
+    came = [each.body.count(b'"strikePrice"') for each in archive.responses(outcome.captures[0])]
+    assert came[1:] == [first, second]
 
 
 @pytest.mark.parametrize("error", [LoginRequiredError("log in again"), asyncio.CancelledError(), StorageError("full")])

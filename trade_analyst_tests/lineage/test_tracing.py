@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from small_captures import CREATED, MONDAY, TUESDAY, Captures
+from small_captures import CREATED, MONDAY, PAYLOADS, TUESDAY, Captures
 
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import (
@@ -24,7 +24,8 @@ from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.lineage.traces import SourceRecord, Trace
 from trade_analyst_pipeline.lineage.tracing import trace
 from trade_analyst_pipeline.market.sessions import sessions_ending
-from trade_analyst_pipeline.storage.archive import Archive, Capture
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
+from trade_analyst_pipeline.storage.archive import Archive, Capture, Lacking
 from trade_analyst_pipeline.storage.tables import TableStore
 
 ARRIVED = datetime(2026, 1, 5, 20, 55, tzinfo=UTC)
@@ -100,6 +101,23 @@ def test_every_row_of_tables_and_metrics_is_made_again(captures: Captures) -> No
     tables = ("tables.options", "tables.quotes", "tables.ohlc", "metrics.iv_history", "metrics.iv_rank")
     for table in (*tables, "metrics.put_call_ratio", "metrics.put_call_ratio_daily", "metrics.realized_volatility"):
         assert [found.key for found in traces_of_all(store, table) if found.verdict != "equal"] == [], table
+
+
+def test_what_was_asked_for_again_is_traced_to_the_answer_that_counts(captures: Captures) -> None:
+    """A short chain, then the whole one: the record of the second alone stands behind every row."""
+    body = json.loads((PAYLOADS / "options" / "chain.json").read_text())
+    short = {**body, "putExpDateMap": {}}
+    with Archive(captures.folder / "raw").begin(
+        dataset="options", session_date=MONDAY, scheduled_time=ARRIVED, started_time=ARRIVED
+    ) as writer:
+        for number, (answer, lacking) in enumerate([(short, Lacking("2 contracts fewer", 2)), (body, None)]):
+            moment = ARRIVED + timedelta(seconds=number)
+            request = MarketDataRequest("options", "/chains", (("symbol", "XYZ"),), ("XYZ",))
+            writer.append(RawResponse(request, 200, json.dumps(answer).encode(), (), moment, moment), lacking)
+        writer.seal(ARRIVED)
+    found = traces_of_all(build(captures, "options"), "tables.options")
+    assert [each.verdict for each in found] == ["equal"] * 4
+    assert {record.number for each in found for record in each.records} == {2}
 
 
 def test_a_metric_names_what_is_between(captures: Captures) -> None:

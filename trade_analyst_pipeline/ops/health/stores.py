@@ -68,7 +68,7 @@ def check_catalogue(folder: Path) -> Finding:
 def last_captured_session(archive: Archive, dataset: str) -> date | None:
     """The newest session with at least one response archived; gaps alone do not count."""
     for day in reversed(archive.sessions(dataset)):
-        if any(capture.record_count for capture in archive.captures(dataset, day)):
+        if any(capture.answer_count for capture in archive.captures(dataset, day)):
             return day
     return None
 
