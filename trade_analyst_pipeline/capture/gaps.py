@@ -26,6 +26,7 @@ from trade_analyst_pipeline.market.sessions import NEW_YORK, is_session, session
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
 from trade_analyst_pipeline.storage.archive import Archive, Capture, Gap, IndexEntry
 from trade_analyst_pipeline.storage.captures import LATE_AFTER, SESSION_OVER
+from trade_analyst_pipeline.storage.counting import ASKED_IN_PARTS, counting
 
 RepairState = Literal["open", "repairable", "repaired", "lost"]
 HALT_IS_SEEN_WITHIN: Final = timedelta(minutes=30)  # by quotes of a symbol whose chain came without anything
@@ -185,8 +186,13 @@ class Ledger:
             after = [instant for instant in instants[symbol] if instant > snapshot.scheduled_time]
             yield self._judged(line, due, lacking, min(after, default=None))
 
-    def _answered(self, captures: Iterable[Capture]) -> Counter[str]:
-        requests = {entry.request for capture in captures for entry in self._index(capture)}
+    def _requests_answered(self, captures: Sequence[Capture]) -> set[MarketDataRequest]:
+        entries = [entry for capture in captures for entry in self._index(capture)]
+        places = counting(entries, [gap for capture in captures for gap in capture.gaps])
+        return {entries[place].request for place in places}
+
+    def _answered(self, captures: Sequence[Capture]) -> Counter[str]:
+        requests = self._requests_answered(captures)
         found = Counter(symbol for request in requests for symbol in request.symbols)
         found[_NAMELESS] = sum(not request.symbols for request in requests)
         return found
@@ -213,9 +219,9 @@ class Ledger:
         self, snapshot: Snapshot, question: Question | None, captures: Sequence[Capture]
     ) -> dict[str, list[MarketDataRequest]]:
         gaps = [gap for capture in captures for gap in capture.gaps if gap.request is not None]
-        entries = {entry.request for capture in captures for entry in self._index(capture)}
+        answered = self._requests_answered(captures)
         refused = [gap for gap in gaps if question is None or gap.reason in DEFINITIVE]
-        missing = [gap.request for gap in refused if gap.request is not None and gap.request not in entries]
+        missing = [gap.request for gap in refused if gap.request is not None and gap.request not in answered]
         if question is not None:
             missing += question.missing(held_of(snapshot, captures, self._archive))
         return _by_symbol(missing)
@@ -260,9 +266,10 @@ class Ledger:
             capture for capture, symbols in zip(due.captures[:count], due.asked, strict=False) if line.symbol in symbols
         ]
         for capture in reversed(concerned):
-            exact = [gap for gap in capture.gaps if gap.request in missing and gap.request is not None]
-            named = [gap for gap in capture.gaps if line.symbol in gap.symbols]
-            ended = [gap for gap in capture.gaps if not gap.symbols]
+            gaps = [gap for gap in capture.gaps if gap.reason != ASKED_IN_PARTS]
+            exact = [gap for gap in gaps if gap.request in missing and gap.request is not None]
+            named = [gap for gap in gaps if line.symbol in gap.symbols]
+            ended = [gap for gap in gaps if not gap.symbols]
             if told := exact or named or ended:
                 return told[-1], self._type(line, told[-1])
         return None, GapType.UNKNOWN if concerned else GapType.PROCESS_DOWN
@@ -286,7 +293,7 @@ class Ledger:
     def _halted(self, capture: Capture) -> tuple[frozenset[str], frozenset[str]]:
         """The symbols that a capture of quotes is about, and those of them that are halted."""
         if capture.path not in self._halts:
-            responses = list(self._archive.responses(capture))
+            responses = list(self._archive.answers([capture]))
             known = frozenset(symbol for response in responses for symbol in response.request.symbols)
             halted = frozenset(symbol for response in responses for symbol in quotes.halted(response))
             self._halts[capture.path] = known, halted

@@ -23,7 +23,9 @@ from scripted import (
     well,
 )
 
+from trade_analyst_pipeline.capture.gaps import Ledger
 from trade_analyst_pipeline.capture.plan import Snapshot
+from trade_analyst_pipeline.datasets import options
 from trade_analyst_pipeline.errors import ChainTooLargeError, SourceUnavailableError
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest
 from trade_analyst_pipeline.storage.archive import Archive, Capture
@@ -143,3 +145,31 @@ def test_an_answer_that_is_empty_for_good_is_archived_and_no_answer(
     assert (capture.record_count, capture.answer_count) == (2, 0)
     assert list(archive.answers([capture])) == []
     assert [gap.reason for gap in outcome.gaps] == ["empty_answer"]
+
+
+def ledger(archive: Archive, snapshot: Snapshot) -> list[tuple[str, int, str | None]]:
+    """Of each symbol of a snapshot how many requests are answered, and the word on record of its gap."""
+    lines = Ledger(archive, now=snapshot.scheduled_time, goes_back=False).lines(snapshot.dataset, snapshot.session_date)
+    return [(line.symbol, line.answered, line.word) for line in lines]
+
+
+def test_the_ledger_counts_no_empty_answer(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
+    """Answered twice without anything: no request of the symbols is answered."""
+    source.answer = lambda _: b"{}"
+    take_all(source, QUOTES)
+    assert ledger(archive, QUOTES) == [("AAPL", 0, "empty_answer"), ("MSFT", 0, "empty_answer")]
+
+
+def test_the_ledger_tells_the_word_of_the_part_that_failed(
+    source: ScriptedSource, take_all: TakeAll, archive: Archive
+) -> None:
+    """Short, then too large, then a part refused: that is the gap, not the note that parts were asked for."""
+    left: list[Answer] = [
+        SourceUnavailableError,
+        well(options.requests(["AAPL"])[0]),
+        ChainTooLargeError,
+        SHORT.encode(),
+    ]
+    source.answer = lambda request: left.pop() if is_chain(request) else well(request)
+    take_all(source, ONE)
+    assert ledger(archive, ONE) == [("AAPL", 2, "unavailable")]

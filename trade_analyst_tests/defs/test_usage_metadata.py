@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Property `OpDefinition.version`:DeprecationWarning"),  # Dagster's own use
 ]
 DUE = datetime(2026, 3, 12, 19, 55, tzinfo=UTC)
-CAPTURE = Capture("c", "quotes", date(2026, 3, 12), Path("c"), DUE, DUE, DUE, 1, 10, 5, (), "00")
+CAPTURE = Capture("c", "quotes", date(2026, 3, 12), Path("c"), DUE, DUE, DUE, 1, 1, 10, 5, (), "00")
 
 
 class CountingSource(SourceResource):
