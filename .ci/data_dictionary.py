@@ -27,6 +27,29 @@ has to meet. **bold** columns are never null. A row that breaks a rule marked *e
 name; one that breaks a *warning* is kept and counted. One column name means one quantity in one unit everywhere. Times
 are UTC, `session_date` is the exchange's date. Every Parquet file carries `schema_name`, `schema_version`,
 `data_version`, `code_version`, `created_at`, `source_captures` and `row_count` in its metadata.
+
+## How a table changes
+
+Each table has a version, `<major>.<minor>`. What was stored under any released version is read for ever, by SQL,
+exports and the Python API alike:
+
+- A column is added in a **minor** version. It may be null, and is null in rows stored before. No column goes, changes
+  its type, its unit or what it means; the key stays.
+- Anything else is a **major** version. It declares, beside its schema, how rows of the version before read in it,
+  column by column (`Upgrade`); rows of still older versions go through one upgrade after the other. Upgrades are made
+  while reading: stored files stay as they are until their partition is made anew, which the next run that touches it
+  does, and `trade-analyst rebuild` for all.
+- Rows of a **newer** version than the program knows are refused by name, as is a version that no upgrade leads from:
+  what they mean is not guessed.
+
+| table | version | what changed |
+|---|---|---|
+| tables/quotes | 1.1 | `requested_symbol` and `expiration_style` added |
+| tables/ohlc | 2.0 | `session_part` says `pre` or `post`, not `extended`; old rows are told apart by New York's hours |
+| | | weekly and monthly bars are of their first session; old rows keep the date of their stamp until made anew |
+
+Key and columns of every version are on record in `trade_analyst_tests/storage/released_schemas.json`; a test writes
+files of each version and reads them.
 """
 
 

@@ -35,7 +35,7 @@ from trade_analyst_pipeline.market.bars import (
     in_calendar,
     shown_frequency,
 )
-from trade_analyst_pipeline.market.columns import TIME, epoch_milliseconds, table_schema
+from trade_analyst_pipeline.market.columns import TIME, Upgrade, epoch_milliseconds, table_schema
 from trade_analyst_pipeline.market.normalized import Intake, Normalized
 from trade_analyst_pipeline.market.prices import ticks
 from trade_analyst_pipeline.market.row_layout import RowLayout
@@ -105,6 +105,13 @@ _FREQUENCIES_OF: Final = {
     "ytd": ("daily", "weekly"),
 }
 
+# Pre-market bars start from 08:00 to 14:30 UTC, post-market bars from 17:00 to 01:00, clock changes and half days
+# included.
+_PART_OF_EXTENDED: Final = (
+    "CASE WHEN session_part <> 'extended' OR session_part IS NULL THEN session_part "
+    "WHEN EXTRACT(EPOCH FROM bar_time) % 86400 BETWEEN 8 * 3600 AND 15 * 3600 THEN 'pre' ELSE 'post' END"
+)
+
 SCHEMA: Final = table_schema(
     NAME,
     "2.0",
@@ -115,6 +122,7 @@ SCHEMA: Final = table_schema(
     ),
     required=("session_date", "open", "high", "low", "close", "volume"),
     rules=(*BAR_RULES, *AGREEMENT_RULES),
+    upgrades=(Upgrade(1, {"session_part": _PART_OF_EXTENDED}),),
 )
 
 

@@ -6,7 +6,7 @@ The same declaration gives the Parquet types, the pandera schema, the checks and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -44,8 +44,22 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Upgrade:
+    """How rows of major version `from_major` read in the next one: each column whose meaning changed, as SQL.
+
+    The SQL is over the columns as they were, and such that Polars and DuckDB answer it alike in any time zone.
+    """
+
+    from_major: int
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class TableSchema:
-    """The shape of one table: `required` columns are never null; rows are unique and sorted by `key`."""
+    """The shape of one table: `required` columns are never null; rows are unique and sorted by `key`.
+
+    `version` rises in its minor part when columns are added, in its major part, with an upgrade, when one changes.
+    """
 
     name: str
     version: str
@@ -53,6 +67,7 @@ class TableSchema:
     columns: tuple[Column, ...]
     required: frozenset[str]
     rules: tuple[Rule, ...] = ()
+    upgrades: tuple[Upgrade, ...] = ()
 
     @property
     def polars_schema(self) -> pl.Schema:
@@ -77,6 +92,7 @@ def table_schema(
     columns: Iterable[str],
     required: Iterable[str] = (),
     rules: Iterable[Rule] = (),
+    upgrades: Iterable[Upgrade] = (),
 ) -> TableSchema:
     """A schema over declared columns; key columns are always required. Raises KeyError for an undeclared column."""
     key = tuple(key)
@@ -87,6 +103,7 @@ def table_schema(
         columns=tuple(COLUMNS[column] for column in columns),
         required=frozenset(required) | frozenset(key),
         rules=tuple(rules),
+        upgrades=tuple(upgrades),
     )
 
 

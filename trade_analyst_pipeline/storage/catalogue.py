@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import polars as pl
 
 from trade_analyst_pipeline.errors import DiskFullError, QueryError, StorageError
-from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.market.columns import TableSchema, Upgrade
 from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.content_hash import column_types
 from trade_analyst_pipeline.storage.manifest import Manifest
+from trade_analyst_pipeline.storage.schema_versions import readable_groups
 from trade_analyst_pipeline.storage.tables import TableStore
 
 if TYPE_CHECKING:
@@ -210,22 +211,48 @@ def _lock_down(connection: DuckDBPyConnection, root: Path) -> None:
 def _select_of(store: TableStore, stage: str, name: str, schema: TableSchema | None) -> str | None:
     """The query behind the view of a table; None when it is neither stored nor declared."""
     manifests = store.manifests(stage, name)
-    if paths := [str(path) for path in store.paths(manifests)]:
-        return _select(manifests, paths)
-    if schema is not None:
-        return _select_nothing(column_types(schema))
-    return _select_nothing(manifests[-1].columns) if manifests else None
+    if schema is None:
+        paths = store.paths(manifests)
+        return _files(manifests, paths) if paths else _select_nothing(manifests[-1].columns) if manifests else None
+    groups = [(upgrades, group, store.paths(group)) for upgrades, group in readable_groups(manifests, schema)]
+    selects = [_select(upgrades, group, paths, schema) for upgrades, group, paths in groups if paths]
+    return " UNION ALL ".join(selects) or _select_nothing(column_types(schema))
 
 
 def _select_nothing(columns: Mapping[str, str]) -> str:
-    nulls = ", ".join(f"CAST(NULL AS {_SQL_TYPES[kind]}) AS {_identifier(name)}" for name, kind in columns.items())
-    return f"SELECT {nulls} WHERE false"
+    return f"SELECT {', '.join(_null(name, kind) for name, kind in columns.items())} WHERE false"
 
 
-def _select(manifests: Sequence[Manifest], paths: Sequence[str]) -> str:
-    """The query over files; those of several schema versions are joined by column name, missing ones null."""
+def _null(name: str, kind: str) -> str:
+    return f"CAST(NULL AS {_SQL_TYPES[kind]}) AS {_identifier(name)}"
+
+
+def _select(
+    upgrades: Sequence[Upgrade], manifests: Sequence[Manifest], paths: Sequence[str | Path], schema: TableSchema
+) -> str:
+    """The query over files that are read alike: the columns of the schema, those added since null."""
+    rows, present = _files(manifests, paths), {name for each in manifests if each.files for name in each.columns}
+    for upgrade in upgrades:
+        kept = [_identifier(name) for name in sorted(present - upgrade.columns.keys())]
+        made = [f"{text} AS {_identifier(name)}" for name, text in upgrade.columns.items()]
+        rows, present = f"SELECT {', '.join(kept + made)} FROM ({rows})", present | upgrade.columns.keys()  # noqa: S608
+    types = column_types(schema)
+    made_now = {name for upgrade in upgrades for name in upgrade.columns}
+    columns = [
+        _null(name, kind)
+        if name not in present
+        else f"CAST({_identifier(name)} AS {_SQL_TYPES[kind]}) AS {_identifier(name)}"
+        if name in made_now
+        else _identifier(name)
+        for name, kind in types.items()
+    ]
+    return f"SELECT {', '.join(columns)} FROM ({rows})"  # noqa: S608  names are quoted, upgrades are of our own text
+
+
+def _files(manifests: Sequence[Manifest], paths: Sequence[str | Path]) -> str:
+    """The rows of files as stored; those of several minor versions are joined by column name, missing ones null."""
     by_name = len({tuple(manifest.columns) for manifest in manifests if manifest.files}) > 1
-    files = ", ".join(_text(path) for path in paths)
+    files = ", ".join(_text(str(path)) for path in paths)
     options = f"hive_partitioning = false, union_by_name = {str(by_name).lower()}"
     return f"SELECT * FROM read_parquet([{files}], {options})"  # noqa: S608  each value is quoted by `_text`
 

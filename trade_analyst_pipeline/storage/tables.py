@@ -21,10 +21,9 @@ from trade_analyst_pipeline.errors import (
     FencedWriteError,
     PartitionDamagedError,
     PartitionMissingError,
-    SchemaMismatchError,
 )
 from trade_analyst_pipeline.market.clock import Clock, MachineClock
-from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.market.columns import TableSchema, Upgrade
 from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.content_hash import canonical, column_types, content_hash, hash_of_canonical
 from trade_analyst_pipeline.storage.manifest import (
@@ -44,6 +43,7 @@ from trade_analyst_pipeline.storage.manifest import (
     table_folder_names,
     write_manifest,
 )
+from trade_analyst_pipeline.storage.schema_versions import readable_groups, upgraded
 
 __all__ = ["Findings", "Manifest", "Partition", "TableStore", "content_hash", "parquet_bytes"]
 
@@ -168,27 +168,19 @@ class TableStore:
     ) -> pl.LazyFrame:
         """The rows of all partitions, or of those given that exist, as typed columns of `schema`, rows in file order.
 
-        Columns added since a file was written are null. Empty when nothing is stored. Raises SchemaMismatchError for
-        a file of another major version or with a column of another type, PartitionDamagedError for a missing file.
+        Columns added since a file was written are null; rows of an older major version are upgraded. Empty when
+        nothing is stored. Raises SchemaMismatchError for a newer version, an older one that no upgrade leads from and
+        a column of another type, PartitionDamagedError for a missing file.
         """
         if partitions is None:
             manifests = self.manifests(stage, name)
         else:
             found = (self.manifest(stage, name, partition) for partition in sorted(set(partitions), key=folder_name))
             manifests = [manifest for manifest in found if manifest is not None]
-        for manifest in manifests:
-            _require_readable(manifest, schema)
-        files = self.paths(manifests)
-        if not files:
-            return schema.empty().lazy()
-        return pl.scan_parquet(
-            files,
-            schema=schema.polars_schema,
-            glob=False,
-            hive_partitioning=False,
-            missing_columns="insert",
-            extra_columns="ignore",
-        )
+        groups = readable_groups(manifests, schema)
+        files = [self.paths(group) for _, group in groups]
+        scans = [_scanned(paths, upgrades, schema) for (upgrades, _), paths in zip(groups, files, strict=True) if paths]
+        return pl.concat(scans) if scans else schema.empty().lazy()
 
     def combined_hash(self, stage: str, name: str) -> str:
         """SHA-256 over the content hashes of all partitions with rows: equal for equal tables anywhere."""
@@ -311,23 +303,18 @@ def _stamped(folder: Path, present: Manifest, wanted: Manifest) -> Manifest:
     return stamped
 
 
-def _require_readable(manifest: Manifest, schema: TableSchema) -> None:
-    place = f"{manifest.stage}/{manifest.name} {folder_name(manifest.partition)}"
-    if manifest.schema_version.partition(".")[0] != schema.version.partition(".")[0]:
-        message = (
-            f"{place} was written with schema version {manifest.schema_version}, this program reads "
-            f"{schema.version}: update the program, or run `trade-analyst rebuild` with it"
-        )
-        raise SchemaMismatchError(message)
-    types = column_types(schema)
-    wrong = [
-        f"{name} is {kind}, not {types[name]}"
-        for name, kind in manifest.columns.items()
-        if types.get(name, kind) != kind
-    ]
-    if wrong:
-        message = f"{place}: {'; '.join(wrong)}. Run `trade-analyst rebuild`"
-        raise SchemaMismatchError(message)
+def _scanned(paths: list[Path], upgrades: Sequence[Upgrade], schema: TableSchema) -> pl.LazyFrame:
+    """The rows of files that are read alike, as rows of the schema."""
+    if upgrades:
+        return upgraded(pl.scan_parquet(paths, glob=False, hive_partitioning=False), upgrades, schema)
+    return pl.scan_parquet(
+        paths,
+        schema=schema.polars_schema,
+        glob=False,
+        hive_partitioning=False,
+        missing_columns="insert",
+        extra_columns="ignore",
+    )
 
 
 def _time_range(frame: pl.DataFrame, schema: TableSchema) -> tuple[datetime | None, datetime | None]:
