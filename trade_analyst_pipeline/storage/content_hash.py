@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
 
 from trade_analyst_pipeline.errors import SchemaMismatchError
 from trade_analyst_pipeline.market.columns import TableSchema
+
+_HASHING_THREADS = 2
 
 _TYPE_NAMES: dict[pl.DataType, str] = {
     pl.Boolean(): "boolean",
@@ -113,12 +117,18 @@ def hash_of_canonical(frame: pl.DataFrame, schema: TableSchema) -> str:
     """The content hash of a frame that `canonical` has already been applied to; raises SchemaMismatchError for NaN."""
     parts = _parts(frame, schema.name)
     whole = hashlib.sha256(json.dumps([list(schema.key), frame.height]).encode())
-    for name, kind in sorted(column_types(schema).items()):
-        digest = hashlib.sha256()
-        for part in parts[name]:
-            digest.update(part)
-        whole.update(json.dumps([name, kind]).encode() + digest.digest())
+    columns = sorted(column_types(schema).items())
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:  # hashing lets other threads run
+        for (name, kind), digest in zip(columns, pool.map(lambda each: _digest(parts[each[0]]), columns), strict=True):
+            whole.update(json.dumps([name, kind]).encode() + digest)
     return whole.hexdigest()
+
+
+def _digest(parts: Sequence[bytes | memoryview]) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
 
 
 def _parts(frame: pl.DataFrame, table: str) -> dict[str, list[bytes | memoryview]]:

@@ -64,8 +64,8 @@ class Frame:
 class FrameCodec:
     """Packs and unpacks frames, reusing its zstd contexts; not for use by two threads at once.
 
-    Level 1 is both faster and smaller than 3 on option chains (7.0 against 6.3 times smaller). A trained dictionary saves
-    nothing there, a long window or the previous answer to the same request as one 3 %, at less than half the speed.
+    Level 1 is both faster and smaller than 3 on option chains (7.0 against 6.3 times smaller). A trained dictionary
+    saves nothing there, a long window or the previous answer to the same request as one 3 %, at under half the speed.
     """
 
     def __init__(self) -> None:

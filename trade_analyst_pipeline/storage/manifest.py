@@ -195,10 +195,13 @@ class Fence:
         self.issued, self.accepted, self._start = max(slots)
 
     def record(self, *, issued: int, accepted: int) -> None:
-        """Remember new numbers durably; the slot with the present ones stays, should this write be torn."""
+        """Remember new numbers; the slot with the present ones stays, should this write be torn.
+
+        Not forced to the disk: what a power cut can undo here concerns only writers that it has ended too, and what
+        was committed is known by the manifest.
+        """
         self._start = _SLOT_BYTES - self._start
         os.pwrite(self._descriptor, _slot(issued, accepted), self._start)
-        os.fsync(self._descriptor)
         self.issued, self.accepted = issued, accepted
 
 

@@ -71,9 +71,7 @@ class TableStore:
         """
         folder = durable.make_folders(self.root, *table_folder_names(stage, name), folder_name(partition))
         with locked_fence(folder) as fence:
-            highest = max(fence.issued, fence.accepted)
-            if not highest:
-                highest = _accepted(folder, _present(folder))
+            highest = max(fence.issued, fence.accepted, _accepted(folder, _present(folder)))
             fence.record(issued=highest + 1, accepted=fence.accepted)
             return highest + 1
 
