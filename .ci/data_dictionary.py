@@ -78,12 +78,24 @@ def dictionary() -> str:
 
 def _section(title: str, schema: TableSchema) -> str:
     lines = [f"## {title}", "", f"Version {schema.version}. Key: {', '.join(f'`{name}`' for name in schema.key)}.", ""]
+    lines += _times(schema)
     lines += ["| column | type | unit | meaning |", "|---|---|---|---|"]
     lines += [_column_row(column, is_required=column.name in schema.required) for column in schema.columns]
     if schema.rules:
         lines += ["", "| rule | severity | a row passes when |", "|---|---|---|"]
         lines += [f"| `{rule.name}` | {rule.severity} | {_cell(rule.meaning)} |" for rule in schema.rules]
     return "\n".join([*lines, ""])
+
+
+def _times(schema: TableSchema) -> list[str]:
+    """What a read as of an instant goes by; nothing of a metric, which is computed from tables read so."""
+    if schema.known_time is None:
+        return []
+    if schema.event_time == schema.known_time:
+        return [f"Event and knowledge time: `{schema.known_time}`; rows correct nothing.", ""]
+    event = ", ".join(f"`{name}`" for name in schema.event_key)
+    text = f"Event time: `{schema.event_time}`. Knowledge time: `{schema.known_time}`: of rows that agree in {event} "
+    return [f"{text}each corrects those known before it.", ""]
 
 
 def _column_row(column: Column, *, is_required: bool) -> str:

@@ -34,6 +34,7 @@ TradeAnalystError
 ├── ResponseRejectedError         a whole response is unusable (carries the reason)
 ├── VerdictError                  too many bad rows: the partition keeps its last good data
 ├── ImportRefusedError            a file offered to `import` is not a recorded response of that dataset
+├── PointInTimeError              a table cannot be read as of an instant
 ├── QueryError                    an SQL text that cannot be answered
 ├── ExportError                   a table cannot be exported as asked
 ├── TraceError                    a value cannot be traced as asked: no such table, column or row, or several
@@ -256,6 +257,10 @@ class VerdictError(TradeAnalystError):
 
 class ImportRefusedError(TradeAnalystError):
     """A file offered to `import` is not a recorded response of that dataset."""
+
+
+class PointInTimeError(TradeAnalystError):
+    """A table cannot be read as of an instant, or what was given is none."""
 
 
 class QueryError(TradeAnalystError):

@@ -24,6 +24,8 @@ def quarantine_schema(dataset: str) -> TableSchema:
         key=_KEY,
         columns=tuple(COLUMNS[name] for name in _NAMES),
         required=frozenset({"session_date", "broken_rules", "row_json"}),
+        event_time="snapshot_time",
+        known_time="snapshot_time",
     )
 
 

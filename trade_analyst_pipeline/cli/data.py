@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
+    from trade_analyst_pipeline.market.columns import TableSchema
 
 SHOWN_PROBLEMS = 5
 ExportFormat = Literal["parquet", "csv", "json", "xlsx"]
@@ -42,7 +43,7 @@ def import_recordings(
     capture = recordings.import_recordings(
         files,
         dataset=dataset,
-        captured_time=_instant(captured_at),
+        captured_time=_instant(captured_at, "--captured-at"),
         symbols=tuple(symbol or ()),
         archive=Archive(load_settings().data_folder / "raw"),
         now=datetime.now(UTC),
@@ -50,14 +51,15 @@ def import_recordings(
     typer.echo(f"{capture.record_count} responses, session {capture.session_date}: {capture.path}")
 
 
-def _instant(text: str) -> datetime:
+def _instant(text: str, option: str) -> datetime:
+    """The instant in an option's value, UTC; wrong use when it is none or has no time zone."""
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None:
         message = f"{text!r} is not an instant with a time zone; write it as 2025-05-09T20:59:00Z"
-        raise typer.BadParameter(message, param_hint="--captured-at")
+        raise typer.BadParameter(message, param_hint=option)
     return instant.astimezone(UTC)
 
 
@@ -137,6 +139,7 @@ def query(
     sql: Annotated[str, typer.Argument(help='One SELECT, such as "select * from metrics.iv_rank".')],
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="The most rows to show.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Rows as a JSON array.")] = False,
+    as_of: Annotated[str | None, typer.Option(help="Only what was known then: 2025-05-09T20:59:00Z. [all]")] = None,
 ) -> None:
     """Answer one reading SQL statement (DuckDB) over tables, metrics and quarantine.
 
@@ -146,8 +149,9 @@ def query(
     from trade_analyst_pipeline.settings import load_settings
     from trade_analyst_pipeline.storage import catalogue
 
+    instant = None if as_of is None else _instant(as_of, "--as-of")
     with _interrupted_at_once():
-        result = catalogue.query(load_settings().data_folder, sql, limit=limit, declared=table_schemas())
+        result = catalogue.query(load_settings().data_folder, sql, limit=limit, declared=table_schemas(), as_of=instant)
     if as_json:
         typer.echo(json.dumps(plain_json(result.frame.to_dicts()), default=str, allow_nan=False))
     else:
@@ -182,24 +186,36 @@ def export(
     from_session: Annotated[str | None, typer.Option("--from", help="First session, YYYY-MM-DD. [all]")] = None,
     to_session: Annotated[str | None, typer.Option("--to", help="Last session, YYYY-MM-DD. [all]")] = None,
     formulas: Annotated[bool, typer.Option(help="Leave text as it is that a spreadsheet would calculate.")] = False,
+    as_of: Annotated[str | None, typer.Option(help="Only what was known then: 2025-05-09T20:59:00Z. [all]")] = None,
 ) -> None:
     """Write a table as Parquet, CSV, JSON or XLSX for other programs. Without a row nothing is written: exit 1."""
     from trade_analyst_pipeline.export import export_table
     from trade_analyst_pipeline.lineage.schemas import table_schemas
-    from trade_analyst_pipeline.settings import load_settings
-    from trade_analyst_pipeline.storage.tables import TableStore
 
     schemas = table_schemas()
     if table not in schemas:
         message = f"there is no table {table!r}; choose one of {', '.join(sorted(schemas))}"
         raise ExportError(message)
-    stage, _, name = table.partition(".")
-    rows = TableStore(load_settings().data_folder).scan(stage, name, schema=schemas[table])
-    rows = _of_sessions(rows, table, parse_session(from_session, "--from"), parse_session(to_session, "--to"))
+    rows = _rows_of(table, schemas[table], None if as_of is None else _instant(as_of, "--as-of"))
+    described = table if as_of is None else f"{table} as of {as_of}"
+    rows = _of_sessions(rows, described, parse_session(from_session, "--from"), parse_session(to_session, "--to"))
     path = output or Path(f"{table}.{format}")
     with row_progress(f"Writing {path}") as progress:
         export_table(rows, path, format=format, guard_formulas=not formulas, progress=progress)
     typer.echo(str(path))
+
+
+def _rows_of(table: str, schema: TableSchema, instant: datetime | None) -> pl.LazyFrame:
+    """All rows of a table, or those known at an instant."""
+    from trade_analyst_pipeline.lineage.point_in_time import read_as_of
+    from trade_analyst_pipeline.settings import load_settings
+    from trade_analyst_pipeline.storage.tables import TableStore
+
+    data_folder = load_settings().data_folder
+    if instant is not None:
+        return read_as_of(data_folder, table, instant)
+    stage, _, name = table.partition(".")
+    return TableStore(data_folder).scan(stage, name, schema=schema)
 
 
 def _of_sessions(rows: pl.LazyFrame, table: str, first: date | None, last: date | None) -> pl.LazyFrame:

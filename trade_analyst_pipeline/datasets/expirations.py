@@ -55,6 +55,8 @@ SCHEMA: Final = table_schema(
     NAME,
     "1.0",
     key=("symbol", "expiration_date", "option_roots", "settlement_type", "snapshot_time"),
+    event_time="snapshot_time",
+    known_time="snapshot_time",
     columns=(
         *("symbol", "session_date", "snapshot_time", "expiration_date", "days_to_expiration", "expiration_type"),
         *("settlement_type", "option_roots", "is_standard"),

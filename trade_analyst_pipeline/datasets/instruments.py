@@ -102,6 +102,8 @@ SCHEMA: Final = table_schema(
     NAME,
     "1.0",
     key=("symbol", "snapshot_time"),
+    event_time="snapshot_time",
+    known_time="snapshot_time",
     columns=(
         *("symbol", "session_date", "snapshot_time", "cusip", "description", "exchange_name", "instrument_type"),
         *(field.column for field in FUNDAMENTAL.fields if field.column != "fundamental_symbol"),

@@ -81,6 +81,8 @@ SCHEMA: Final = table_schema(
     NAME,
     "1.0",
     key=("market", "market_product", "hours_date", "snapshot_time"),
+    event_time="snapshot_time",
+    known_time="snapshot_time",
     columns=(
         *("market", "market_product", "session_date", "snapshot_time", "hours_date", "market_type", "product_name"),
         *("is_open", *_TIMES, "session_hours"),

@@ -62,6 +62,8 @@ SCHEMA: Final = table_schema(
     NAME,
     "1.0",
     key=("movers_of", "sort_order", "symbol", "snapshot_time"),
+    event_time="snapshot_time",
+    known_time="snapshot_time",
     columns=(
         *(
             "movers_of",

@@ -116,6 +116,8 @@ SCHEMA: Final = table_schema(
     NAME,
     "2.0",
     key=("symbol", "frequency", "bar_time", "known_time"),
+    event_time="bar_time",
+    known_time="known_time",
     columns=(
         *("symbol", "frequency", "session_date", "bar_time", "known_time", "open", "high", "low", "close", "volume"),
         *("session_part", "is_complete"),

@@ -143,6 +143,8 @@ SCHEMA: Final = table_schema(
     NAME,
     "1.0",
     key=("option_symbol", "snapshot_time"),
+    event_time="snapshot_time",
+    known_time="snapshot_time",
     columns=(
         *("symbol", "option_symbol", "session_date", "snapshot_time", "chain_scope"),
         *("option_root", "option_type", "expiration_date", "expiration_time", "last_trading_date"),

@@ -177,6 +177,8 @@ SCHEMA: Final = table_schema(
     NAME,
     "1.1",
     key=("symbol", "snapshot_time"),
+    event_time="snapshot_time",
+    known_time="snapshot_time",
     columns=(
         *("symbol", "requested_symbol", "session_date", "snapshot_time", "asset_type", "asset_sub_type", "quote_type"),
         *("is_realtime", "security_id", "security_status", "bid", "ask", "quote_status", "bid_size", "ask_size"),

@@ -7,10 +7,10 @@ taken before anything is read that a metric is made from, and what it was made f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import polars as pl
 
@@ -30,6 +30,16 @@ from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStor
 CHUNK_SESSIONS = 40
 
 
+class Reader(Protocol):
+    """Whatever metrics are computed from: the tables as they are stored, or as of an instant."""
+
+    def scan(
+        self, stage: str, name: str, *, partitions: Collection[Partition] | None = None, schema: TableSchema
+    ) -> pl.LazyFrame:
+        """The rows of all partitions of a table, or of those given."""
+        ...
+
+
 def build_put_call_ratio(
     store: TableStore, sessions: Sequence[date], *, created_time: datetime, again: bool = False
 ) -> Iterator[Built]:
@@ -37,7 +47,7 @@ def build_put_call_ratio(
 
     With `again` every one of them is computed, whatever is stored.
     """
-    for chunk in _batched(sessions, CHUNK_SESSIONS):
+    for chunk in batched(sessions, CHUNK_SESSIONS):
         tables = {day: store.manifest("tables", "options", day) for day in chunk}
         present = {day: None if again else store.manifest("metrics", "put_call_ratio", day) for day in chunk}
         stale = [day for day in chunk if (made := tables[day]) and not is_made_from(present[day], [reference(made)])]
@@ -54,7 +64,7 @@ def build_put_call_ratio(
                 yield _built(held, day, "unchanged")
 
 
-def put_call_ratios(store: TableStore, days: Sequence[date]) -> dict[date, pl.DataFrame]:
+def put_call_ratios(store: Reader, days: Sequence[date]) -> dict[date, pl.DataFrame]:
     """`put_call_ratio` of each of these sessions, from `tables/options`."""
     if not days:
         return {}
@@ -121,13 +131,13 @@ def option_sources(store: TableStore) -> dict[date, str]:
     return {made.partition: reference(made) for made in tables if isinstance(made.partition, date)}
 
 
-def iv_history_of(store: TableStore, days: Sequence[date]) -> pl.DataFrame:
+def iv_history_of(store: Reader, days: Sequence[date]) -> pl.DataFrame:
     """`iv_history` of these sessions, from `tables/options`."""
-    parts = [_iv_history_of(store, chunk) for chunk in _batched(days, CHUNK_SESSIONS)]
+    parts = [_iv_history_of(store, chunk) for chunk in batched(days, CHUNK_SESSIONS)]
     return pl.concat([iv_history.SCHEMA.empty(), *parts])
 
 
-def _iv_history_of(store: TableStore, days: Sequence[date]) -> pl.DataFrame:
+def _iv_history_of(store: Reader, days: Sequence[date]) -> pl.DataFrame:
     scan = store.scan("tables", "options", partitions=days, schema=DATASETS["options"].schema)
     return iv_history.iv_history(scan.select(iv_history.INPUT_COLUMNS).collect())
 
@@ -138,20 +148,20 @@ class WholeSeries:
 
     schema: TableSchema
     source: tuple[str, str]
-    compute: Callable[[TableStore], pl.DataFrame]
+    compute: Callable[[Reader], pl.DataFrame]
 
 
-def _iv_rank(store: TableStore) -> pl.DataFrame:
+def _iv_rank(store: Reader) -> pl.DataFrame:
     return iv_rank.iv_rank(store.scan("metrics", "iv_history", schema=iv_history.SCHEMA).collect())
 
 
-def _put_call_ratio_daily(store: TableStore) -> pl.DataFrame:
+def _put_call_ratio_daily(store: Reader) -> pl.DataFrame:
     ratios = store.scan("metrics", "put_call_ratio", schema=put_call_ratio.SCHEMA)
     wanted = pl.col("scope").is_in(["underlying", put_call_ratio.UNIVERSE])
     return put_call_ratio.put_call_ratio_daily(ratios.filter(wanted).collect())
 
 
-def _realized_volatility(store: TableStore) -> pl.DataFrame:
+def _realized_volatility(store: Reader) -> pl.DataFrame:
     bars = store.scan("tables", "ohlc", schema=DATASETS["ohlc"].schema)
     return realized_volatility.realized_volatility(bars.filter(pl.col("frequency") == "daily").collect())
 
@@ -240,7 +250,8 @@ def _write_metric(
     )
 
 
-def _batched(days: Sequence[date], size: int) -> Iterator[list[date]]:
+def batched(days: Sequence[date], size: int) -> Iterator[list[date]]:
+    """The days in lists of that many, the last one shorter."""
     return (list(days[start : start + size]) for start in range(0, len(days), size))
 
 

@@ -59,6 +59,10 @@ class TableSchema:
     """The shape of one table: `required` columns are never null; rows are unique and sorted by `key`.
 
     `version` rises in its minor part when columns are added, in its major part, with an upgrade, when one changes.
+
+    `event_time` is the column that says when what a row describes happened, `known_time` the one that says when the row
+    became known to us; None where rows are computed from other tables. Where one column is both, every row is an event
+    of its own; else rows that agree in `event_key` are of one event, each correcting those known before.
     """
 
     name: str
@@ -68,6 +72,15 @@ class TableSchema:
     required: frozenset[str]
     rules: tuple[Rule, ...] = ()
     upgrades: tuple[Upgrade, ...] = ()
+    event_time: str | None = None
+    known_time: str | None = None
+
+    @property
+    def event_key(self) -> tuple[str, ...]:
+        """The columns that name an event: the key, without the time at which a value of it became known."""
+        if self.event_time == self.known_time:
+            return self.key
+        return tuple(name for name in self.key if name != self.known_time)
 
     @property
     def polars_schema(self) -> pl.Schema:
@@ -93,6 +106,8 @@ def table_schema(
     required: Iterable[str] = (),
     rules: Iterable[Rule] = (),
     upgrades: Iterable[Upgrade] = (),
+    event_time: str | None = None,
+    known_time: str | None = None,
 ) -> TableSchema:
     """A schema over declared columns; key columns are always required. Raises KeyError for an undeclared column."""
     key = tuple(key)
@@ -104,6 +119,8 @@ def table_schema(
         required=frozenset(required) | frozenset(key),
         rules=tuple(rules),
         upgrades=tuple(upgrades),
+        event_time=event_time,
+        known_time=known_time,
     )
 
 

@@ -1,14 +1,16 @@
 """SQL over the tables: one view per table, over the files that its manifests list at that moment.
 
 `tables.options`, `metrics.iv_rank`, `quarantine.options` …, also found without the stage in front, in that order.
-Views hold no data. Tables that are declared and not stored yet are views without rows. Here belongs what DuckDB is
-told; which files count is decided by `tables.py`.
+Views hold no data. Tables that are declared and not stored yet are views without rows. Beside each declared one stands
+a macro that reads it as of an instant, `tables.ohlc_as_of('2026-01-05T20:55:00Z')`. Here belongs what DuckDB is told;
+which files count is decided by `tables.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
@@ -62,10 +64,14 @@ class QueryResult:
     is_cut: bool
 
 
-def create_views(connection: DuckDBPyConnection, root: Path, *, declared: Declared = _NONE) -> list[str]:
+def create_views(
+    connection: DuckDBPyConnection, root: Path, *, declared: Declared = _NONE, as_of: datetime | None = None
+) -> list[str]:
     """Make the views of all tables below `root` (`data/<env>`) in an open DuckDB connection; returns their names.
 
-    Those that are `declared` and hold nothing yet are typed views without rows.
+    Those that are `declared` and hold nothing yet are typed views without rows. With `as_of` (inclusive, with a time
+    zone) a view shows what was known at that instant, and reading one of a metric is an error: metrics are computed
+    from tables, which SQL cannot do. A table that is not declared has no view then.
 
     Works on any connection that may write to its own catalogue, such as one on `:memory:`. Replaces views made
     before. A view keeps the file list of this moment, which stays readable for the grace time of the store.
@@ -75,14 +81,36 @@ def create_views(connection: DuckDBPyConnection, root: Path, *, declared: Declar
     for stage in VIEW_STAGES:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {stage}").fetchall()
         known = {name.partition(".")[2] for name in declared if name.startswith(f"{stage}.")}
-        for name in sorted(known.union(store.names(stage))):
-            select = _select_of(store, stage, name, declared.get(f"{stage}.{name}"))
-            if select is not None:
-                connection.execute(f"CREATE OR REPLACE VIEW {stage}.{_identifier(name)} AS {select}").fetchall()
-                made.append(f"{stage}.{name}")
+        made += [
+            f"{stage}.{name}"
+            for name in sorted(known.union(store.names(stage)))
+            if _create_view(connection, store, (stage, name), declared.get(f"{stage}.{name}"), as_of)
+        ]
     connection.execute(f"SET search_path = 'main,{','.join(VIEW_STAGES)}'").fetchall()
     connection.execute("SET TimeZone = 'UTC'").fetchall()
     return made
+
+
+def _create_view(
+    connection: DuckDBPyConnection,
+    store: TableStore,
+    table: tuple[str, str],
+    schema: TableSchema | None,
+    as_of: datetime | None,
+) -> bool:
+    """Make the view of a table (stage and name), and its macro when it is declared; whether there is a view."""
+    stage, name = table
+    select = _select_of(store, stage, name, schema)
+    if select is None or (schema is None and as_of is not None):
+        return False
+    if schema is not None:
+        macro = f"{stage}.{_identifier(f'{name}_as_of')}"
+        known = _as_of(f"{stage}.{name}", select, schema)
+        connection.execute(f"CREATE OR REPLACE MACRO {macro}(instant) AS TABLE {known}").fetchall()
+        if as_of is not None:
+            select = f"SELECT * FROM {macro}({_text(as_of.isoformat())})"  # noqa: S608  quoted
+    connection.execute(f"CREATE OR REPLACE VIEW {stage}.{_identifier(name)} AS {select}").fetchall()
+    return True
 
 
 def build_catalogue(root: Path, *, declared: Declared = _NONE) -> Path:
@@ -134,10 +162,13 @@ def catalogue_views(root: Path) -> list[str]:
     return sorted(f"{stage}.{name}" for stage, name in rows)
 
 
-def query(root: Path, sql: str, *, limit: int = DEFAULT_ROWS, declared: Declared = _NONE) -> QueryResult:
+def query(
+    root: Path, sql: str, *, limit: int = DEFAULT_ROWS, declared: Declared = _NONE, as_of: datetime | None = None
+) -> QueryResult:
     """The first `limit` rows that one reading SQL statement gives over the present tables below `root`.
 
-    Tables that are `declared` and hold nothing yet are there without rows.
+    Tables that are `declared` and hold nothing yet are there without rows. With `as_of` (inclusive, with a time zone)
+    tables are as they were known then, and a statement that reads a metric is refused.
 
     The statement can read the tables' own folders and nothing else: no other file, no network, no extension, no
     setting. Raises QueryError for several statements, for one that writes, and for one that DuckDB cannot answer.
@@ -149,7 +180,7 @@ def query(root: Path, sql: str, *, limit: int = DEFAULT_ROWS, declared: Declared
     connection = duckdb.connect(":memory:")
     try:
         statement = _one_select(connection, sql)
-        views = create_views(connection, root, declared=declared)
+        views = create_views(connection, root, declared=declared, as_of=as_of)
         _lock_down(connection, root)
         # DuckDB lets WITH hold a COPY or INSERT, but nowhere below the top of a statement.
         frame = connection.sql(f"SELECT * FROM (\n{statement}\n) LIMIT {limit + 1:d}").pl()  # noqa: S608  one SELECT
@@ -217,6 +248,23 @@ def _select_of(store: TableStore, stage: str, name: str, schema: TableSchema | N
     groups = [(upgrades, group, store.paths(group)) for upgrades, group in readable_groups(manifests, schema)]
     selects = [_select(upgrades, group, paths, schema) for upgrades, group, paths in groups if paths]
     return " UNION ALL ".join(selects) or _select_nothing(column_types(schema))
+
+
+def _as_of(table: str, select: str, schema: TableSchema) -> str:
+    """The query behind the macro of a table: of rows known at or before `instant`, the newest known of each event."""
+    if schema.known_time is None:
+        message = (
+            f"{table} cannot be read as of an instant in SQL, for it is computed from tables as of that instant: "
+            f"use `trade-analyst export {table} --as-of …`, or read_as_of in Python"
+        )
+        nulls = _select_nothing(column_types(schema)).removesuffix(" WHERE false")
+        return f"{nulls} FROM (SELECT error({_text(message)}) AS problem) WHERE problem IS NOT NULL"
+    known = _identifier(schema.known_time)
+    rows = f"SELECT * FROM ({select}) WHERE {known} <= CAST(instant AS TIMESTAMPTZ)"  # noqa: S608  quoted above
+    if schema.event_key == schema.key:
+        return rows
+    event = ", ".join(_identifier(name) for name in schema.event_key)
+    return f"{rows} QUALIFY {known} = max({known}) OVER (PARTITION BY {event})"
 
 
 def _select_nothing(columns: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from trade_analyst_pipeline.lineage.built import Built
 PAYLOADS = Path(__file__).resolve().parents[1] / "payloads"
 CAPTURED = ("--captured-at", "2026-01-05T20:55:00Z")
 DAY = date(2026, 1, 5)
+BEFORE, ARRIVED = "2026-01-05T20:54:59.999999Z", "2026-01-05T20:55:00Z"
 
 
 @pytest.mark.usefixtures("project")
@@ -100,9 +101,42 @@ def test_export_writes_the_sessions_asked_for(with_quotes: Path, run_command: Ca
 
 
 @pytest.mark.usefixtures("with_quotes")
+def test_reads_as_of_an_instant_end_with_it(run_command: Callable[..., Any]) -> None:
+    """Quotes that arrived at 20:55 are known from that instant on, in another zone too, to `query` and `export`."""
+    count = ("query", "select count(*)::int as n from quotes", "--json")
+    known = {
+        at: json.loads(run_command(*count, "--as-of", at).out) for at in (BEFORE, ARRIVED, "2026-01-05T15:55-05:00")
+    }
+    stored = json.loads(run_command(*count).out)
+    assert list(known.values()) == [[{"n": 0}], stored, stored]
+    assert stored[0]["n"] > 0
+    done = run_command("export", "tables.quotes", "--format", "parquet", "--as-of", ARRIVED)
+    assert (done.code, pl.read_parquet("tables.quotes.parquet").height) == (0, stored[0]["n"])
+    ratios = run_command("query", "select * from metrics.iv_rank", "--as-of", ARRIVED)
+    assert (ratios.code, ratios.out) == (1, "")
+    assert "use `trade-analyst export metrics.iv_rank --as-of" in ratios.err
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("instant", ["2026-01-05", "2026-01-05T20:55:00", "yesterday"])
+def test_an_instant_needs_its_time_zone(run_command: Callable[..., Any], instant: str) -> None:
+    """Wrong use, named by its option, rather than an instant of the machine's own zone."""
+    for command in (("query", "select 1"), ("export", "tables.quotes", "--format", "csv")):
+        refused = run_command(*command, "--as-of", instant)
+        assert (refused.code, refused.out) == (2, "")
+        assert "--as-of" in refused.err
+        assert "time zone" in refused.err
+
+
+@pytest.mark.usefixtures("with_quotes")
 @pytest.mark.parametrize(
     ("arguments", "code", "problem"),
     [
+        (
+            ("tables.quotes", "--as-of", "2026-01-05T20:54:59Z"),
+            1,
+            "tables.quotes as of 2026-01-05T20:54:59Z has no rows",
+        ),
         (
             ("tables.quotes", "--from", "2026-01-06"),
             1,
