@@ -5,18 +5,17 @@ A pure function of raw quotes and instruments: nothing is kept but captures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import msgspec
-
+from trade_analyst_pipeline.datasets import instruments, quotes
 from trade_analyst_pipeline.schwab.messages import RawResponse
 from trade_analyst_pipeline.storage.archive import Archive
 
 Status = Literal["known", "unknown", "delisted", "renamed"]
-_SOURCES: Final = ("quotes", "instruments")
+_SOURCES: Final = (quotes.NAME, instruments.NAME)
 
 
 @dataclass(frozen=True)
@@ -105,47 +104,17 @@ def sighting(session_date: date, responses: Iterable[RawResponse]) -> Sighting:
     known: dict[str, str] = {}
     unknown: set[str] = set()
     for response in responses:
-        document = _document(response.body)
-        for symbol in _invalid(document):
-            unknown.add(symbol)
+        named, refused = _SAID[response.request.dataset](response)
+        unknown |= refused
+        for symbol in refused:
             known.pop(symbol, None)
-        for symbol, cusip in _named(document):
+        for symbol, cusip in named.items():
             unknown.discard(symbol)
             known[symbol] = cusip or known.get(symbol, "")
     return Sighting(session_date, known, frozenset(unknown))
 
 
-def _document(body: bytes) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _invalid(document: Mapping[str, Any]) -> list[str]:
-    errors = document.get("errors")
-    listed = errors.get("invalidSymbols") if isinstance(errors, dict) else None
-    return [symbol for symbol in listed if isinstance(symbol, str)] if isinstance(listed, list) else []
-
-
-def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Symbols with their CUSIP, of quotes (by symbol, in `reference`) or of a list of instruments."""
-    listed = document.get("instruments")
-    if isinstance(listed, list):
-        for item in listed:
-            if isinstance(item, dict) and isinstance(item.get("symbol"), str):
-                yield item["symbol"], _text(item.get("cusip"))
-        return
-    for symbol, entry in document.items():
-        if symbol != "errors" and isinstance(entry, dict):
-            reference = entry.get("reference")
-            details = reference if isinstance(reference, dict) else {}
-            yield symbol, _text(details.get("cusip"))
-            product = details.get("product")  # a root answers as its active contract
-            if isinstance(product, str) and product:
-                yield product, ""
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+_SAID: Final[Mapping[str, Callable[[RawResponse], tuple[dict[str, str], frozenset[str]]]]] = {
+    quotes.NAME: quotes.names,
+    instruments.NAME: lambda response: (instruments.names(response), frozenset()),
+}

@@ -164,6 +164,14 @@ def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normal
     return intake.normalized(_table(rows, session_date, intake))
 
 
+def names(response: RawResponse) -> dict[str, str]:
+    """The symbols of an answer, each with its CUSIP ('' if not said); none of one that holds no instruments."""
+    try:
+        return {row.symbol: row.cusip or "" for row in _read(response).rows}
+    except ResponseRejectedError:
+        return {}
+
+
 def _read(response: RawResponse) -> ListedAnswer:
     """The instruments of a response; raises ResponseRejectedError when it holds none."""
     answer = read_listed(response, LIST, "instruments", as_listed=_as_listed)

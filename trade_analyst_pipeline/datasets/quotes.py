@@ -403,6 +403,30 @@ def left_out(response: RawResponse) -> tuple[str, ...]:
     return _missing(answer, response.request.symbols)
 
 
+def names(response: RawResponse) -> tuple[dict[str, str], frozenset[str]]:
+    """Who answered, each with the CUSIP ('' if not said), and the symbols that the source does not know.
+
+    A root answers as its active contract, and is named beside it. Nothing of an answer that cannot be read.
+    """
+    try:
+        members = _VALUES.decode(response.body)
+    except NOT_STRICT:
+        return {}, frozenset()
+    errors = members.pop("errors", None)
+    listed = errors.get("invalidSymbols") if isinstance(errors, dict) else None
+    unknown = [symbol for symbol in listed if isinstance(symbol, str)] if isinstance(listed, list) else []
+    found: dict[str, str] = {}
+    for symbol, entry in members.items():
+        if isinstance(entry, dict):
+            reference = entry.get("reference")
+            details = reference if isinstance(reference, dict) else {}
+            cusip, product = details.get("cusip"), details.get("product")
+            found[symbol] = cusip if isinstance(cusip, str) else ""
+            if isinstance(product, str) and product:
+                found.setdefault(product, "")
+    return found, frozenset(unknown)
+
+
 def halted(response: RawResponse) -> frozenset[str]:
     """The symbols whose trading is halted, as an answer says; none where it cannot be read."""
     try:

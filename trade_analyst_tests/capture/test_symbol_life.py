@@ -31,7 +31,7 @@ def test_an_answer_says_who_is_known_and_who_is_not() -> None:
         "errors": {"invalidSymbols": ["FOOBAR", 5]},
     }
     instruments = {"instruments": [{"symbol": "META", "cusip": "30303M102"}, {"symbol": 3}, 4]}
-    found = sighting(MONDAY, [response(quotes), response(instruments)])
+    found = sighting(MONDAY, [response(quotes), response(instruments, "instruments")])
     assert found.known == {"AAPL": "037833100", "/ESZ26": "", "/ES": "", "META": "30303M102"}
     assert found.unknown == {"FOOBAR"}
 
