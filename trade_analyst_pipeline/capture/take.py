@@ -156,10 +156,10 @@ async def take(
     """Ask for what is missing of the snapshot and seal what comes.
 
     Requests overlap as far as the client lets them, and each answer is archived as soon as it comes, also one that is
-    to be asked for again. A request that fails becomes a gap in the capture. None when nothing came and just the same
-    was missing before. Raises SessionNotCapturableError when the source does not have the session. Whatever else ends
-    it, a dead login, an interruption, a full disk: what had come by then is sealed, with a gap that says so, or else
-    left to be recovered.
+    to be asked for again. A request that fails becomes a gap in the capture. None when nothing came, or the same empty
+    answers as before to the byte, and just the same was missing before. Raises SessionNotCapturableError when the
+    source does not have the session. Whatever else ends it, a dead login, an interruption, a full disk: what had come
+    by then is sealed, with a gap that says so, or else left to be recovered.
     """
     started = _refuse_other_session(snapshot, source.clock)
     present = present or held(snapshot, archive)
@@ -173,6 +173,8 @@ async def take(
     )
     is_new = False
     known = {(gap.request, gap.reason) for gap in present.gaps}
+    entries = [entry for capture in present.captures for entry in archive.index(capture)]
+    empty = {(entry.request, entry.body_sha256) for entry in entries if not entry.is_answer}
     try:
         async with aclosing(_answers(question.missing(present), question, source)) as answers:
             async for answer in answers:
@@ -180,8 +182,8 @@ async def take(
                     is_new |= (answer.request, answer.reason) not in known
                     writer.note_gap(answer)
                 else:
-                    is_new = True
-                    writer.append(answer.response, answer.lacking)
+                    entry = writer.append(answer.response, answer.lacking)
+                    is_new |= entry.is_answer or (entry.request, entry.body_sha256) not in empty
     except BaseException as error:
         _keep(writer, snapshot.dataset, source.clock.now(), error)
         raise

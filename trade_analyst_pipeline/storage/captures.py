@@ -258,8 +258,8 @@ class CaptureWriter:
         """How many responses it holds."""
         return len(self._contents.index)
 
-    def append(self, response: RawResponse, lacking: Lacking | None = None) -> None:
-        """Add a response with its body byte for byte, and what it lacks."""
+    def append(self, response: RawResponse, lacking: Lacking | None = None) -> IndexEntry:
+        """Add a response with its body byte for byte, and what it lacks; gives its entry of the index."""
         sha = hashlib.sha256(response.body).hexdigest()
         head = msgspec.json.encode(
             _RecordHead(
@@ -275,7 +275,9 @@ class CaptureWriter:
         )
         offset = self._contents.size
         self._write(self._codec.pack(frames.RECORD, b"".join((_HEAD_LENGTH.pack(len(head)), head, response.body))))
-        self._contents.index.append(_index_entry(offset, response, sha, lacking))
+        entry = _index_entry(offset, response, sha, lacking)
+        self._contents.index.append(entry)
+        return entry
 
     def note_gap(self, gap: Gap) -> None:
         """Record that something asked for did not come."""

@@ -10,6 +10,7 @@ import asyncio
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from scripted import BARS, CHAINS, DUE, QUOTES, ScriptedSource, well
@@ -63,9 +64,8 @@ def hold_lacking() -> None:
     """Keep answers that lack something in memory, as the known-bad control does."""
     append = CaptureWriter.append
 
-    def held(writer: CaptureWriter, response: RawResponse, lacking: Any = None) -> None:
-        if lacking is None:
-            append(writer, response)
+    def held(writer: CaptureWriter, response: RawResponse, lacking: Any = None) -> Any:
+        return append(writer, response) if lacking is None else SimpleNamespace(is_answer=True)
 
     CaptureWriter.append = held  # type: ignore[method-assign]
 

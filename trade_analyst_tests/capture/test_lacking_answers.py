@@ -147,6 +147,19 @@ def test_an_answer_that_is_empty_for_good_is_archived_and_no_answer(
     assert [gap.reason for gap in outcome.gaps] == ["empty_answer"]
 
 
+def test_the_same_empty_answer_again_adds_nothing(source: ScriptedSource, take_all: TakeAll, archive: Archive) -> None:
+    """A symbol that nobody knows leaves no capture at each run; another empty body does."""
+    source.answer = lambda _: b"{}"
+    take_all(source, QUOTES)
+    (outcome,) = take_all(source, QUOTES)
+    assert len(source.asked) == 2
+    assert [gap.reason for gap in outcome.gaps] == ["empty_answer"]
+    assert len(archive.captures("quotes")) == 1
+    source.answer = lambda _: b"{ }"
+    take_all(source, QUOTES)
+    assert [capture.record_count for capture in archive.captures("quotes")] == [2, 2]
+
+
 def ledger(archive: Archive, snapshot: Snapshot) -> list[tuple[str, int, str | None]]:
     """Of each symbol of a snapshot how many requests are answered, and the word on record of its gap."""
     lines = Ledger(archive, now=snapshot.scheduled_time, goes_back=False).lines(snapshot.dataset, snapshot.session_date)
