@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from trade_analyst_pipeline.capture.timetable import RUNS_AT_ONCE
+from trade_analyst_pipeline.capture.slots import RUNS_AT_ONCE
 from trade_analyst_pipeline.definitions import assemble
 from trade_analyst_pipeline.defs.automation import closing_crons, intraday_cron, schedules
 from trade_analyst_pipeline.defs.partitions import session_of, session_partitions

@@ -12,7 +12,8 @@ from datetime import date
 from typing import Final
 
 from trade_analyst_pipeline.capture.costs import Costs
-from trade_analyst_pipeline.capture.timetable import Allowance, Timetable, Watched, timetable
+from trade_analyst_pipeline.capture.slots import Allowance
+from trade_analyst_pipeline.capture.timetable import Timetable, Watched, timetable
 from trade_analyst_pipeline.settings import MOMENTS, Cadence
 
 _CADENCES: Final[tuple[Cadence, ...]] = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, "closing")

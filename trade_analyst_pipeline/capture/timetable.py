@@ -1,9 +1,7 @@
 """When each snapshot of a session gets its requests under the limit, and how old its data becomes: arithmetic alone.
 
-The limit is a sequence of slots. A slot goes to the most urgent class that waits, and within a class to the runs in
-turn; a run is all that is due at one instant, and asks for its datasets one after the other. It is under way among the
-runs of its most urgent snapshot, while each snapshot waits for slots in its own class. What the source takes to answer
-is left out: requests overlap, so that it costs no slot.
+A run is all that is due at one instant, and asks for its datasets one after the other. It is under way among the runs
+of its most urgent snapshot, while each snapshot waits for slots in its own class (`slots.py` gives them out).
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from typing import Final
 
 from trade_analyst_pipeline.capture.costs import Costs
 from trade_analyst_pipeline.capture.plan import (
@@ -23,6 +20,7 @@ from trade_analyst_pipeline.capture.plan import (
     moments_of_session,
     once_a_session,
 )
+from trade_analyst_pipeline.capture.slots import Allowance, Run, Stream, Wanted, give_slots
 from trade_analyst_pipeline.capture.urgency import urgency, urgency_of_run
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.market.sessions import (
@@ -33,34 +31,7 @@ from trade_analyst_pipeline.market.sessions import (
     session_open,
 )
 from trade_analyst_pipeline.schwab.budget import Priority
-from trade_analyst_pipeline.schwab.pace import SECOND, WIDTH, burst_of
 from trade_analyst_pipeline.settings import MOMENTS, Cadence, Settings
-
-RUNS_AT_ONCE: Final[Mapping[Priority, int]] = {Priority.CLOSING: 3, Priority.INTRADAY: 2, Priority.BACKFILL: 2}
-"""Runs of each class under way, as dagster.yaml allows them."""
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """How many requests there are: `per_minute` of the source less `reserved` for other programs."""
-
-    per_minute: int
-    reserved: int = 0
-
-    @property
-    def usable(self) -> int:
-        """Requests a minute for this program."""
-        return self.per_minute - self.reserved
-
-    @property
-    def seconds_per_request(self) -> float:
-        """The distance of slots: a little more than a minute's share, since answers may be counted a minute apart."""
-        return WIDTH / SECOND / self.usable
-
-    @property
-    def burst(self) -> int:
-        """How many slots there are at once after a rest."""
-        return burst_of(self.usable)
 
 
 @dataclass(frozen=True)
@@ -113,8 +84,9 @@ def end_of_source_day(session_date: date) -> datetime:
 
 @dataclass(frozen=True)
 class Planned:
-    """One snapshot in the timetable; `finished` is None when it is not complete before the horizon.
+    """One snapshot in the timetable; `finished` is None when it is not complete before the horizon, or never.
 
+    Of its `requests` so many are `given_up`, because the client waits no longer for a slot: they are gaps.
     `needed_by` is when it has to be: a closing snapshot before the close, an intraday one before the next. `arrivals`
     are the instants at which it is complete for each symbol, for those that are.
     """
@@ -124,6 +96,7 @@ class Planned:
     requests: int
     needed_by: datetime
     finished: datetime | None
+    given_up: int
     arrivals: Mapping[str, datetime] = field(repr=False)
 
     @property
@@ -205,58 +178,29 @@ def timetable(
     Without `ends_late` it breaks off at the first snapshot that is not complete when it has to be: enough to know that
     the session does not fit.
     """
-    runs = _runs(watched, session_date, costs)
+    runs = _runs(watched, session_date, costs, allowance.in_flight)
     streams = [stream for run in runs for stage in run.stages for stream in stage]
-    _give_slots(runs, allowance, horizon or end_of_source_day(session_date), ends_late=ends_late)
-    minutes = Counter(instant.replace(second=0, microsecond=0) for stream in streams for instant in stream.granted)
+    give_slots(runs, allowance, horizon or end_of_source_day(session_date), ends_late=ends_late)
+    minutes = Counter(
+        instant.replace(second=0, microsecond=0) for stream in streams for instant in stream.granted if instant
+    )
     planned = [_planned(wanted, stream) for stream in streams for wanted in stream.wanted]
     planned.sort(key=lambda each: each.snapshot.scheduled_time)
     return Timetable(session_date, allowance, tuple(planned), dict(sorted(minutes.items())))
 
 
-@dataclass(frozen=True, eq=False)
-class _Wanted:
-    """A snapshot and by when it has to be complete."""
-
-    snapshot: Snapshot
-    needed_by: datetime
-
-
-@dataclass
-class _Stream:
-    """What a run asks for of one dataset in one class: its requests in order, and when each got its slot."""
-
-    priority: Priority
-    wanted: Sequence[_Wanted]
-    asked: Sequence[tuple[_Wanted, tuple[str, ...]]]
-    granted: list[datetime] = field(default_factory=list)
-
-    @property
-    def is_done(self) -> bool:
-        return len(self.granted) == len(self.asked)
-
-
-@dataclass
-class _Run:
-    """All that one job takes at one instant, dataset after dataset; the streams of a dataset go on side by side."""
-
-    due: datetime
-    place: Priority
-    stages: deque[list[_Stream]]
-
-
-def _runs(watched: Watched, session_date: date, costs: Costs) -> list[_Run]:
+def _runs(watched: Watched, session_date: date, costs: Costs, in_flight: int) -> list[Run]:
     """The runs of a session: one job takes all that shows a moment, others what is taken once a session."""
     together: dict[tuple[datetime, bool], list[Snapshot]] = {}
     for snapshot in watched.snapshots(session_date):
         together.setdefault((snapshot.scheduled_time, snapshot.dataset in MOMENTS), []).append(snapshot)
     known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]] = {}
     return [
-        _Run(
+        Run(
             due,
             urgency_of_run(of_run, minutes_before=watched.minutes_before),
             deque(
-                _streams(list(of_dataset), watched, costs, known)
+                _streams(list(of_dataset), watched, costs, known, in_flight)
                 for _, of_dataset in itertools.groupby(of_run, key=lambda snapshot: snapshot.dataset)
             ),
         )
@@ -269,18 +213,24 @@ def _streams(
     watched: Watched,
     costs: Costs,
     known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]],
-) -> list[_Stream]:
-    by_class: dict[Priority, list[_Wanted]] = {}
+    in_flight: int,
+) -> list[Stream]:
+    by_class: dict[Priority, list[Wanted]] = {}
     for snapshot in snapshots:
         priority = urgency(snapshot, minutes_before=watched.minutes_before)
         needed_by = watched.needed_by(snapshot, is_closing=priority is Priority.CLOSING)
-        by_class.setdefault(priority, []).append(_Wanted(snapshot, needed_by))
-    return [_Stream(priority, wanted, _in_order(wanted, costs, known)) for priority, wanted in by_class.items()]
+        by_class.setdefault(priority, []).append(Wanted(snapshot, needed_by))
+    streams = []
+    for priority, wanted in by_class.items():
+        rounds = _rounds(wanted, costs, known)
+        asked = list(itertools.chain.from_iterable(rounds))
+        streams.append(Stream(priority, wanted, asked, min(in_flight, len(rounds[0]))))
+    return streams
 
 
-def _in_order(
-    wanted: Iterable[_Wanted], costs: Costs, known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]]
-) -> list[tuple[_Wanted, tuple[str, ...]]]:
+def _rounds(
+    wanted: Iterable[Wanted], costs: Costs, known: dict[tuple[str, tuple[str, ...]], list[list[tuple[str, ...]]]]
+) -> list[list[tuple[Wanted, tuple[str, ...]]]]:
     """The requests of a stream: all first rounds, then what follows from them."""
     rounds = []
     for each in wanted:
@@ -288,84 +238,21 @@ def _in_order(
         if key not in known:
             known[key] = costs.rounds(each.snapshot)
         rounds.append([[(each, symbols) for symbols in requests] for requests in known[key]])
-    return [asked for together in itertools.zip_longest(*rounds, fillvalue=[]) for of in together for asked in of]
+    return [[asked for of in together for asked in of] for together in itertools.zip_longest(*rounds, fillvalue=[])]
 
 
-@dataclass
-class _Queue:
-    """The runs that wait for a place, and the streams of those under way that wait for a slot, each by its class."""
-
-    runs: Mapping[Priority, deque[_Run]] = field(default_factory=lambda: {priority: deque() for priority in Priority})
-    streams: Mapping[Priority, deque[tuple[_Run, _Stream]]] = field(
-        default_factory=lambda: {priority: deque() for priority in Priority}
-    )
-    under_way: Counter[Priority] = field(default_factory=Counter)
-
-    @property
-    def is_empty(self) -> bool:
-        return not any(self.streams.values()) and not any(self.runs.values())
-
-    def start(self) -> None:
-        """Let runs begin where there is a place."""
-        for place in Priority:
-            while self.runs[place] and self.under_way[place] < RUNS_AT_ONCE[place]:
-                self.under_way[place] += 1
-                self._ask(self.runs[place].popleft())
-
-    def turn(self) -> tuple[_Run, _Stream]:
-        """Whose turn it is."""
-        return next(self.streams[priority] for priority in Priority if self.streams[priority]).popleft()
-
-    def go_on(self, run: _Run, stream: _Stream) -> None:
-        """Queue again who had its turn: the stream if it is not done, else the run with its next dataset."""
-        if not stream.is_done:
-            self.streams[stream.priority].append((run, stream))
-        elif all(each.is_done for each in run.stages[0]):
-            run.stages.popleft()
-            self._ask(run)
-
-    def _ask(self, run: _Run) -> None:
-        if not run.stages:
-            self.under_way[run.place] -= 1
-            return
-        for stream in run.stages[0]:
-            self.streams[stream.priority].append((run, stream))
-
-
-def _give_slots(runs: Sequence[_Run], allowance: Allowance, horizon: datetime, *, ends_late: bool) -> None:
-    """Note in each stream when each of its requests goes, in order, until the horizon."""
-    interval = timedelta(seconds=allowance.seconds_per_request)
-    credit = interval * (allowance.burst - 1)
-    coming, queue = deque(sorted(runs, key=lambda run: run.due)), _Queue()
-    if not coming:
-        return
-    now = arrival = coming[0].due
-    while coming or not queue.is_empty:
-        if queue.is_empty:
-            now = max(now, coming[0].due)
-        slot = max(now, arrival - credit)
-        while coming and coming[0].due <= slot:
-            run = coming.popleft()
-            queue.runs[run.place].append(run)
-        queue.start()
-        run, stream = queue.turn()
-        wanted, _ = stream.asked[len(stream.granted)]
-        if slot >= horizon or (slot > wanted.needed_by and not ends_late):
-            return
-        stream.granted.append(slot)
-        queue.go_on(run, stream)
-        now, arrival = slot, max(arrival, slot) + interval
-
-
-def _planned(wanted: _Wanted, stream: _Stream) -> Planned:
+def _planned(wanted: Wanted, stream: Stream) -> Planned:
     own = [number for number, (of, _) in enumerate(stream.asked) if of is wanted]
+    ended = [(stream.granted[number], stream.asked[number][1]) for number in own if number < len(stream.granted)]
     left = Counter(symbol for number in own for symbol in stream.asked[number][1])
     arrivals = {}
-    for number in own:
-        if number < len(stream.granted):
-            for symbol in stream.asked[number][1]:
-                left[symbol] -= 1
-                if not left[symbol]:
-                    arrivals[symbol] = stream.granted[number]
-    finished = stream.granted[own[-1]] if own[-1] < len(stream.granted) else None
-    return Planned(wanted.snapshot, stream.priority, len(own), wanted.needed_by, finished, arrivals)
+    for instant, symbols in ended:
+        if instant is None:
+            continue
+        for symbol in symbols:
+            left[symbol] -= 1
+            if not left[symbol]:
+                arrivals[symbol] = instant
+    given_up = sum(instant is None for instant, _ in ended)
+    finished = ended[-1][0] if len(ended) == len(own) and not given_up else None
+    return Planned(wanted.snapshot, stream.priority, len(own), wanted.needed_by, finished, given_up, arrivals)

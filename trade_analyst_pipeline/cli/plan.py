@@ -45,7 +45,8 @@ def plan(
     """Show requests, freshness and bytes of a session under the limit, and what to cut; exit 1 when it does not fit."""
     from trade_analyst_pipeline.capture.costs import measured_costs
     from trade_analyst_pipeline.capture.cuts import cuts
-    from trade_analyst_pipeline.capture.timetable import Allowance, timetable, watched
+    from trade_analyst_pipeline.capture.slots import Allowance
+    from trade_analyst_pipeline.capture.timetable import timetable, watched
     from trade_analyst_pipeline.settings import load_settings
     from trade_analyst_pipeline.storage.archive import Archive
 
@@ -55,7 +56,8 @@ def plan(
         settings = _as_if(settings, symbols)
     costs = measured_costs(Archive(settings.data_folder / "raw"), bars=settings.capture.bars)
     what = watched(settings)
-    allowance = Allowance(settings.schwab.requests_per_minute, settings.schwab.reserved_per_minute)
+    schwab = settings.schwab
+    allowance = Allowance(schwab.requests_per_minute, schwab.reserved_per_minute, schwab.requests_in_flight)
     found = timetable(day, what, allowance, costs)
     proposed = cuts(found, what, costs)
     if json:
@@ -144,6 +146,7 @@ def _snapshot(each: Planned) -> dict[str, Any]:
         "due": _text(each.snapshot.scheduled_time),
         "symbols": len(each.snapshot.symbols),
         "requests": each.requests,
+        "given_up": each.given_up,
         "finished": None if each.finished is None else _text(each.finished),
         "needed_by": _text(each.needed_by),
         "fits": each.fits,
@@ -221,10 +224,9 @@ def _show_fit(found: Timetable, proposed: Sequence[Cut]) -> None:
         return
     typer.echo(f"Does not fit: {len(late)} of {len(found.planned)} snapshots are not complete in time.")
     for each in late[:SHOWN_LATE]:
-        ended = "not before midnight" if each.finished is None else f"at {each.finished.astimezone(NEW_YORK):%H:%M:%S}"
         typer.echo(
             f"  {each.snapshot.dataset} of {each.snapshot.scheduled_time.astimezone(NEW_YORK):%H:%M} ({each.kind}): "
-            f"complete {ended}, needed by {each.needed_by.astimezone(NEW_YORK):%H:%M}"
+            f"{_ended(each)}, needed by {each.needed_by.astimezone(NEW_YORK):%H:%M}"
         )
     if len(late) > SHOWN_LATE:
         typer.echo(f"  and {len(late) - SHOWN_LATE} more (--json lists all)")
@@ -234,6 +236,16 @@ def _show_fit(found: Timetable, proposed: Sequence[Cut]) -> None:
         typer.echo(f"{'To make it fit:' if number == 0 else 'Or:'} {way}")
     if not ways:
         typer.echo("To make it fit: watch fewer symbols, or in fewer datasets (docs/settings.md, universe.sets)")
+
+
+def _ended(each: Planned) -> str:
+    from trade_analyst_pipeline.market.sessions import NEW_YORK
+
+    if each.given_up:
+        return f"never complete, {each.given_up:,} of {each.requests:,} requests find no slot in time"
+    if each.finished is None:
+        return "complete not before midnight"
+    return f"complete at {each.finished.astimezone(NEW_YORK):%H:%M:%S}"
 
 
 def _duration(span: timedelta) -> str:

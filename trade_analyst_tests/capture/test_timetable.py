@@ -11,7 +11,8 @@ import pytest
 
 from trade_analyst_pipeline.capture.costs import Costs
 from trade_analyst_pipeline.capture.cuts import cuts
-from trade_analyst_pipeline.capture.timetable import Allowance, Planned, Timetable, Watched, timetable, watched
+from trade_analyst_pipeline.capture.slots import Allowance
+from trade_analyst_pipeline.capture.timetable import Planned, Timetable, Watched, timetable, watched
 from trade_analyst_pipeline.settings import Cadence, load_settings
 
 DAY = date(2026, 11, 23)
@@ -76,17 +77,39 @@ def test_late_options_wait_in_their_own_class() -> None:
 
 def test_a_run_has_its_place_by_its_most_urgent_snapshot() -> None:
     """At 15:46 two intraday runs are under way; SPY, in the run before the close, takes turns with them even so."""
-    first_run, second_run = shares(200, 60), {f"T{name}": 61 for name in shares(100, 61)}
+    first_run, second_run = shares(115, 60), {f"T{name}": 61 for name in shares(62, 61)}
     table = table_of(allowance=Allowance(20), options={**first_run, **second_run, "SPY": 376}, minutes_before=(14,))
     due, slot = OPEN + timedelta(minutes=376), timedelta(seconds=61.5 / 20)
     closing, late = (each for each in table.of("options") if each.snapshot.scheduled_time == due)
-    assert (closing.kind, closing.requests) == ("closing", 600)
+    assert (closing.kind, closing.requests) == ("closing", 354)
     assert (late.kind, late.requests, late.snapshot.symbols) == ("intraday", 3, ("SPY",))
     assert closing.finished is not None
     assert late.finished is not None
     assert closing.finished < late.finished <= closing.finished + 9 * slot  # in turns with two others
     under_way = [each for each in table.of("options") if each.snapshot.scheduled_time < due and each.kind == "intraday"]
     assert sum(each.finished is not None and each.finished > late.finished for each in under_way) == 2
+
+
+@pytest.mark.parametrize(("stocks", "given_up"), [(580, 0), (700, 1)])
+def test_what_waits_longer_than_the_client_does_is_given_up(stocks: int, given_up: int) -> None:
+    """At 15:46 stocks before their close take 19.8 minutes or 23.9: SPY's list waits 20, its two pieces then go."""
+    table = table_of(options={**shares(stocks, "closing"), "SPY": 376}, minutes_before=(14,))
+    due = OPEN + timedelta(minutes=376)
+    closing, late = (each for each in table.of("options") if each.snapshot.scheduled_time == due)
+    before_close = 2 * stocks + 3  # with the snapshot of SPY before its own close, due at 16:01
+    assert (closing.finished, closing.given_up) == (due + (before_close - 1 - 2) * SLOT, 0)
+    assert (late.snapshot.symbols, late.requests, late.given_up) == (("SPY",), 3, given_up)
+    assert (late.fits, "SPY" in late.arrivals) == (not given_up, not given_up)
+    assert late.finished == (None if given_up else due + (before_close + 3 - 1 - 2) * SLOT)
+    assert table.requests == before_close + 3 - given_up
+
+
+def test_a_run_whose_last_requests_are_given_up_ends() -> None:
+    """At one request each 61.5 s 20 of 30 lists go in 20 minutes, then 19 of their pieces and one of the others'."""
+    table = table_of(allowance=Allowance(1, in_flight=30), options=shares(30, 380), minutes_before=())
+    chains = first(table, "options")
+    assert (chains.requests, chains.given_up, table.requests) == (60, 20, 40)
+    assert len(chains.arrivals) == 19
 
 
 def test_runs_of_one_class_take_turns() -> None:
@@ -121,11 +144,11 @@ def test_what_is_not_complete_in_time_does_not_fit() -> None:
 
 
 def test_a_trial_ends_at_what_is_late_alone() -> None:
-    """Chains that take 31 minutes of 60 are no reason to end, though the quotes of the same runs have 15."""
-    what = Watched({"quotes": shares(1, 15), "options": shares(900, 60)}, (40,))
+    """Chains that take 19 minutes of 60 are no reason to end, though the quotes of the same runs have 15."""
+    what = Watched({"quotes": shares(1, 15), "options": shares(550, 60)}, (40,))
     assert timetable(DAY, what, SIXTY, Costs(), ends_late=False).fits
     assert timetable(DAY, what, SIXTY, Costs()).fits
-    rarer = Watched({"quotes": shares(1, 15), "options": shares(900, 30)}, (40,))
+    rarer = Watched({"quotes": shares(1, 15), "options": shares(550, 15)}, (40,))
     ended = timetable(DAY, rarer, SIXTY, Costs(), ends_late=False)
     assert not ended.fits
     assert ended.requests < timetable(DAY, rarer, SIXTY, Costs()).requests
@@ -140,16 +163,16 @@ def test_nothing_is_asked_after_midnight() -> None:
 
 
 def test_cuts_make_it_fit() -> None:
-    """Chains that take 21 minutes fit every 30 minutes, closing ones that many minutes before the close."""
-    what = Watched({"quotes": {}, "options": shares(600, 15)}, (15, 5))
+    """Chains that take 17 minutes fit every 20 minutes, closing ones that many minutes before the close."""
+    what = Watched({"quotes": {}, "options": shares(500, 15)}, (15, 5))
     found = timetable(DAY, what, SIXTY, Costs())
     words = [cut.words for cut in cuts(found, what, Costs())]
     assert words[:2] == [
-        "take one closing snapshot 25 minutes before the close (capture.closing_snapshot_minutes = [25])",
-        "take options every 30 minutes (a set with options = 30)",
+        "take one closing snapshot 20 minutes before the close (capture.closing_snapshot_minutes = [20])",
+        "take options every 20 minutes (a set with options = 20)",
     ]
     assert words[2].startswith("take chains of ")
-    fitting = Watched({"quotes": {}, "options": shares(600, 30)}, (25,))
+    fitting = Watched({"quotes": {}, "options": shares(500, 20)}, (20,))
     assert timetable(DAY, fitting, SIXTY, Costs()).fits
     assert cuts(timetable(DAY, fitting, SIXTY, Costs()), fitting, Costs()) == []
 

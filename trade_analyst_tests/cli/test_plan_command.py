@@ -45,6 +45,7 @@ def test_the_document_counts_a_session(capsys: pytest.CaptureFixture[str]) -> No
         "due": "2026-01-05T14:45:00Z",
         "symbols": 2,
         "requests": 1,
+        "given_up": 0,
         "finished": None,
         "needed_by": "2026-01-05T15:00:00Z",
         "fits": True,
@@ -59,6 +60,18 @@ def test_what_does_not_fit_is_shown_with_what_to_change(capsys: pytest.CaptureFi
     assert "Does not fit:" in out
     assert "To make it fit: take one closing snapshot" in out
     assert "Or: take chains of" in out
+
+
+def test_what_is_given_up_is_shown_as_never_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    """At 5 requests a minute chains of 100 stocks keep expirations waiting, six at a time for an hour each."""
+    Path("config.toml").write_text('schwab.reserved_per_minute = 115\nuniverse.symbols = ["AAPL"]\n')
+    code, out = run(capsys, "--symbols", "100")
+    assert code == 1
+    assert "expirations of 09:45 (daily): never complete, " in " ".join(out.split())
+    _, out = run(capsys, "--symbols", "100", "--json")
+    found = next(each for each in json.loads(out)["snapshots"] if each["dataset"] == "expirations")
+    assert (found["finished"], found["fits"]) == (None, False)
+    assert 0 < found["given_up"] <= 6 * 14  # 14 whole hours
 
 
 def test_a_session_that_fits_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
