@@ -49,13 +49,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trade_analyst_pipeline.ops.redaction import redact
+from trade_analyst_pipeline.ops.visible import visible
 
 
 class TradeAnalystError(Exception):
-    """Anything this package raises on purpose; texts given to it are kept with their secrets masked."""
+    """Anything this package raises on purpose; texts given to it are kept masked and visible."""
 
     def __init__(self, *texts: object) -> None:
-        super().__init__(*(redact(text) if isinstance(text, str) else text for text in texts))
+        super().__init__(*(visible(redact(text)) if isinstance(text, str) else text for text in texts))
 
 
 class SettingsError(TradeAnalystError):

@@ -50,7 +50,7 @@ _PUBLISHED_FORMATS: tuple[Format, ...] = ("parquet", "csv")
 # A cell is risky when, after any quotes, blanks, controls and invisible signs, it starts as a formula does; full-width
 # forms count, as some programs fold them.
 _SKIPPED = r"""[\s"'`\u2018\u2019\u201c\u201d\x00-\x20\u200b-\u200f\u2060\ufeff]*"""
-_RISKY = rf"(?:[\t\r\x00]|{_SKIPPED}[=+\-@\uff1d\uff0b\uff0d\uff20])"
+_RISKY = rf"(?:'*[\t\r\x00]|{_SKIPPED}[=+\-@\uff1d\uff0b\uff0d\uff20])"
 _ISO_TIME = "%Y-%m-%dT%H:%M:%S%.6fZ"
 
 

@@ -18,6 +18,7 @@ TESTS = REPOSITORY / "trade_analyst_tests"
 
 # The first entry that a module's name starts with is its unit and gives its rank.
 RANKS = {
+    "ops.visible": -1,  # text made harmless to show, error messages included
     "ops.redaction": -1,  # what is secret: known to everything, even to errors and settings
     "errors": 0,
     "market": 1,

@@ -106,7 +106,9 @@ risky = st.builds(
     st.sampled_from(STARTS[:4] + STARTS[7:]),
     st.text(max_size=5),
 )
-anything = st.text(max_size=6) | risky | st.sampled_from(STARTS) | st.builds("'{}".format, risky)
+anything = (
+    st.text(max_size=6) | risky | st.sampled_from(STARTS) | st.builds("'{}".format, risky | st.sampled_from(STARTS))
+)
 
 
 @settings(max_examples=20, deadline=None)

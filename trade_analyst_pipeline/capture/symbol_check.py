@@ -97,7 +97,7 @@ async def _known(symbols: Iterable[str], fetch: Fetch) -> set[str]:
 
 async def _renamed(life: Life | None, fetch: Fetch) -> tuple[str | None, list[RawResponse]]:
     """The symbol under which the CUSIP answers now, and the answer that says so."""
-    if life is None or life.cusip is None:
+    if life is None or life.cusip is None or not instruments.is_cusip(life.cusip):
         return None, []
     if life.new_symbol is not None:
         return life.new_symbol, []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from trade_analyst_pipeline.cli.shown import parse_session, row_progress, show_frame
+from trade_analyst_pipeline.cli.shown import parse_session, row_progress, say_line, show_frame
 from trade_analyst_pipeline.errors import ExportError
 
 if TYPE_CHECKING:
@@ -126,10 +126,10 @@ def _show_result(result: Built | BuiltSeries) -> int:
         return 0
     counts = f"{result.rows:,} rows, {result.quarantined:,} quarantined"
     line = f"{result.name} {result.session_date}: {result.status}, {counts}"
-    typer.echo(f"{line}. {result.detail}" if result.detail else line)
+    say_line(f"{line}. {result.detail}" if result.detail else line)
     problems = [problem for problem in result.problems if problem not in result.detail]
     for problem in problems[:SHOWN_PROBLEMS]:
-        typer.echo(f"  {problem}")
+        say_line(f"  {problem}")
     if len(problems) > SHOWN_PROBLEMS:
         typer.echo(f"  and {len(problems) - SHOWN_PROBLEMS:,} more problems")
     return 1 if result.status == "failed" else 0

@@ -54,11 +54,13 @@ def _show(report: HealthReport) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from trade_analyst_pipeline.ops.visible import visible
+
     console = Console()
     table = Table("check", "status", "found", title="trade-analyst healthcheck", title_justify="left")
     for check in report.checks:
         found = check.detail if check.remedy is None else f"{check.detail}\n-> {check.remedy}"
         # as it stands: what looks like markup is none, and what the terminal has no letters for is told all the same
-        shown = found.encode(console.encoding, "backslashreplace").decode(console.encoding)
+        shown = visible(found).encode(console.encoding, "backslashreplace").decode(console.encoding)
         table.add_row(check.name, check.status, Text(shown))
     console.print(table)

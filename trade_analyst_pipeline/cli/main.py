@@ -115,8 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _fail(message: str) -> None:
     from trade_analyst_pipeline.ops.redaction import redact
+    from trade_analyst_pipeline.ops.visible import visible
 
-    typer.echo(redact(message), err=True)
+    typer.echo(visible(redact(message)), err=True)
     sys.exit(FAILED)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING
 
 import typer
+
+from trade_analyst_pipeline.ops.visible import escaped, one_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,8 +38,24 @@ def byte_count(count: int) -> str:
     return f"{size:,.0f} {units[0]}" if units[0] == "bytes" else f"{size:,.1f} {units[0]}"
 
 
+def say_line(text: str, *, err: bool = False) -> None:
+    """One line on standard output or error, whatever is in the text."""
+    typer.echo(one_line(text), err=err)
+
+
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """A table on standard output: boxed on a terminal, tab-separated lines when piped."""
+    r"""A table on standard output: boxed on a terminal, tab-separated lines when piped.
+
+    Line ends, tabs and other controls in a cell are written `\n`, `\t`, `\x1b`, and a backslash `\\`.
+    """
+    _print_table(*_escaped(headings, rows), title=title)
+
+
+def _escaped(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    return [escaped(text) for text in headings], [[escaped(text) for text in cells] for cells in rows]
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
     if not sys.stdout.isatty():
         for cells in [headings, *rows]:
             typer.echo("\t".join(cells))
@@ -48,7 +66,7 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title:
 
     table = Table(title=title)
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 else "right")
+        table.add_column(Text(heading), justify="left" if number == 0 else "right")
     for cells in rows:
         table.add_row(*map(Text, cells))
     Console().print(table)
@@ -64,7 +82,7 @@ def fitting_columns(headings: Sequence[str], rows: Sequence[Sequence[str]], widt
     return len(headings)
 
 
-def show_records(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _show_records(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows below each other on a terminal, each a block of names and values."""
     from rich.console import Console
     from rich.table import Table
@@ -73,7 +91,7 @@ def show_records(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
     for number, cells in enumerate(rows, start=1):
         block = Table("row", str(number), show_edge=False)
         for heading, text in zip(headings, cells, strict=True):
-            block.add_row(heading, Text(text))
+            block.add_row(Text(heading), Text(text))
         Console().print(block)
 
 
@@ -101,9 +119,9 @@ def show_frame(frame: pl.DataFrame) -> None:
 
     Too wide for the terminal, few rows are shown as records, and of many the first columns, with a note on the rest.
     """
-    headings, rows = frame.columns, [[cell(value) for value in row] for row in frame.iter_rows()]
+    headings, rows = _escaped(frame.columns, ([cell(value) for value in row] for row in frame.iter_rows()))
     if not sys.stdout.isatty():
-        show_table(headings, rows)
+        _print_table(headings, rows)
         return
     from rich.console import Console
 
@@ -112,9 +130,9 @@ def show_frame(frame: pl.DataFrame) -> None:
     ]
     fitting = fitting_columns(headings, short, Console().width)
     if fitting < len(headings) and len(rows) <= SHOWN_RECORDS:
-        show_records(headings, rows)
+        _show_records(headings, rows)
         return
-    show_table(headings[:fitting], [cells[:fitting] for cells in short])
+    _print_table(headings[:fitting], [cells[:fitting] for cells in short])
     if fitting < len(headings):
         message = f"Shown are the first {fitting} of {len(headings)} columns: the terminal is not wider."
         typer.echo(f"{message} Name columns in the SELECT, add LIMIT {SHOWN_RECORDS} or --json for all.", err=True)

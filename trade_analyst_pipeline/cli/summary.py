@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import typer
 
-from trade_analyst_pipeline.cli.shown import byte_count, show_table
+from trade_analyst_pipeline.cli.shown import byte_count, say_line, show_table
 from trade_analyst_pipeline.cli.troubles import damage, readable_captures, troubles
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.market.columns import TableSchema
@@ -50,7 +50,7 @@ def show_summary(settings: Settings, sessions: Sequence[date]) -> None:
     watched = {name: settings.universe.symbols_of(name) for name in DATASETS}
     show_table(HEADINGS, summary_rows(store, symbols, last), title=f"Session {last}")
     for line in (*troubles(archive, store, sessions, symbols, watched=watched), *damage(archive)):
-        typer.echo(line, err=True)
+        say_line(line, err=True)
     captures = [
         each for name in DATASETS for day in archive.sessions(name) for each in readable_captures(archive, name, day)
     ]

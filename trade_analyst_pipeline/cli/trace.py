@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trade_analyst_pipeline.cli.shown import say_line
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -42,7 +44,7 @@ def trace(
         typer.echo(json.dumps(plain_json(asdict(found)), default=str, allow_nan=False))
     else:
         for line in _lines(found):
-            typer.echo(line)
+            say_line(line)
     if not found.is_equal:
         raise typer.Exit(1)
 

@@ -7,6 +7,7 @@ it does not know. Of ratios, margins and sizes a 0 is null here, since none is e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any, Final, Literal
@@ -27,6 +28,7 @@ from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawRespons
 
 NAME: Final = "instruments"
 PATH: Final = "/instruments"
+_CUSIP: Final = "^[0-9A-Z*@#]{9}$"
 MAX_SYMBOLS: Final = 100  # in one request; the source states no limit, and an address has to stay short
 Projection = Literal["symbol-search", "symbol-regex", "desc-search", "desc-regex", "search", "fundamental"]
 
@@ -112,7 +114,7 @@ SCHEMA: Final = table_schema(
     rules=(
         Rule(
             "cusip_malformed",
-            pl.col("cusip").str.contains(r"^[0-9A-Z*@#]{9}$"),
+            pl.col("cusip").str.contains(_CUSIP),
             "A CUSIP has nine characters.",
             "warning",
         ),
@@ -142,8 +144,16 @@ def search(text: str, *, projection: Projection = "symbol-search") -> MarketData
 
 
 def by_cusip(cusip: str) -> MarketDataRequest:
-    """The request for the instrument of a CUSIP, whose leading zeros belong to it."""
+    """The request for the instrument of a CUSIP, whose leading zeros belong to it; raises ValueError for other text."""
+    if not is_cusip(cusip):
+        message = f"{cusip!r} is no CUSIP: nine digits, upper-case letters, or any of * @ #"
+        raise ValueError(message)
     return MarketDataRequest(NAME, f"{PATH}/{cusip}")
+
+
+def is_cusip(text: str) -> bool:
+    """Whether a text has the form of a CUSIP; nothing else may become part of an address."""
+    return re.fullmatch(_CUSIP, text) is not None
 
 
 def _query(text: str, projection: Projection) -> tuple[tuple[str, str], ...]:

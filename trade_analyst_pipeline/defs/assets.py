@@ -37,6 +37,7 @@ from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, table_schemas
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.ops.visible import in_markdown
 from trade_analyst_pipeline.schwab.budget import Usage
 from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.storage.catalogue import build_catalogue, create_views
@@ -238,7 +239,7 @@ def _built_result(built: Built, manifests: Sequence[Manifest]) -> SessionResult:
         metadata["to_time"] = dg.MetadataValue.timestamp(built.last_time)
     if built.problems:
         metadata["unusable_responses"] = dg.MetadataValue.md(
-            "\n".join(f"- {problem}" for problem in built.problems[:20])
+            "\n".join(f"- {in_markdown(problem)}" for problem in built.problems[:20])
         )
     return SessionResult(built.session_date, metadata)
 
@@ -248,7 +249,9 @@ def _seen_table(seen: Mapping[str, int]) -> str:
     if not seen:
         return "nothing besides rows"
     order = sorted(seen, key=lambda what: (not what.startswith("unknown_"), what))
-    return "\n".join(["| count | times |", "|---|---|", *(f"| `{what}` | {seen[what]:,} |" for what in order)])
+    return "\n".join(
+        ["| count | times |", "|---|---|", *(f"| {in_markdown(what)} | {seen[what]:,} |" for what in order)]
+    )
 
 
 def put_call_ratio_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:

@@ -15,6 +15,8 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
+from trade_analyst_pipeline.ops.visible import in_markdown
+
 # Metadata under this key tells Dagster 1.13 to record no materialisation of its own for an output; pinned by a test.
 _NO_EVENTS_OF_YOUR_OWN = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
@@ -62,6 +64,6 @@ def fail_when_sessions_are_missing(missing: Mapping[date, str]) -> dg.AssetCheck
     lines = [f"{session}: {reason}" for session, reason in sorted(missing.items())]
     raise dg.Failure(
         description=f"{len(missing)} of the sessions asked for are not there:\n" + "\n".join(lines),
-        metadata={"missing_sessions": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))},
+        metadata={"missing_sessions": dg.MetadataValue.md("\n".join(f"- {in_markdown(line)}" for line in lines))},
         allow_retries=False,
     )

@@ -1,4 +1,4 @@
-"""Log format, and the last filter before anything is shown: one record is one line, and no secret is in it.
+"""Log format, and the last filter before anything is shown: one record is one line, without secrets and controls.
 
 Commands call `configure_logging` once, Dagster's code location `protect_records`. What is secret is known to
 `redaction.py`; what a line says is decided where it is written.
@@ -20,6 +20,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from trade_analyst_pipeline.ops.redaction import redact, redact_value
+from trade_analyst_pipeline.ops.visible import visible
 
 MAXIMUM_LINE_BYTES = 8192
 # These print addresses, frames and headers, secrets included, at their lower levels.
@@ -41,6 +42,12 @@ def bounded_line(_logger: Any, _method: str, event: EventDict) -> str:
         event = {**event, longest: text[: max(0, len(text) - 2 * surplus)], "is_cut": True}
         line = json.dumps(event, default=str)
     return line
+
+
+def _terminal_line(logger: Any, method: str, event: EventDict) -> str:
+    """A coloured record; what goes on in further lines is set in, so that no text can look like a record of its own."""
+    shown = {key: visible(value) if isinstance(value, str) else value for key, value in event.items()}
+    return str(structlog.dev.ConsoleRenderer()(logger, method, shown)).replace("\n", "\n    ")
 
 
 def _add_dagster_fields(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -91,16 +98,16 @@ def protect_records() -> None:
 def _masked_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
     record = logging.LogRecord(*args, **kwargs)
     if record.exc_info and record.exc_info[0] is not None:
-        record.exc_text = redact("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+        record.exc_text = visible(redact("".join(traceback.format_exception(*record.exc_info)).rstrip("\n")))
     if record.stack_info:
-        record.stack_info = redact(record.stack_info)
+        record.stack_info = visible(redact(record.stack_info))
     if isinstance(record.msg, Mapping):
         record.msg = redact_value(record.msg)
         return record
     try:
-        record.msg = redact(record.getMessage())
+        record.msg = visible(redact(record.getMessage()))
     except (TypeError, ValueError):  # the arguments do not fit the format: show the format alone
-        record.msg = redact(str(record.msg))
+        record.msg = visible(redact(str(record.msg)))
     record.args = ()
     return record
 
@@ -114,7 +121,7 @@ def protect_crashes() -> None:
 
 
 def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(visible(redact("".join(traceback.format_exception(kind, error, trace)))))
 
 
 def _print_thread_error(found: threading.ExceptHookArgs) -> None:
@@ -138,13 +145,13 @@ def _print_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    (file or sys.stderr).write(redact(warnings.formatwarning(message, category, filename, lineno, line)))
+    (file or sys.stderr).write(visible(redact(warnings.formatwarning(message, category, filename, lineno, line))))
 
 
 def configure_logging(*, level: str = "INFO", stream: IO[str] | None = None) -> None:
     """Send log records to `stream` (standard error): coloured lines on a terminal, JSON lines otherwise."""
     target = sys.stderr if stream is None else stream
-    render: Processor = structlog.dev.ConsoleRenderer() if target.isatty() else bounded_line
+    render: Processor = _terminal_line if target.isatty() else bounded_line
     handler = logging.StreamHandler(target)
     handler.setFormatter(_formatter(render))
     logging.basicConfig(level=level, handlers=[handler], force=True)

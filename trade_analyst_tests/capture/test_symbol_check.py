@@ -95,6 +95,14 @@ def test_a_cusip_that_is_gone_is_no_new_name() -> None:
     assert (found.verdicts[0].new_symbol, found.verdicts[0].suggestions) == (None, ("AAPL",))
 
 
+@pytest.mark.parametrize("cusip", ["../quotes", "30303M102/..", "30303M102\n", "", "30303m102"])
+def test_what_is_no_cusip_is_not_asked_for(cusip: str) -> None:
+    """An answer's text becomes part of an address only when it has the form of a CUSIP."""
+    source = Source()
+    check("FB", source=source, past={"FB": Life("FB", "delisted", cusip=cusip)})
+    assert {request.path for request in source.asked} == {"/quotes", "/instruments"}
+
+
 def test_a_search_that_is_refused_leaves_no_suggestion() -> None:
     """What the source says of the symbol stands."""
     (verdict,) = check("AAPPL", source=Source(answers_search=False)).verdicts

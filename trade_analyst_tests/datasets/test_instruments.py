@@ -126,7 +126,9 @@ def test_search_has_no_fundamentals() -> None:
 def test_bare_instrument_of_a_cusip() -> None:
     """The form of the specification, without the list around it, gives the same row as the wrapped one."""
     bare = normalized(payload("instruments/bare.json"), request=instruments.by_cusip("012345678"))
-    wrapped = normalized({"instruments": [document("instruments/bare.json")]}, request=instruments.by_cusip("0"))
+    wrapped = normalized(
+        {"instruments": [document("instruments/bare.json")]}, request=instruments.by_cusip("000000000")
+    )
     assert bare.frame.height == 1
     assert bare.frame.equals(wrapped.frame)
 
