@@ -128,6 +128,7 @@ def bars(tmp_path: Path, chance: random.Random) -> Bars:
     return Bars(tmp_path / "data", chance, 2000)
 
 
+@pytest.mark.reliability
 def test_random_events_and_instants_equal_the_oracle_in_python(
     bars: Bars, chance: random.Random, *, is_full: bool
 ) -> None:
@@ -140,6 +141,7 @@ def test_random_events_and_instants_equal_the_oracle_in_python(
     assert different(bars, read, chance, instants=instants, events=events) == 0
 
 
+@pytest.mark.reliability
 def test_random_events_and_instants_equal_the_oracle_in_sql(
     bars: Bars, chance: random.Random, *, is_full: bool
 ) -> None:
@@ -156,6 +158,7 @@ def test_random_events_and_instants_equal_the_oracle_in_sql(
     connection.close()
 
 
+@pytest.mark.reliability
 def test_reading_the_newest_whatever_the_instant_is_found_out(bars: Bars, chance: random.Random) -> None:
     """Control: a reader that knows later corrections is wrong in many pairs, and one that knows too little in some."""
     newest = by_event(read_as_of(bars.folder, "tables.ohlc", FOREVER).collect())
