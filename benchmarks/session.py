@@ -25,7 +25,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.session_worker import OPEN, chain, history
 from trade_analyst_pipeline.capture.costs import Costs
-from trade_analyst_pipeline.capture.timetable import Allowance, Timetable, Watched, timetable
+from trade_analyst_pipeline.capture.slots import Allowance
+from trade_analyst_pipeline.capture.timetable import Timetable, Watched, timetable
 from trade_analyst_pipeline.market.sessions import session_close
 from trade_analyst_pipeline.schwab.client import open_http
 from trade_analyst_pipeline.simulator.limits import Quota, QuotaChange, QuotaRules
