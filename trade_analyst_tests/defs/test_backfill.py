@@ -26,6 +26,7 @@ import pytest
 from trade_analyst_pipeline.cli.dagster_instance import choose_instance
 from trade_analyst_pipeline.cli.login import login_to_simulator
 from trade_analyst_pipeline.cli.source import _of_its_own
+from trade_analyst_pipeline.defs.run_tags import URGENCY_TAG
 from trade_analyst_pipeline.market.sessions import session_close
 from trade_analyst_pipeline.settings import Settings, load_settings
 from trade_analyst_pipeline.simulator.faults import html_page
@@ -60,7 +61,7 @@ mutation LaunchPartitionBackfill($backfillParams: LaunchBackfillParams!) {
 BACKFILL = """
 query Backfill($backfillId: String!) {
   partitionBackfillOrError(backfillId: $backfillId) {
-    ... on PartitionBackfill { status numPartitions runs { id status } error { message } }
+    ... on PartitionBackfill { status numPartitions runs { id status tags { key value } } error { message } }
     ... on PythonError { message }
   }
 }"""
@@ -278,6 +279,7 @@ def _assert_succeeded(page: Page, backfill_id: str, sessions: Sequence[str]) -> 
     assert (backfill["status"], backfill["numPartitions"]) == ("COMPLETED_SUCCESS", len(sessions))
     assert [run["status"] for run in backfill["runs"]] == ["SUCCESS"]
     run = backfill["runs"][0]
+    assert {"key": URGENCY_TAG, "value": "backfill"} in run["tags"]
     assert [page.materialized(asset, sessions) for asset in ASSETS] == [dict.fromkeys(sessions, run["id"])] * 3
     assert [page.failed(asset, sessions) for asset in ASSETS] == [[]] * 3
 
