@@ -12,13 +12,15 @@ from trade_analyst_pipeline.capture.plan import Snapshot, symbols_by_product
 from trade_analyst_pipeline.capture.take import DEFINITIVE, Held, Lack, Question
 from trade_analyst_pipeline.datasets import expirations, instruments, markets, movers, ohlc, options, quotes
 from trade_analyst_pipeline.market.chain_pieces import ChainPiece, piece_of
+from trade_analyst_pipeline.market.sessions import session_open
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.settings import BoundedChainSettings
 from trade_analyst_pipeline.storage.archive import Archive, Gap
 
 OHLC_HISTORY_YEARS = 2
 PAUSE_SECONDS = 60.0  # before bars are asked for again that are empty in place of a refusal
-QUOTES_PAUSE_SECONDS = 5.0  # before quotes are: chains of the same close wait for them
+SHORT_PAUSE_SECONDS = 5.0  # before all else is: chains of the same close wait for quotes
+LATELY_SESSIONS = 5  # archived sessions in which a symbol that has options had a list of expirations
 
 Answered = Collection[MarketDataRequest]
 
@@ -43,6 +45,10 @@ def ask(
         full = FullChains(snapshot, archive)
         return Question(
             full.missing, is_cut_short=options.is_cut_short, split=full.split, lacks=full.lacks, then=full.then
+        )
+    if snapshot.dataset == expirations.NAME:
+        return replace(
+            _each(expirations.requests(snapshot.symbols)), lacks=partial(_lacks_expirations, snapshot, archive)
         )
     question = _QUESTIONS[snapshot.dataset](snapshot, bounds)
     is_bounded = snapshot.dataset == options.NAME
@@ -86,40 +92,47 @@ def _missing_chains(requests: Sequence[MarketDataRequest], split: Split, answere
 
 
 def _quotes(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
-    return Question(partial(_missing_quotes, snapshot.symbols), lacks=_lacks_quotes, then=_left_out_quotes)
+    detail = "neither a quote nor a word on any symbol asked for"
+    return _in_batches(snapshot.symbols, quotes.requests, quotes.left_out, detail)
 
 
-def _missing_quotes(symbols: Sequence[str], held: Held) -> list[MarketDataRequest]:
+def _instruments(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
+    detail = "not one instrument of the symbols asked for"
+    return _in_batches(snapshot.symbols, instruments.requests, instruments.left_out, detail)
+
+
+Requests = Callable[[Iterable[str]], list[MarketDataRequest]]
+LeftOut = Callable[[RawResponse], Sequence[str]]
+
+
+def _in_batches(symbols: Sequence[str], requests: Requests, left_out: LeftOut, nothing: str) -> Question:
+    """A question of many symbols in a request: those an answer leaves out are asked for on their own.
+
+    Without an answer each is a gap; an answer with none of its symbols lacks, in words, `nothing`.
+    """
+    return Question(
+        partial(_missing_symbols, symbols, requests),
+        lacks=partial(_lacks_all, left_out, nothing),
+        then=partial(_asked_alone, requests, left_out),
+    )
+
+
+def _missing_symbols(symbols: Sequence[str], requests: Requests, held: Held) -> list[MarketDataRequest]:
     answered = [frozenset(request.symbols) for request in held.answered]
     failed = [frozenset(gap.symbols) for gap in held.gaps if gap.request is not None and gap.reason not in DEFINITIVE]
     # what a gap is about is answered once just that, or a part of it, was
     still_open = {symbol for gap in failed for symbol in gap.difference(*(each for each in answered if each <= gap))}
     known = frozenset().union(*answered) - still_open
-    return quotes.requests(symbol for symbol in symbols if symbol not in known)
+    return requests(symbol for symbol in symbols if symbol not in known)
 
 
-def _lacks_quotes(response: RawResponse) -> Lack | None:
-    """An answer with nothing of what was asked for, and no word on why."""
-    is_empty = len(quotes.left_out(response)) == len(response.request.symbols)
-    detail = "neither a quote nor a word on any symbol asked for"
-    return Lack(detail, pause_seconds=QUOTES_PAUSE_SECONDS) if is_empty else None
+def _lacks_all(left_out: LeftOut, nothing: str, response: RawResponse) -> Lack | None:
+    is_empty = len(left_out(response)) == len(response.request.symbols)
+    return Lack(nothing, pause_seconds=SHORT_PAUSE_SECONDS) if is_empty else None
 
 
-def _left_out_quotes(ended: RawResponse | Gap) -> list[MarketDataRequest]:
-    """The symbols that an answer left out, asked for on their own: without an answer each is a gap."""
-    return quotes.requests(quotes.left_out(ended)) if isinstance(ended, RawResponse) else []
-
-
-def _instruments(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
-    return _whole(partial(_missing_symbols, snapshot.symbols, instruments.requests))
-
-
-Requests = Callable[[Iterable[str]], list[MarketDataRequest]]
-
-
-def _missing_symbols(symbols: Sequence[str], requests: Requests, answered: Answered) -> list[MarketDataRequest]:
-    held = {symbol for request in answered for symbol in request.symbols}
-    return requests(symbol for symbol in symbols if symbol not in held)
+def _asked_alone(requests: Requests, left_out: LeftOut, ended: RawResponse | Gap) -> list[MarketDataRequest]:
+    return requests(left_out(ended)) if isinstance(ended, RawResponse) else []
 
 
 def _ohlc(snapshot: Snapshot, bars: Sequence[str], *, has_extended_hours: bool) -> Question:
@@ -138,8 +151,24 @@ def _lacks_bars(response: RawResponse) -> Lack | None:
     return Lack(missing, pause_seconds=PAUSE_SECONDS) if missing else None
 
 
-def _expirations(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
-    return _each(expirations.requests(snapshot.symbols))
+def _lacks_expirations(snapshot: Snapshot, archive: Archive | None, response: RawResponse) -> Lack | None:
+    """A list without an entry: of a symbol that had some lately no answer, of any other that it has no options."""
+    if not expirations.is_without_any(response):
+        return None
+    if archive is None or not _had_expirations(archive, snapshot, response.request):
+        return Lack("not one expiration is listed", is_empty=False, pause_seconds=SHORT_PAUSE_SECONDS)
+    return Lack("not one expiration is listed, and there were some lately", pause_seconds=SHORT_PAUSE_SECONDS)
+
+
+def _had_expirations(archive: Archive, snapshot: Snapshot, listing: MarketDataRequest) -> bool:
+    days = [day for day in archive.sessions(snapshot.dataset) if day < snapshot.session_date]
+    return any(
+        not expirations.is_without_any(archive.response(capture, entry))
+        for day in reversed(days[-LATELY_SESSIONS:])
+        for capture in archive.captures(snapshot.dataset, day)
+        for _, entry in archive.counting([capture])
+        if entry.request == listing
+    )
 
 
 def _markets(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
@@ -147,7 +176,14 @@ def _markets(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
 
 
 def _movers(snapshot: Snapshot, _: BoundedChainSettings) -> Question:
-    return _each(movers.requests(snapshot.symbols))
+    return replace(_each(movers.requests(snapshot.symbols)), lacks=partial(_lacks_movers, snapshot))
+
+
+def _lacks_movers(snapshot: Snapshot, response: RawResponse) -> Lack | None:
+    is_open = response.received_time >= session_open(snapshot.session_date)
+    if not is_open or not movers.has_no_volume(response):
+        return None
+    return Lack("nobody is listed by volume, and the market has opened", pause_seconds=SHORT_PAUSE_SECONDS)
 
 
 def _each(wanted: Sequence[MarketDataRequest]) -> Question:
@@ -162,7 +198,6 @@ def _whole(missing: Callable[[Answered], list[MarketDataRequest]]) -> Question:
 _QUESTIONS: dict[str, Callable[[Snapshot, BoundedChainSettings], Question]] = {
     "options": _options,
     "quotes": _quotes,
-    "expirations": _expirations,
     "markets": _markets,
     "instruments": _instruments,
     "movers": _movers,

@@ -94,6 +94,15 @@ def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normal
     return intake.normalized(_table(rows, session_date, intake))
 
 
+def is_without_any(response: RawResponse) -> bool:
+    """Whether a response is a list of expirations without one."""
+    try:
+        _read(response)
+    except ResponseRejectedError as error:
+        return error.reason == "no_expirations"
+    return False
+
+
 def _read(response: RawResponse) -> ListedAnswer:
     """The entries of a response; raises ResponseRejectedError when there is none or nobody says whose they are."""
     answer = read_listed(response, LIST, "a list of expirations")

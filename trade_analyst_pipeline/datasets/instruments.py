@@ -174,6 +174,18 @@ def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normal
     return intake.normalized(_table(rows, session_date, intake))
 
 
+def left_out(response: RawResponse) -> tuple[str, ...]:
+    """The symbols asked for that an answer does not have, in the order asked.
+
+    None of an answer that is no list of instruments: that is a problem of another kind.
+    """
+    try:
+        answer = _read(response)
+    except ResponseRejectedError as error:
+        return response.request.symbols if error.reason == "nothing_found" else ()
+    return _left_out(answer, response.request.symbols)
+
+
 def names(response: RawResponse) -> dict[str, str]:
     """The symbols of an answer, each with its CUSIP ('' if not said); none of one that holds no instruments."""
     try:

@@ -121,6 +121,17 @@ def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normal
     return intake.normalized(_table(rows, session_date, intake))
 
 
+def has_no_volume(response: RawResponse) -> bool:
+    """Whether a response lists nobody by volume, which cannot be once anything has traded."""
+    if response.request.param("sort") != "VOLUME":
+        return False
+    try:
+        _read(response)
+    except ResponseRejectedError as error:
+        return error.reason == "no_movers"
+    return False
+
+
 def _read(response: RawResponse) -> ListedAnswer:
     """The entries of a response; raises ResponseRejectedError when it is no list of movers, or an empty one."""
     answer = read_listed(response, LIST, "movers")

@@ -119,10 +119,10 @@ class _Links:
         return self.scope.holds(made.partition)
 
     def captures_not_built(self) -> Iterator[Flaw]:
-        """Sessions of which a capture with a record was not judged, or was found good and is in no table."""
+        """Sessions of which a capture with an answer was not judged, or was found good and is in no table."""
         fed = {each for made in self.tables.values() for each in made.source_captures}
         for day in self.archive.sessions(self.name):
-            held = [capture for capture in self._readable(day) if capture.record_count]
+            held = [capture for capture in self._readable(day) if capture.answer_count]
             if held and self.scope.holds(day):
                 yield from self._of_session(day, held, fed)
 

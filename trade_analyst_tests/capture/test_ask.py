@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,12 @@ from scripted import BARS, DUE, QUOTES, ScriptedSource, TakeAll, well
 
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.capture.take import EMPTY_ANSWER
+from trade_analyst_pipeline.capture.take import EMPTY_ANSWER, Source
+from trade_analyst_pipeline.datasets import expirations
 from trade_analyst_pipeline.errors import SourceUnavailableError
-from trade_analyst_pipeline.schwab.messages import MarketDataRequest
+from trade_analyst_pipeline.market.clock import SimulatedClock
+from trade_analyst_pipeline.market.sessions import previous_session, session_open, sessions_ending
+from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.settings import BoundedChainSettings
 from trade_analyst_pipeline.storage.archive import Archive
 
@@ -92,6 +95,85 @@ def test_root_of_a_future_is_answered_by_its_contract(source: ScriptedSource, ta
     source.answer = lambda _: json.dumps({"/ESZ26": entry}).encode()
     (outcome,) = take_all(source, replace(QUOTES, symbols=("/ES",)))
     assert (asked(source), outcome.gaps) == ([("/ES",)], ())
+
+
+def found(request: MarketDataRequest, *left_out: str) -> bytes:
+    """Instruments of the symbols of a request without those left out; an empty object for none."""
+    listed = [{"symbol": each, "assetType": "EQUITY"} for each in request.symbols if each not in left_out]
+    return json.dumps({"instruments": listed} if listed else {}).encode()
+
+
+def test_instrument_left_out_is_asked_for_on_its_own(source: ScriptedSource, take_all: TakeAll) -> None:
+    """Alone, once more, then it is a gap of that symbol, which the next run fills."""
+    instruments = replace(QUOTES, dataset="instruments")
+    source.answer = lambda request: found(request, "MSFT")
+    (outcome,) = take_all(source, instruments)
+    assert asked(source) == [("AAPL", "MSFT"), ("MSFT",), ("MSFT",)]
+    assert [(gap.symbols, gap.reason) for gap in outcome.gaps] == [(("MSFT",), EMPTY_ANSWER)]
+    source.answer = found
+    (outcome,) = take_all(source, instruments)
+    assert (asked(source), outcome.gaps) == ([("MSFT",)], ())
+    assert take_all(source, instruments)[0].was_archived
+
+
+def listing(*days: str) -> bytes:
+    """A list of these expirations."""
+    return json.dumps({"expirationList": [{"expirationDate": day, "optionRoots": "AAPL"} for day in days]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("earlier", "expected"),
+    [
+        ([], []),
+        ([listing()], []),
+        ([listing("2026-12-18")], [EMPTY_ANSWER]),
+        ([listing("2026-12-18"), listing()], [EMPTY_ANSWER]),
+        ([listing("2026-12-18"), *[listing()] * 5], []),
+    ],
+)
+def test_symbol_without_expirations_has_no_options_unless_it_had_some_lately(
+    source: ScriptedSource, take_all: TakeAll, archive: Archive, earlier: list[bytes], expected: list[str]
+) -> None:
+    """Asked for twice; a gap where one of the five archived sessions before has a list, else an answer."""
+    snapshot = Snapshot("expirations", QUOTES.session_date, EVENING, ("AAPL",))
+    days = sessions_ending(previous_session(snapshot.session_date), max(1, len(earlier)))
+    for day, body in zip(days, earlier, strict=False):
+        due = session_open(day)
+        request = expirations.requests(["AAPL"])[0]
+        with archive.begin(dataset="expirations", session_date=day, scheduled_time=due, started_time=due) as writer:
+            writer.append(RawResponse(request, 200, body, (), due, due))
+            writer.seal(due)
+    source.answer = lambda _: listing()
+    (outcome,) = take_all(source, snapshot)
+    assert len(source.asked) == 2
+    assert [gap.reason for gap in outcome.gaps] == expected
+    source.answer = lambda _: listing("2026-12-18")
+    (outcome,) = take_all(source, snapshot)
+    assert (len(source.asked), outcome.gaps) == (len(expected), ())
+
+
+@pytest.mark.parametrize(
+    ("sort", "now", "times", "expected"),
+    [
+        ("VOLUME", EVENING, 2, [EMPTY_ANSWER]),
+        ("VOLUME", session_open(QUOTES.session_date) - timedelta(minutes=1), 1, []),
+        ("PERCENT_CHANGE_UP", EVENING, 1, []),
+    ],
+)
+def test_nobody_by_volume_after_the_open_is_a_gap(
+    source: ScriptedSource, take_all: TakeAll, sort: str, now: datetime, times: int, expected: list[str]
+) -> None:
+    """Before it, or when nobody has risen, an empty list is an answer."""
+
+    def answer(request: MarketDataRequest) -> bytes:
+        rows = [] if request.param("sort") == sort else [{"symbol": "AAPL"}]
+        return json.dumps({"screeners": rows}).encode()
+
+    source.now, source.answer = now, answer
+    source.at = lambda _: Source(source, SimulatedClock(EVENING))  # type: ignore[arg-type,method-assign]
+    (outcome,) = take_all(source, Snapshot("movers", QUOTES.session_date, now, ("$SPX",)))
+    assert [request.param("sort") for request in source.asked].count(sort) == times
+    assert [gap.reason for gap in outcome.gaps] == expected
 
 
 def test_batch_that_failed_is_asked_for_again_whole(source: ScriptedSource, take_all: TakeAll) -> None:

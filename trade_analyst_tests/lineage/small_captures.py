@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from trade_analyst_pipeline.lineage import built
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
-from trade_analyst_pipeline.storage.archive import Archive, Capture
+from trade_analyst_pipeline.storage.archive import Archive, Capture, Lacking
 
 PAYLOADS = Path(__file__).resolve().parents[1] / "payloads"
 MONDAY, TUESDAY, WEDNESDAY = (date(2026, 1, day) for day in (5, 6, 7))
@@ -58,15 +58,24 @@ class Captures:
         body = {"symbol": "XYZ", "empty": False, "candles": candles}
         return self.seal("ohlc", "/pricehistory", body, day, time(22), ("frequencyType", "daily"))
 
-    def seal(self, dataset: str, path: str, body: Any, day: date, at: time, *params: tuple[str, str]) -> Capture:
-        """One capture with one answer."""
+    def seal(
+        self,
+        dataset: str,
+        path: str,
+        body: Any,
+        day: date,
+        at: time,
+        *params: tuple[str, str],
+        lacking: Lacking | None = None,
+    ) -> Capture:
+        """One capture with one answer, and what it lacks."""
         moment = datetime.combine(day, at, UTC)
         symbols = ("XYZ",) if dataset != "quotes" else tuple(body)
         request = MarketDataRequest(dataset, path, (("symbol", "XYZ"), *params), symbols)
         writer = Archive(self.folder / "raw").begin(
             dataset=dataset, session_date=day, scheduled_time=moment, started_time=moment
         )
-        writer.append(RawResponse(request, 200, json.dumps(body).encode(), (), moment, moment))
+        writer.append(RawResponse(request, 200, json.dumps(body).encode(), (), moment, moment), lacking)
         return writer.seal(moment)
 
     def damage(self, capture: Capture) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +16,7 @@ from trade_analyst_pipeline.lineage.chain import Scope
 from trade_analyst_pipeline.lineage.rebuild import rebuild
 from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
 from trade_analyst_pipeline.lineage.verification import joined_flaws, looked, looks
+from trade_analyst_pipeline.storage.archive import Lacking
 from trade_analyst_pipeline.storage.flaws import Flaw, Looked
 from trade_analyst_pipeline.storage.tables import TableStore
 
@@ -112,6 +113,15 @@ def test_swapped_and_stray_files_are_reported(whole: Path) -> None:
     for name in strays:
         (whole / name).write_bytes(b"x")
     assert [(flaw.path, flaw.kind) for flaw in verified(whole)] == [(name, "orphan") for name in sorted(strays)]
+
+
+def test_a_capture_without_an_answer_is_in_no_table(captures: Captures) -> None:
+    """An empty answer is archived and nothing is made of it, which is no flaw."""
+    captures.seal("quotes", "/quotes", {}, MONDAY, time(20, 55), lacking=Lacking("not one quote"))
+    captures.quotes(2, day=TUESDAY)
+    list(rebuild(captures.folder, datasets=DATASETS, workers=1, created_time=CREATED))
+    assert TableStore(captures.folder).partitions("tables", "quotes") == [TUESDAY]
+    assert verified(captures.folder) == []
 
 
 def test_damage_to_a_capture_says_what_was_made_of_it(captures: Captures) -> None:
