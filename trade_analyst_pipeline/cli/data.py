@@ -96,25 +96,25 @@ def rebuild(
     )
     failed = sum(_show_result(result) for result in results)
     build_catalogue(settings.data_folder, declared=table_schemas())
-    _publish_again(settings.data_folder)
+    if published := publish_again(settings.data_folder, latest=True):
+        typer.echo(published)
     if failed:
         raise typer.Exit(1)
 
 
-def _publish_again(data_folder: Path) -> None:
-    """Export the sessions that were exported before, and the latest with option chains; prints how many."""
+def publish_again(data_folder: Path, *, latest: bool) -> str:
+    """Export the sessions that were exported before, and the `latest` with option chains; says how many, if any."""
     from trade_analyst_pipeline.export import publish_session, published_sessions
     from trade_analyst_pipeline.lineage.built import code_version
     from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
     from trade_analyst_pipeline.storage.tables import TableStore
 
     store = TableStore(data_folder)
-    stored = [day for day in store.partitions("tables", "options") if isinstance(day, date)]
+    stored = [day for day in store.partitions("tables", "options") if isinstance(day, date)] if latest else []
     days = sorted({*published_sessions(data_folder), *stored[-1:]})
     for day in days:
         publish_session(store, day, schemas=METRIC_SCHEMAS, code_version=code_version(), created_time=datetime.now(UTC))
-    if days:
-        typer.echo(f"exports/metrics: {len(days)} sessions, the last {days[-1]}")
+    return f"exports/metrics: {len(days)} sessions, the last {days[-1]}" if days else ""
 
 
 def _show_result(result: Built | BuiltSeries) -> int:

@@ -1,53 +1,61 @@
-"""`trade-analyst verify`: every stored file read back, and what is not well with it."""
+"""`trade-analyst verify`: every stored file read back, what is not well with it, and what of it can be mended."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trade_analyst_pipeline.cli.data import publish_again
 from trade_analyst_pipeline.cli.shown import byte_count, parse_session, row_progress
+from trade_analyst_pipeline.errors import PartitionDamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trade_analyst_pipeline.lineage.chain import Scope
+    from trade_analyst_pipeline.lineage.repair import Repaired
+    from trade_analyst_pipeline.storage.flaws import Flaw, Looked
 
 
 def verify(
     from_session: Annotated[str | None, typer.Option("--from", help="First session, YYYY-MM-DD. [all]")] = None,
     to_session: Annotated[str | None, typer.Option("--to", help="Last session, YYYY-MM-DD. [all]")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what the archive allows, then look again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as one JSON object.")] = False,
 ) -> None:
     """Read every file of archive, tables, metrics and exports back, and name what is damaged, missing or left over.
 
-    Nothing is changed. Exit 1 when something is not well.
+    Nothing is changed without --repair. Exit 1 when something is not well, with --repair: is still not well.
     """
     from trade_analyst_pipeline.datasets import DATASETS
-    from trade_analyst_pipeline.export import look_at_publication, published_sessions
     from trade_analyst_pipeline.lineage.chain import Scope
-    from trade_analyst_pipeline.lineage.verification import joined_flaws, looked, looks
     from trade_analyst_pipeline.settings import load_settings
-    from trade_analyst_pipeline.storage.flaws import Looked
 
     settings = load_settings()
-    folder, now = settings.data_folder.resolve(), datetime.now(UTC).timestamp()
+    folder, workers = settings.data_folder.resolve(), settings.capture.workers
     if unknown := sorted(set(dataset or ()) - set(DATASETS)):
         message = f"no dataset {unknown[0]!r}; choose from {', '.join(DATASETS)}"
         raise typer.BadParameter(message, param_hint="--dataset")
     scope = Scope(tuple(dataset or DATASETS), parse_session(from_session, "--from"), parse_session(to_session, "--to"))
-    whole = Looked()
-    with row_progress("Reading files back") as progress:
-        for each in looked(looks(folder, scope, now=now), workers=settings.capture.workers):
-            whole += each
-            if progress is not None:
-                progress(whole.files)
-    for day in published_sessions(folder):
-        if scope.holds(day):
-            whole += look_at_publication(folder, day, now=now)
-    flaws = joined_flaws(folder, scope, whole.flaws)
+    whole, flaws = find(folder, scope, workers)
+    steps: list[Repaired] = []
+    if repair and flaws:
+        for step in mend(folder, scope, flaws, workers):
+            steps.append(step)
+            if not as_json:
+                typer.echo(f"{'mended' if step.is_mended else 'left'}\t{step.path}\t{step.detail}")
+        whole, flaws = find(folder, scope, workers)
     if as_json:
         told = [{"path": flaw.path, "kind": flaw.kind, "detail": flaw.detail} for flaw in flaws]
+        done = [{"path": step.path, "is_mended": step.is_mended, "detail": step.detail} for step in steps]
         found = {"is_well": not flaws, "files": whole.files, "size_bytes": whole.size_bytes, "flaws": told}
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(found | ({"repaired": done} if repair else {})))
     else:
         for flaw in flaws:
             typer.echo(f"{flaw.kind}\t{flaw.path}\t{flaw.detail}")
@@ -55,3 +63,39 @@ def verify(
         typer.echo(f"{whole.files:,} files, {byte_count(whole.size_bytes)} read back: {outcome}")
     if flaws:
         raise typer.Exit(1)
+
+
+def find(folder: Path, scope: Scope, workers: int) -> tuple[Looked, list[Flaw]]:
+    """What was read, and all that is not well."""
+    from trade_analyst_pipeline.export import look_at_publication, published_sessions
+    from trade_analyst_pipeline.lineage.verification import joined_flaws, looked, looks
+    from trade_analyst_pipeline.storage.flaws import Looked
+
+    whole, now = Looked(), datetime.now(UTC).timestamp()
+    with row_progress("Reading files back") as progress:
+        for each in looked(looks(folder, scope, now=now), workers=workers):
+            whole += each
+            if progress is not None:
+                progress(whole.files)
+    for day in published_sessions(folder):
+        if scope.holds(day):
+            whole += look_at_publication(folder, day, now=now)
+    return whole, joined_flaws(folder, scope, whole.flaws)
+
+
+def mend(folder: Path, scope: Scope, flaws: Sequence[Flaw], workers: int) -> Iterator[Repaired]:
+    """Mend captures, tables and metrics; where the metrics are whole then, exports as well; and the catalogue."""
+    from trade_analyst_pipeline.lineage.repair import Repaired, is_whole, repair
+    from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, table_schemas
+    from trade_analyst_pipeline.storage.catalogue import CATALOGUE_NAME, build_catalogue
+
+    yield from repair(folder, scope, flaws, workers=workers, created_time=datetime.now(UTC))
+    if is_whole(folder, "metrics", [schema.name for schema in METRIC_SCHEMAS], now=datetime.now(UTC).timestamp()):
+        if published := publish_again(folder, latest=False):
+            yield Repaired("exports/metrics", True, published.partition(": ")[2])
+    else:
+        yield Repaired("exports/metrics", False, "left as they are, for a metric is not whole")
+    try:
+        build_catalogue(folder, declared=table_schemas())
+    except PartitionDamagedError as error:
+        yield Repaired(CATALOGUE_NAME, False, str(error))

@@ -148,11 +148,12 @@ class _Links:
         if not judged or self._is_refused(kept, judged):
             return
         path = manifest_path("tables", self.name, day)
-        if not DATASETS[self.name].spans_sessions:
-            table = self.tables.get(day)
-            if table is None and day in self.store.partitions("tables", self.name):
-                return
-            fed = table.source_captures if table else ()
+        spans = DATASETS[self.name].spans_sessions
+        unreadable = set(self.store.partitions("tables", self.name)) - set(self.tables)
+        if unreadable and (spans or day in unreadable):
+            return
+        if not spans:
+            fed = self.tables[day].source_captures if day in self.tables else ()
         unfed = [capture for capture in judged if capture.capture_id not in fed]
         if unfed:
             yield Flaw(path, "not_built", f"{_ids(unfed)} archived, found good, and in no table")

@@ -260,9 +260,9 @@ def years_of(partitions: Iterable[Partition]) -> list[int]:
     return sorted({partition if isinstance(partition, int) else partition.year for partition in partitions})
 
 
-SERIES: tuple[Callable[..., BuiltSeries], ...] = (
-    refresh_iv_history,
-    refresh_iv_rank,
-    refresh_put_call_ratio_daily,
-    refresh_realized_volatility,
-)
+# By the dataset that they are made of, each after those it is made of.
+SERIES_OF: Mapping[str, tuple[Callable[..., BuiltSeries], ...]] = {
+    "options": (refresh_iv_history, refresh_iv_rank, refresh_put_call_ratio_daily),
+    "ohlc": (refresh_realized_volatility,),
+}
+SERIES = tuple(refresh for made_of in SERIES_OF.values() for refresh in made_of)

@@ -148,6 +148,14 @@ def rename(source: Path, destination: Path) -> None:
         os.fsync(folder)
 
 
+def move(source: Path, destination: Path) -> None:
+    """Rename into another folder of the same file system and sync both folders."""
+    with open_folder(source.parent) as old, open_folder(destination.parent) as new:
+        os.rename(source.name, destination.name, src_dir_fd=old, dst_dir_fd=new)
+        os.fsync(new)
+        os.fsync(old)
+
+
 @contextmanager
 def building(path: Path) -> Iterator[Path]:
     """A free path beside `path` where a library makes its own file, which takes the place of `path` at the end.

@@ -204,10 +204,20 @@ class Fence:
         os.pwrite(self._descriptor, _slot(issued, accepted), self._start)
         self.issued, self.accepted = issued, accepted
 
+    def rewrite(self, *, issued: int, accepted: int) -> None:
+        """Record new numbers in both slots, and cut off what lies behind them."""
+        for _ in range(2):
+            self.record(issued=issued, accepted=accepted)
+        os.ftruncate(self._descriptor, 2 * _SLOT_BYTES)
+        os.fsync(self._descriptor)
+
 
 def fence_problem(folder: Path) -> str | None:
     """What is wrong with the fence file of a partition, byte for byte, read while nobody writes it; None if nothing."""
-    descriptor = durable.open_file(folder / FENCE_NAME)
+    try:
+        descriptor = durable.open_file(folder / FENCE_NAME)
+    except (StorageError, OSError) as error:
+        return f"it cannot be read: {error}"
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         content = os.pread(descriptor, 2 * _SLOT_BYTES + 1, 0)

@@ -50,6 +50,7 @@ __all__ = ["Findings", "Manifest", "Partition", "TableStore", "content_hash", "p
 GRACE = timedelta(hours=24)
 # Level 1 writes a day of options in 60 % of the time of the default level 3, for 4 % more bytes.
 _ZSTD_LEVEL = 1
+_MENDED_FENCE_STEP = 1000
 
 
 class TableStore:
@@ -74,6 +75,16 @@ class TableStore:
             highest = max(fence.issued, fence.accepted, _accepted(folder, _present(folder)))
             fence.record(issued=highest + 1, accepted=fence.accepted)
             return highest + 1
+
+    def mend_fence(self, stage: str, name: str, partition: Partition) -> None:
+        """Write the fence file of a partition anew, with numbers above all that can have been handed out.
+
+        Whoever works for this partition meanwhile may still commit, unless a later one has.
+        """
+        folder = self._table(stage, name) / folder_name(partition)
+        with locked_fence(folder) as fence:
+            accepted = max(fence.accepted, _accepted(folder, _present(folder)))
+            fence.rewrite(issued=max(fence.issued, accepted) + _MENDED_FENCE_STEP, accepted=accepted)
 
     def write(
         self,
@@ -258,11 +269,13 @@ def _write_rows(folder: Path, frame: pl.DataFrame, manifest: Manifest) -> tuple[
 
 
 def _present(folder: Path) -> Manifest | None:
-    """The manifest that the next one replaces; None also where there is one that cannot be read."""
+    """The manifest that the next one replaces; None also where it cannot be read or is that of another partition."""
     try:
-        return read_manifest(folder)
+        manifest = read_manifest(folder)
     except PartitionDamagedError:
         return None
+    own = (folder.parent.parent.name, folder.parent.name, partition_of(folder.name))
+    return manifest if manifest and (manifest.stage, manifest.name, manifest.partition) == own else None
 
 
 def _accepted(folder: Path, present: Manifest | None) -> int:

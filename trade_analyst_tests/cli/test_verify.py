@@ -41,3 +41,30 @@ def test_verify_tells_a_changed_byte_and_a_repeated_key(run_command: Callable[..
     assert twice.out.splitlines()[0].startswith("repeated_keys\traw/quotes/session_date=2026-01-06/")
     assert "record 0, import:twice.json: a key came more than once in one object: ssid" in twice.out
     assert "1 findings" in twice.out
+
+
+@pytest.mark.usefixtures("project")
+def test_repair_says_what_it_does_and_what_is_left(run_command: Callable[..., Any]) -> None:
+    """Each step is a line or an object; exit code 0 when all is well at the end, 1 when a capture is damaged."""
+    captured = ("--captured-at", "2026-01-05T20:55:00Z")
+    assert run_command("import", str(PAYLOADS / "quotes/several.json"), "--dataset", "quotes", *captured).code == 0
+    assert run_command("rebuild", "--workers", "1").code == 0
+    folder = Path("data/simulate")
+    (table,) = (folder / "tables/quotes").rglob("*.parquet")
+    (fence,) = (folder / "tables/quotes").rglob("_fence")
+    table.write_bytes(b"x")
+    fence.write_bytes(b"x")
+    done = run_command("verify", "--repair")
+    assert (done.code, done.out.endswith("read back: all well\n")) == (0, True)
+    assert f"mended\t{fence.relative_to(folder)}\twritten anew\n" in done.out
+    assert "mended\ttables/quotes 2026-01-05\tbuilt, " in done.out
+    assert run_command("verify", "--repair").out == run_command("verify").out
+    (capture,) = (folder / "raw/quotes").rglob("*.raw")
+    capture.write_bytes(capture.read_bytes()[:-1])
+    (folder / "raw/quotes/notes.txt").write_text("mine")
+    left = run_command("verify", "--repair", "--json")
+    report = json.loads(left.out)
+    assert (left.code, report["is_well"], [flaw["kind"] for flaw in report["flaws"]]) == (1, False, ["damaged"])
+    assert report["repaired"] == [
+        {"path": "raw/quotes/notes.txt", "is_mended": True, "detail": "moved to set_aside/raw/quotes/notes.txt"}
+    ]

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from trade_analyst_pipeline.cli.verify import find
 from trade_analyst_pipeline.lineage import built
+from trade_analyst_pipeline.lineage.chain import Scope
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive, Capture, Lacking
+from trade_analyst_pipeline.storage.flaws import Flaw
 
 PAYLOADS = Path(__file__).resolve().parents[1] / "payloads"
 MONDAY, TUESDAY, WEDNESDAY = (date(2026, 1, day) for day in (5, 6, 7))
 CREATED = datetime(2026, 1, 8, tzinfo=UTC)
+HOURS_AGO = 3 * 3600.0
 
 
 class Captures:
@@ -25,11 +29,13 @@ class Captures:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def chain(self, day: date = MONDAY, *, change: Callable[[Any], None] = lambda _: None) -> Capture:
+    def chain(
+        self, day: date = MONDAY, *, at: time = time(20, 55), change: Callable[[Any], None] = lambda _: None
+    ) -> Capture:
         """The four contracts of the payload, as captured five minutes before the close."""
         body = json.loads((PAYLOADS / "options" / "chain.json").read_text())
         change(body)
-        return self.seal("options", "/chains", body, day, time(20, 55))
+        return self.seal("options", "/chains", body, day, at)
 
     def quotes(self, symbols: int, *, bad: int = 0, day: date = MONDAY) -> Capture:
         """Quotes of so many symbols in one answer, the first `bad` of them with a negative volume."""
@@ -88,3 +94,13 @@ class Captures:
 def statuses(results: Sequence[built.Built]) -> dict[date, str]:
     """What became of each session."""
     return {result.session_date: result.status for result in results}
+
+
+def verified(folder: Path) -> list[Flaw]:
+    """All that `trade-analyst verify` finds in a data folder."""
+    return find(folder, Scope(), 1)[1]
+
+
+def stored(folder: Path) -> list[Path]:
+    """Every file there is, in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
