@@ -103,13 +103,17 @@ def _create_view(
     select = _select_of(store, stage, name, schema)
     if select is None or (schema is None and as_of is not None):
         return False
+    view, macro = f"{stage}.{_identifier(name)}", f"{stage}.{_identifier(f'{name}_as_of')}"
+    rows = select
+    if as_of is None:  # the macro reads the view, whose list of files takes long to read twice
+        connection.execute(f"CREATE OR REPLACE VIEW {view} AS {select}").fetchall()
+        rows = f"FROM {view}"
     if schema is not None:
-        macro = f"{stage}.{_identifier(f'{name}_as_of')}"
-        known = _as_of(f"{stage}.{name}", select, schema)
+        known = _as_of(f"{stage}.{name}", rows, schema)
         connection.execute(f"CREATE OR REPLACE MACRO {macro}(instant) AS TABLE {known}").fetchall()
-        if as_of is not None:
-            select = f"SELECT * FROM {macro}({_text(as_of.isoformat())})"  # noqa: S608  quoted
-    connection.execute(f"CREATE OR REPLACE VIEW {stage}.{_identifier(name)} AS {select}").fetchall()
+    if as_of is not None:
+        known_then = f"FROM {macro}({_text(as_of.isoformat())})"
+        connection.execute(f"CREATE OR REPLACE VIEW {view} AS {known_then}").fetchall()
     return True
 
 
