@@ -70,6 +70,7 @@ async def pull(
     in_flight: int = 6,
     is_simulated: bool = False,
     in_rounds: bool = False,
+    snapshot: Snapshot = SNAPSHOT,
 ) -> Outcome:
     """Take the snapshot with so many requests in flight, on the machine's clock or a simulated one."""
     clock = SimulatedClock(DUE) if is_simulated else MachineClock()
@@ -85,7 +86,7 @@ async def pull(
         )
         source = Source(client, SimulatedClock(DUE), in_rounds=in_rounds)
         taken = take_each(
-            [SNAPSHOT],
+            [snapshot],
             source_for=lambda _: source,
             ask=lambda each: ask(each, BoundedChainSettings(), archive),
             archive=archive,
