@@ -21,7 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.capture.take import Source, take
+from trade_analyst_pipeline.capture.requesting import Source
+from trade_analyst_pipeline.capture.take import take
 from trade_analyst_pipeline.datasets import options
 from trade_analyst_pipeline.market.clock import MachineClock, SimulatedClock
 from trade_analyst_pipeline.market.sessions import sessions

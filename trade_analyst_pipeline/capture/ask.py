@@ -9,7 +9,8 @@ from functools import partial
 
 from trade_analyst_pipeline.capture.chains import FullChains, Split, missing_pieces
 from trade_analyst_pipeline.capture.plan import Snapshot, symbols_by_product
-from trade_analyst_pipeline.capture.take import DEFINITIVE, Held, Lack, Question
+from trade_analyst_pipeline.capture.requesting import Held, Lack, Question
+from trade_analyst_pipeline.capture.take import DEFINITIVE
 from trade_analyst_pipeline.datasets import expirations, instruments, markets, movers, ohlc, options, quotes
 from trade_analyst_pipeline.market.chain_pieces import ChainPiece, piece_of
 from trade_analyst_pipeline.market.sessions import session_open

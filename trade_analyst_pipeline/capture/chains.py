@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Final
 
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.capture.take import Held, Lack
+from trade_analyst_pipeline.capture.requesting import Held, Lack
 from trade_analyst_pipeline.datasets import options
 from trade_analyst_pipeline.errors import ResponseRejectedError, SymbolNotFoundError
 from trade_analyst_pipeline.market.chain_outline import listed_expirations, outline

@@ -12,7 +12,7 @@ from typing import Final
 
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.capture.take import Held
+from trade_analyst_pipeline.capture.requesting import Held
 from trade_analyst_pipeline.datasets import options
 from trade_analyst_pipeline.market.chain_pieces import piece_of
 from trade_analyst_pipeline.market.sessions import option_product

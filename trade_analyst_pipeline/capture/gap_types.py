@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from trade_analyst_pipeline import errors
-from trade_analyst_pipeline.capture.take import EMPTY_ANSWER
+from trade_analyst_pipeline.capture.requesting import EMPTY_ANSWER
 from trade_analyst_pipeline.storage.captures import INTERRUPTED, SESSION_OVER, Gap
 
 

@@ -19,7 +19,8 @@ from trade_analyst_pipeline.capture.ask import ask_on
 from trade_analyst_pipeline.capture.gap_types import NO_FAULT, GapType, type_of, word_of
 from trade_analyst_pipeline.capture.plan import REACHES_BACK, SHOWS_TRADING, Snapshot, is_capturable
 from trade_analyst_pipeline.capture.planned import Plan, planned_snapshots, plans
-from trade_analyst_pipeline.capture.take import DEFINITIVE, EMPTY_ANSWER, Held, Question, held_of
+from trade_analyst_pipeline.capture.requesting import EMPTY_ANSWER, Held, Question
+from trade_analyst_pipeline.capture.take import DEFINITIVE, held_of
 from trade_analyst_pipeline.capture.timetable import end_of_source_day
 from trade_analyst_pipeline.datasets import ohlc, quotes
 from trade_analyst_pipeline.market.sessions import NEW_YORK, is_session, session_close

@@ -15,7 +15,7 @@ import msgspec
 
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import REACHES_BACK, SHOWS_TRADING, Snapshot, closing_snapshots
-from trade_analyst_pipeline.capture.take import Question
+from trade_analyst_pipeline.capture.requesting import Question
 from trade_analyst_pipeline.capture.timetable import Watched, watched
 from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse

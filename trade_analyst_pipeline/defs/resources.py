@@ -34,7 +34,8 @@ from trade_analyst_pipeline.capture.plan import (
     not_begun,
     once_a_session,
 )
-from trade_analyst_pipeline.capture.take import Outcome, Question, Source, held, note_failure, take_each
+from trade_analyst_pipeline.capture.requesting import Question, Source
+from trade_analyst_pipeline.capture.take import Outcome, held, note_failure, take_each
 from trade_analyst_pipeline.capture.urgency import urgency
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import SessionNotCapturableError, SettingsError

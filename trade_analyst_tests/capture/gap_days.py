@@ -29,7 +29,8 @@ from virtual_time import run_virtually
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import Snapshot
 from trade_analyst_pipeline.capture.planned import KINDS, note_plan, plan_of
-from trade_analyst_pipeline.capture.take import Source, take_each
+from trade_analyst_pipeline.capture.requesting import Source
+from trade_analyst_pipeline.capture.take import take_each
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.resources import SourceResource
 from trade_analyst_pipeline.errors import AuthError, LoginRequiredError

@@ -16,7 +16,8 @@ from typing import Any
 from scripted import BARS, CHAINS, DUE, QUOTES, ScriptedSource, well
 
 from trade_analyst_pipeline.capture.ask import ask
-from trade_analyst_pipeline.capture.take import Source, take_each
+from trade_analyst_pipeline.capture.requesting import Source
+from trade_analyst_pipeline.capture.take import take_each
 from trade_analyst_pipeline.market.clock import SimulatedClock
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.settings import BoundedChainSettings

@@ -16,7 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.capture.take import Outcome, Source, take_each
+from trade_analyst_pipeline.capture.requesting import Source
+from trade_analyst_pipeline.capture.take import Outcome, take_each
 from trade_analyst_pipeline.market.clock import MachineClock, SimulatedClock
 from trade_analyst_pipeline.schwab.budget import RequestBudget
 from trade_analyst_pipeline.schwab.client import SchwabClient, open_http

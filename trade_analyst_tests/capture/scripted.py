@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.capture.take import Outcome, Source
+from trade_analyst_pipeline.capture.requesting import Source
+from trade_analyst_pipeline.capture.take import Outcome
 from trade_analyst_pipeline.errors import RequestSummary, SourceError
 from trade_analyst_pipeline.market.clock import SimulatedClock
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse

@@ -14,7 +14,7 @@ from scripted import BARS, DUE, QUOTES, ScriptedSource, TakeAll, well
 
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.capture.take import EMPTY_ANSWER, Source
+from trade_analyst_pipeline.capture.requesting import EMPTY_ANSWER, Source
 from trade_analyst_pipeline.datasets import expirations
 from trade_analyst_pipeline.errors import SourceUnavailableError
 from trade_analyst_pipeline.market.clock import SimulatedClock

@@ -29,8 +29,9 @@ from virtual_time import START, VirtualClock, run_virtually
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.costs import Costs
 from trade_analyst_pipeline.capture.plan import Snapshot
+from trade_analyst_pipeline.capture.requesting import Source
 from trade_analyst_pipeline.capture.slots import Allowance
-from trade_analyst_pipeline.capture.take import Source, take_each
+from trade_analyst_pipeline.capture.take import take_each
 from trade_analyst_pipeline.capture.timetable import Timetable, timetable, watched
 from trade_analyst_pipeline.capture.urgency import urgency
 from trade_analyst_pipeline.datasets import DATASETS

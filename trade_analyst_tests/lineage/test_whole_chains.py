@@ -17,7 +17,8 @@ import pytest
 
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.capture.take import Source, take
+from trade_analyst_pipeline.capture.requesting import Source
+from trade_analyst_pipeline.capture.take import take
 from trade_analyst_pipeline.datasets import DATASETS, options
 from trade_analyst_pipeline.errors import (
     ChainTooLargeError,
@@ -226,7 +227,7 @@ def test_no_snapshot_is_silently_short(market: Market, tmp_path: Path, harness_s
         for _ in range(hazards.random.randint(1, 3)):
             change = well if number == rounds - 1 else hazards
             captured(folder, ScriptedMarket(market, scheduled, change, limits), scheduled=scheduled)
-        if any(capture.record_count for capture in Archive(folder / "raw").captures("options", DAY)):
+        if any(capture.answer_count for capture in Archive(folder / "raw").captures("options", DAY)):
             found = built(folder)
             scopes = set(snapshots(folder).values()) if found.rows else set()
             assert not found.rows or silently_short(folder, listed) == []

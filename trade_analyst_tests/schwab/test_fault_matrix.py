@@ -26,7 +26,8 @@ from pydantic import SecretStr
 
 from trade_analyst_pipeline import errors
 from trade_analyst_pipeline.capture.plan import Snapshot
-from trade_analyst_pipeline.capture.take import Question, Source, take
+from trade_analyst_pipeline.capture.requesting import Question, Source
+from trade_analyst_pipeline.capture.take import take
 from trade_analyst_pipeline.datasets import options
 from trade_analyst_pipeline.market.clock import SimulatedClock
 from trade_analyst_pipeline.schwab import token_transport
