@@ -124,8 +124,8 @@ def _make_tables(
     archived = set(Archive(data_folder / "raw").sessions(name))
     costly = _sessions_that_would_lose_rows(data_folder, name, flaws)
     if DATASETS[name].spans_sessions:
-        # a metric that is behind may be all that still knows of a partition that is gone
-        broken |= archived if any(_is_of_metric(flaw, name) and flaw.kind == "not_built" for flaw in found) else set()
+        # a metric may be all that still knows of a partition that is gone
+        broken |= archived if any(_is_of_metric(flaw, name) for flaw in found) else set()
         costly = broken if costly else costly
     for day in sorted(broken & costly, key=str):
         yield Repaired(f"tables/{name} {day}", False, "left as it is, for a capture of it is damaged or missing")

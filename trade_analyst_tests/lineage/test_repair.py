@@ -67,7 +67,7 @@ def break_something(rolled: random.Random, path: Path) -> None:
 def test_what_is_broken_outside_the_archive_is_made_again(whole: Path, is_full: bool, harness_seed: int) -> None:
     """Of any files in tables, quarantine, metrics and exports, broken at random: all well, the content as before."""
     rolled, before = random.Random(harness_seed), contents(whole)  # noqa: S311  a harness, no secret
-    for _ in range(250 if is_full else 5):
+    for _ in range(100 if is_full else 5):
         derived = [path for path in stored(whole) if path.relative_to(whole).parts[0] not in ("raw", SET_ASIDE)]
         derived = [path for path in derived if len(path.relative_to(whole).parts) == 4]
         places = {path.parent: path for path in rolled.sample(derived, rolled.randrange(1, 20))}
@@ -178,11 +178,14 @@ def test_bars_keep_their_rows_when_any_capture_is_lost(whole: Path) -> None:
     assert {flaw.kind for flaw in verified(whole)} == {"missing", "damaged"}
 
 
-def test_a_partition_of_bars_that_is_gone_is_made_again(whole: Path) -> None:
+@pytest.mark.parametrize("is_metric_broken", [False, True])
+def test_a_partition_of_bars_that_is_gone_is_made_again(whole: Path, is_metric_broken: bool) -> None:
     """A folder deleted whole is noticed by what was made of it, also where its captures are in other sessions too."""
-    before = contents(whole)
+    before, metric = contents(whole), "metrics/realized_volatility/year=2026/_manifest.json"
     shutil.rmtree(whole / "tables/ohlc/session_date=2026-01-06")
-    assert {flaw.path for flaw in verified(whole)} == {"metrics/realized_volatility/year=2026/_manifest.json"}
+    if is_metric_broken:
+        (whole / metric).write_bytes(b"x")
+    assert {flaw.path for flaw in verified(whole)} == {metric}
     assert all(step.is_mended for step in mended(whole))
     assert verified(whole) == []
     assert contents(whole) == before
