@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trade_analyst_pipeline.cli.shown import parse_session, show_table
+from trade_analyst_pipeline.cli.shown import parse_session, say_line, show_table
 
 if TYPE_CHECKING:
     from trade_analyst_pipeline.capture.gaps import Ledger, Line
@@ -94,7 +94,7 @@ def _repair(settings: Settings, lines: Sequence[Line]) -> None:
             snapshot = outcome.snapshot
             became = "; ".join(dict.fromkeys(gap.detail for gap in outcome.gaps)) or "complete"
             moment = f"{snapshot.scheduled_time:%Y-%m-%d %H:%M} UTC"
-            typer.echo(f"{snapshot.dataset} of {moment}, {len(snapshot.symbols)} symbols: {became}", err=True)
+            say_line(f"{snapshot.dataset} of {moment}, {len(snapshot.symbols)} symbols: {became}", err=True)
     typer.echo("`trade-analyst rebuild` makes the tables of what came.", err=True)
 
 
@@ -137,7 +137,7 @@ def _show(lines: Sequence[Line]) -> None:
     show_table(headings, rows)
     lacking = [line for line in lines if line.is_lacking]
     for line in lacking[:SHOWN_GAPS]:
-        typer.echo(_told(line))
+        say_line(_told(line))
     if len(lacking) > SHOWN_GAPS:
         typer.echo(f"and {len(lacking) - SHOWN_GAPS:,} more; --json has all of them")
     if not lines:
