@@ -12,12 +12,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import ResponseRejectedError
 from trade_analyst_pipeline.lineage.chain import METRIC_DATASETS, Scope, chain_flaws, dependents
 from trade_analyst_pipeline.lineage.schemas import table_schemas
 from trade_analyst_pipeline.market.tolerant_json import repeated_keys
 from trade_analyst_pipeline.schwab.messages import RawResponse
-from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.archive_check import look_at_captures
 from trade_analyst_pipeline.storage.flaws import Flaw, Looked
 from trade_analyst_pipeline.storage.manifest import partition_of
@@ -29,12 +29,14 @@ INLINE_LOOKS = 64
 
 
 def looks(data_folder: Path, scope: Scope, *, now: float) -> list[Look]:
-    """One look for each folder of captures and each partition in scope; each can be made in another process."""
+    """One look for each folder of captures and each partition in scope; each can be made in another process.
+
+    What the archive holds besides datasets, such as the plans, is always in scope.
+    """
     found: list[Look] = [partial(strays_above, data_folder, ("raw", *STAGES), now=now)]
-    for name in scope.datasets:
-        for key in sorted(durable.list_names(data_folder / "raw" / name)):
-            if partition_of(key) is not None and scope.holds(partition_of(key)):
-                found += [partial(look_at_captures, data_folder, name, key, flaw_in=flaw_in, now=now)]
+    for _, name, folder in partition_folders(data_folder, ("raw",)):
+        if (name in scope.datasets or name not in DATASETS) and scope.holds(partition_of(folder.name)):
+            found += [partial(look_at_captures, data_folder, name, folder.name, flaw_in=flaw_in, now=now)]
     for stage, name, folder in partition_folders(data_folder, STAGES):
         if METRIC_DATASETS.get(name, name) in scope.datasets and scope.holds(partition_of(folder.name)):
             found += [partial(_look_at_partition, data_folder, folder, f"{stage}.{name}", now=now)]
@@ -76,8 +78,9 @@ def joined_flaws(data_folder: Path, scope: Scope, found: Sequence[Flaw]) -> list
 
 def _with_cost(flaw: Flaw, made: dict[str, dict[str, list[str]]]) -> Flaw:
     stage, _, below = flaw.path.partition("/")
-    if stage != "raw" or flaw.kind not in ("damaged", "missing"):
+    dataset = below.partition("/")[0]
+    if stage != "raw" or dataset not in made or flaw.kind not in ("damaged", "missing"):
         return flaw
-    tables = made.get(below.partition("/")[0], {}).get(Path(below).stem, [])
+    tables = made[dataset].get(Path(below).stem, [])
     cost = f"{'; '.join(tables)} made of it, which keep their rows" if tables else "nothing was made of it yet"
     return replace(flaw, detail=f"{flaw.detail}. {cost}")

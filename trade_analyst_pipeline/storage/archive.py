@@ -30,11 +30,11 @@ from trade_analyst_pipeline.storage.captures import (
 )
 from trade_analyst_pipeline.storage.counting import ASKED_IN_PARTS, counting
 from trade_analyst_pipeline.storage.frames import DamagedFrameError, FrameCodec, OpenFile
+from trade_analyst_pipeline.storage.manifest import partition_of
 
 __all__ = ["Archive", "Capture", "CaptureWriter", "Gap", "IndexEntry", "Lacking"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_SESSION_FOLDER = re.compile(r"session_date=(\d{4}-\d{2}-\d{2})")
 _MOST_OF_ONE_TIME = 10_000
 
 
@@ -228,9 +228,8 @@ class Archive:
         return [capture for path in parts if (capture := captures.recover(path)) is not None]
 
     def _days(self, dataset: str) -> list[date]:
-        names = durable.list_names(self._root / _checked(dataset))
-        matches = (_SESSION_FOLDER.fullmatch(name) for name in names)
-        return sorted(date.fromisoformat(match[1]) for match in matches if match)
+        keys = map(partition_of, durable.list_names(self._root / _checked(dataset)))
+        return sorted(key for key in keys if isinstance(key, date))
 
     def _days_of(self, dataset: str, capture_id: str) -> Iterator[date]:
         """Sessions that a capture may be of: first that of the day it was scheduled for, which it nearly always is."""

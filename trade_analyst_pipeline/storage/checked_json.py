@@ -24,6 +24,6 @@ def refuse_unchecked(text: bytes) -> None:
     """Raise ValueError unless every byte of the text is as `checked_json` made it."""
     match = _END.fullmatch(text)
     if match is None:
-        raise ValueError("it does not end in a checksum")
+        raise ValueError("it does not end in a checksum: it was cut, or an earlier version wrote it")
     if hashlib.sha256(match[1]).hexdigest().encode() != match[2]:
         raise ValueError("its text does not match its checksum")

@@ -125,7 +125,10 @@ def partition_of(name: str) -> Partition | None:
     match = _FOLDER.fullmatch(name)
     if match is None:
         return None
-    return date.fromisoformat(match["day"]) if match["day"] else int(match["year"])
+    try:
+        return date.fromisoformat(match["day"]) if match["day"] else int(match["year"])
+    except ValueError:  # no day of the calendar
+        return None
 
 
 def table_folder_names(stage: str, name: str) -> tuple[str, str]:

@@ -91,10 +91,24 @@ def test_swapped_and_stray_files_are_reported(whole: Path) -> None:
         one.write_bytes(contents[0])
         other.write_bytes(contents[1])
     strays = ["raw/options/x", "raw/options/session_date=2026-01-05/x.txt", "tables/x", "tables/options/x"]
+    strays += ["raw/options/session_date=2026-02-30", "raw/other/session_date=2026-01-05/x"]
+    (whole / "raw/other/session_date=2026-01-05").mkdir(parents=True)
     strays += ["metrics/iv_rank/year=2026/x.parquet", "exports/metrics/session_date=2026-01-05/x.csv"]
-    for name in strays:
+    for name in strays:  # one of them stands where a folder of a day could
         (whole / name).write_bytes(b"x")
     assert [(flaw.path, flaw.kind) for flaw in verified(whole)] == [(name, "orphan") for name in sorted(strays)]
+
+
+def test_damage_to_a_plan_on_record_is_reported(captures: Captures) -> None:
+    """What the archive holds besides datasets is read back too, whatever the dataset asked for."""
+    captures.quotes(2)
+    list(rebuild(captures.folder, datasets=["quotes"], workers=1, created_time=CREATED))
+    plan = captures.seal("plan", "plan", {"kinds": []}, MONDAY, time(9, 30))
+    assert verified(captures.folder) == []
+    captures.damage(plan)
+    (wrong,) = verified(captures.folder, "quotes")
+    assert (wrong.path, wrong.kind) == (plan.path.relative_to(captures.folder.resolve()).as_posix(), "damaged")
+    assert "made of it" not in wrong.detail
 
 
 def test_a_capture_without_an_answer_is_in_no_table(captures: Captures) -> None:

@@ -68,7 +68,7 @@ def capture(root: Path, number: int) -> None:
 
 
 def captured(root: Path) -> int:
-    """The number of the newest sealed capture, all of them whole and none missing; raises StorageError."""
+    """The number of sealed captures, all of them whole and none missing; raises StorageError."""
     archive = Archive(root / "raw")
     archive.recover("options")
     found = archive.captures("options")
@@ -77,7 +77,11 @@ def captured(root: Path) -> int:
     if left := [*root.rglob("*.part")]:
         message = f"{left} is left after the recovery"
         raise StorageError(message)
-    return max((int((each.scheduled_time - MOMENT).total_seconds()) for each in found), default=0)
+    numbers = [int((each.scheduled_time - MOMENT).total_seconds()) for each in found]
+    if numbers != list(range(1, len(numbers) + 1)):
+        message = f"of the captures only {numbers} are there"
+        raise StorageError(message)
+    return len(numbers)
 
 
 # --- a catalogue: its generation is the number of its views

@@ -17,7 +17,7 @@ def test_partition_keys_are_folder_names() -> None:
     assert manifests.folder_name(2026) == "year=2026"
     assert manifests.partition_of("session_date=2026-01-05") == date(2026, 1, 5)
     assert manifests.partition_of("year=2026") == 2026
-    for name in ("session_date=2026-1-5", "year=26", "year=2026x", "other", ".x"):
+    for name in ("session_date=2026-1-5", "session_date=2026-02-30", "year=26", "year=2026x", "other", ".x"):
         assert manifests.partition_of(name) is None
 
 
