@@ -26,6 +26,9 @@ def verify(
     from_session: Annotated[str | None, typer.Option("--from", help="First session, YYYY-MM-DD. [all]")] = None,
     to_session: Annotated[str | None, typer.Option("--to", help="Last session, YYYY-MM-DD. [all]")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
+    against_sources: Annotated[
+        bool, typer.Option("--against-sources", help="Make tables and metrics again in memory and compare.")
+    ] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what the archive allows, then look again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as one JSON object.")] = False,
 ) -> None:
@@ -43,14 +46,14 @@ def verify(
         message = f"no dataset {unknown[0]!r}; choose from {', '.join(DATASETS)}"
         raise typer.BadParameter(message, param_hint="--dataset")
     scope = Scope(tuple(dataset or DATASETS), parse_session(from_session, "--from"), parse_session(to_session, "--to"))
-    whole, flaws = find(folder, scope, workers)
+    whole, flaws = find(folder, scope, workers, against_sources=against_sources)
     steps: list[Repaired] = []
     if repair and flaws:
         for step in mend(folder, scope, flaws, workers):
             steps.append(step)
             if not as_json:
                 typer.echo(f"{'mended' if step.is_mended else 'left'}\t{step.path}\t{step.detail}")
-        whole, flaws = find(folder, scope, workers)
+        whole, flaws = find(folder, scope, workers, against_sources=against_sources)
     if as_json:
         told = [{"path": flaw.path, "kind": flaw.kind, "detail": flaw.detail} for flaw in flaws]
         done = [{"path": step.path, "is_mended": step.is_mended, "detail": step.detail} for step in steps]
@@ -65,15 +68,17 @@ def verify(
         raise typer.Exit(1)
 
 
-def find(folder: Path, scope: Scope, workers: int) -> tuple[Looked, list[Flaw]]:
+def find(folder: Path, scope: Scope, workers: int, *, against_sources: bool = False) -> tuple[Looked, list[Flaw]]:
     """What was read, and all that is not well."""
     from trade_analyst_pipeline.export import look_at_publication, published_sessions
+    from trade_analyst_pipeline.lineage.against_sources import source_looks
     from trade_analyst_pipeline.lineage.verification import joined_flaws, looked, looks
     from trade_analyst_pipeline.storage.flaws import Looked
 
     whole, now = Looked(), datetime.now(UTC).timestamp()
     with row_progress("Reading files back") as progress:
-        for each in looked(looks(folder, scope, now=now), workers=workers):
+        chosen = looks(folder, scope, now=now) + (source_looks(folder, scope) if against_sources else [])
+        for each in looked(chosen, workers=workers):
             whole += each
             if progress is not None:
                 progress(whole.files)

@@ -49,7 +49,7 @@ def build_spanning(
 
 
 @dataclass
-class _Fed:
+class Fed:
     """The rows of many captures by the sessions they describe, and the captures that each of these was fed by."""
 
     dataset: Dataset
@@ -164,7 +164,7 @@ class _Merging:
         A damaged capture feeds nothing; what it fed before keeps the rows it had, and where these are damaged too, all
         stays as it is.
         """
-        fed, judgements, damaged = _Fed(self.dataset, self.dataset.schema.empty()), dict[date, Manifest](), []
+        fed, judgements, damaged = Fed(self.dataset, self.dataset.schema.empty()), dict[date, Manifest](), []
         fences = self._take_fences(self.store.partitions("tables", self.dataset.name))
         for day in self._archived():
             try:
@@ -188,7 +188,7 @@ class _Merging:
             taken = pool.map(lambda day: self.store.take_fence("tables", self.dataset.name, day), dates)
             return dict(zip(dates, taken, strict=True))
 
-    def _replace(self, fed: _Fed, fences: dict[date, int], *, keep_unknown: bool) -> dict[date, PartitionDamagedError]:
+    def _replace(self, fed: Fed, fences: dict[date, int], *, keep_unknown: bool) -> dict[date, PartitionDamagedError]:
         """Make the rows the whole table; partitions that nothing feeds are left without rows.
 
         Returns the partitions left as they are, for their present rows were needed and are damaged.

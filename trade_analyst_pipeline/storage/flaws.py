@@ -14,6 +14,7 @@ Kind = Literal[
     "unsealed",  # a capture whose process died before sealing it
     "repeated_keys",  # a JSON body with a key that came twice in one object: its value is a guess
     "orphan",  # listed nowhere: left by a dead process, or not of this program
+    "differs",  # whole, and not what its sources give
     "not_built",  # made of other sources than there are now, or not made yet
 ]
 

@@ -27,7 +27,7 @@ def test_verify_tells_a_changed_byte_and_a_repeated_key(run_command: Callable[..
     assert (found.code, report["is_well"]) == (1, False)
     path = table.relative_to("data/simulate").as_posix()
     assert report["flaws"] == [{"path": path, "kind": "damaged", "detail": "it does not match its SHA-256"}]
-    assert run_command("verify", "--dataset", "options").code == 0
+    assert run_command("verify", "--dataset", "options", "--against-sources").code == 0
     assert run_command("verify", "--from", "2026-01-06").code == 0
     assert run_command("verify", "--dataset", "nothing").code == 2
     assert run_command("rebuild", "--workers", "1").code == 0

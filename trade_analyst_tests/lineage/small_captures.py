@@ -96,9 +96,9 @@ def statuses(results: Sequence[built.Built]) -> dict[date, str]:
     return {result.session_date: result.status for result in results}
 
 
-def verified(folder: Path, *datasets: str) -> list[Flaw]:
+def verified(folder: Path, *datasets: str, against_sources: bool = False) -> list[Flaw]:
     """All that `trade-analyst verify` finds in a data folder, or of these datasets."""
-    return find(folder, Scope(datasets) if datasets else Scope(), 1)[1]
+    return find(folder, Scope(datasets) if datasets else Scope(), 1, against_sources=against_sources)[1]
 
 
 def stored(folder: Path) -> list[Path]:
