@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import REACHES_BACK, SHOWS_TRADING, Snapshot, closing_snapshots
 from trade_analyst_pipeline.capture.requesting import Question
 from trade_analyst_pipeline.capture.timetable import Watched, watched
+from trade_analyst_pipeline.errors import CaptureDamagedError
 from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.settings import MOMENTS, BoundedChainSettings, Cadence, Settings
@@ -88,7 +90,11 @@ def plan_of(settings: Settings, kinds: Sequence[str], since: datetime) -> Plan:
 
 
 def note_plan(plan: Plan, archive: Archive) -> bool:
-    """Put a plan on record unless it says just what the last one does; whether it was written."""
+    """Put a plan on record unless it says just what the last one does; whether it was written.
+
+    What a process that died over it left unsealed is sealed first.
+    """
+    archive.recover(NAME)
     known = plans(archive)
     if known and replace(plan, since=known[-1].since) == known[-1]:
         return False
@@ -103,9 +109,22 @@ def note_plan(plan: Plan, archive: Archive) -> bool:
 def plans(archive: Archive) -> list[Plan]:
     """All plans on record, ascending; raises CaptureDamagedError."""
     found = [
-        _PLAN.decode(response.body) for capture in archive.captures(NAME) for response in archive.responses(capture)
+        _decoded(response.body, capture.path)
+        for capture in archive.captures(NAME)
+        for response in archive.responses(capture)
     ]
     return sorted(found, key=lambda plan: plan.since)
+
+
+def _decoded(body: bytes, path: Path) -> Plan:
+    try:
+        return _PLAN.decode(body)
+    except msgspec.DecodeError as error:
+        message = (
+            f"{path}: the plan in it cannot be read ({error}); use the version of this program that wrote it, or a "
+            "newer one, or move the file out of the archive"
+        )
+        raise CaptureDamagedError(message) from error
 
 
 def in_force(plans: Sequence[Plan], instant: datetime) -> Plan | None:

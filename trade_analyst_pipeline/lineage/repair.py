@@ -48,7 +48,7 @@ def repair(
     are made of. Whether all is well afterwards is for another verification to say. Raises StorageError (DiskFullError,
     FencedWriteError) when something cannot be written; what was mended before stays so.
     """
-    yield from _seal(data_folder, scope, flaws)
+    yield from _seal(data_folder, flaws)
     yield from (Repaired(flaw.path, True, set_aside(data_folder, flaw.path)) for flaw in flaws if flaw.kind == "orphan")
     to_make = []
     for flaw in flaws:
@@ -76,13 +76,12 @@ def is_whole(data_folder: Path, stage: str, names: Collection[str], *, now: floa
     )
 
 
-def _seal(data_folder: Path, scope: Scope, flaws: Sequence[Flaw]) -> Iterator[Repaired]:
+def _seal(data_folder: Path, flaws: Sequence[Flaw]) -> Iterator[Repaired]:
     archive = Archive(data_folder / "raw")
     dead = [flaw for flaw in flaws if flaw.kind == "unsealed"]
-    for name in scope.datasets:
-        own = [flaw for flaw in dead if _table_of(flaw) == name]
-        sealed = {capture.path.stem: capture for capture in (archive.recover(name) if own else [])}
-        for flaw in own:
+    for name in sorted({_table_of(flaw) for flaw in dead}):
+        sealed = {capture.path.stem: capture for capture in archive.recover(name)}
+        for flaw in [each for each in dead if _table_of(each) == name]:
             capture = sealed.get(Path(flaw.path).stem)
             held = f"sealed with {capture.record_count} records" if capture else "removed: no whole record was in it"
             yield Repaired(flaw.path, True, held)

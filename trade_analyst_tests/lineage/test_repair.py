@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from datetime import time
 from pathlib import Path
 
 import pytest
@@ -195,9 +196,10 @@ def test_a_dead_capture_is_sealed_and_built(captures: Captures) -> None:
     """What a process that died had received is sealed, judged and made rows of."""
     sealed = captures.chain(MONDAY)
     list(rebuild(captures.folder, datasets=["options"], workers=1, created_time=CREATED))
-    late = captures.chain(TUESDAY)
+    late, plan = captures.chain(TUESDAY), captures.seal("plan", "plan", {}, TUESDAY, time(9, 30))
     unsealed = late.path.with_suffix(".part")
     late.path.rename(unsealed)
+    plan.path.rename(plan.path.with_suffix(".part"))
     folder = captures.folder.resolve()
     assert "unsealed" in {flaw.kind for flaw in verified(folder)}
     mended(folder)
