@@ -13,6 +13,7 @@ import typer
 from trade_analyst_pipeline.cli.data import publish_again
 from trade_analyst_pipeline.cli.shown import byte_count, parse_session, row_progress
 from trade_analyst_pipeline.errors import PartitionDamagedError
+from trade_analyst_pipeline.ops.visible import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ def verify(
         for step in mend(folder, scope, flaws, workers):
             steps.append(step)
             if not as_json:
-                typer.echo(f"{'mended' if step.is_mended else 'left'}\t{step.path}\t{step.detail}")
+                _say("mended" if step.is_mended else "left", step.path, step.detail)
         whole, flaws = find(folder, scope, workers, against_sources=against_sources)
     if as_json:
         told = [{"path": flaw.path, "kind": flaw.kind, "detail": flaw.detail} for flaw in flaws]
@@ -61,11 +62,15 @@ def verify(
         typer.echo(json.dumps(found | ({"repaired": done} if repair else {})))
     else:
         for flaw in flaws:
-            typer.echo(f"{flaw.kind}\t{flaw.path}\t{flaw.detail}")
+            _say(flaw.kind, flaw.path, flaw.detail)
         outcome = f"{len(flaws):,} findings" if flaws else "all well"
         typer.echo(f"{whole.files:,} files, {byte_count(whole.size_bytes)} read back: {outcome}")
     if flaws:
         raise typer.Exit(1)
+
+
+def _say(*words: str) -> None:
+    typer.echo("\t".join(map(one_line, words)))
 
 
 def find(folder: Path, scope: Scope, workers: int, *, against_sources: bool = False) -> tuple[Looked, list[Flaw]]:

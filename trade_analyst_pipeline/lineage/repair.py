@@ -82,9 +82,12 @@ def _seal(data_folder: Path, flaws: Sequence[Flaw]) -> Iterator[Repaired]:
     for name in sorted({_table_of(flaw) for flaw in dead}):
         sealed = {capture.path.stem: capture for capture in archive.recover(name)}
         for flaw in [each for each in dead if _table_of(each) == name]:
-            capture = sealed.get(Path(flaw.path).stem)
-            held = f"sealed with {capture.record_count} records" if capture else "removed: no whole record was in it"
-            yield Repaired(flaw.path, True, held)
+            if capture := sealed.get(Path(flaw.path).stem):
+                yield Repaired(flaw.path, True, f"sealed with {capture.record_count} records")
+            elif (data_folder / flaw.path).exists():
+                yield Repaired(flaw.path, False, "damaged in front of whole records; keep it, and a copy of it")
+            else:
+                yield Repaired(flaw.path, True, "removed: no whole record was in it")
 
 
 def _mended_in_place(data_folder: Path, flaw: Flaw) -> Repaired | None:

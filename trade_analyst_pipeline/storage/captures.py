@@ -376,8 +376,9 @@ def start(folder: Path, header: Header) -> CaptureWriter | None:
 def recover(path: Path) -> Capture | None:
     """Seal a capture whose writer died, cut after its last whole frame and with a gap that says so.
 
-    None when its writer lives, and when it holds no whole record: such a file is removed. Raises DiskFullError; the
-    file stays then, for another time.
+    None when its writer lives, and when it holds no whole record: such a file is removed. None also when whole records
+    stand behind damaged bytes: no crash leaves that, so the file stays as it is, for `verify` to tell of. Raises
+    DiskFullError; the file stays then, for another time.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -386,7 +387,11 @@ def recover(path: Path) -> Capture | None:
     if not _hold(descriptor, path):
         os.close(descriptor)
         return None
-    header, contents = _salvage(OpenFile(descriptor))
+    file = OpenFile(descriptor)
+    header, contents = _salvage(file)
+    if frames.has_record_behind(file, contents.size if header else 0):
+        os.close(descriptor)
+        return None
     if header is None or not contents.index:
         path.unlink()
         os.close(descriptor)

@@ -9,6 +9,7 @@ payloads mean is the archive's business.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -108,6 +109,18 @@ class FrameCodec:
             return self._decompressor.decompress(packed, max_output_size=size)
         except zstandard.ZstdError as error:
             raise DamagedFrameError(f"the payload cannot be unpacked: {error}") from error
+
+
+def has_record_behind(file: OpenFile, start: int) -> bool:
+    """Whether a whole record stands anywhere from `start` on, as after bytes that were damaged."""
+    codec, rest = FrameCodec(), file.read_at(start, file.size - start)
+    offset = rest.find(_MARKER + RECORD)
+    while offset >= 0:
+        with contextlib.suppress(DamagedFrameError):
+            codec.unpack_at(file, start + offset, limit=file.size)
+            return True
+        offset = rest.find(_MARKER + RECORD, offset + 1)
+    return False
 
 
 def _parse_head(head: bytes) -> tuple[bytes, int, int]:

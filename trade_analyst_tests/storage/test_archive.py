@@ -353,6 +353,17 @@ def test_recovery_finds_exactly_the_whole_records(archive: Archive, response: Ma
             capture.path.unlink()
 
 
+@pytest.mark.parametrize("place", ["magic", "header", "first record"])
+def test_whole_records_behind_damage_are_left_as_they_are(archive: Archive, response: Make, place: str) -> None:
+    """A crash damages only the end of a file: where whole records follow, nothing is cut off, removed or sealed."""
+    part = crashed(archive, [response(b"1"), response(b"2", "SPY")])
+    content = bytearray(part.read_bytes())
+    content[{"magic": 1, "header": 30, "first record": starts(bytes(content))[0] + 30}[place]] ^= 1
+    part.write_bytes(content)
+    assert archive.recover("options") == []
+    assert part.read_bytes() == content
+
+
 def starts(content: bytes) -> list[int]:
     """Where record frames start."""
     return [place for place in range(len(content)) if content.startswith(b"TAFR", place)]
