@@ -144,11 +144,16 @@ def _make_tables(
 
 
 def _sessions_that_would_lose_rows(data_folder: Path, name: str, flaws: Sequence[Flaw]) -> set[Partition | None]:
-    """Sessions made of a capture that is damaged or not archived any more."""
+    """Sessions made of a capture that is damaged or not archived any more, by their manifests or by their files."""
     archive, store = Archive(data_folder / "raw"), TableStore(data_folder)
     filed = {path.stem for day in archive.sessions(name) for path in archive.paths(name, day)}
-    made = [each for stage in _MADE_OF_CAPTURES for each in readable_manifests(store, stage, name)]
-    missing: set[Partition | None] = {each.partition for each in made if not filed.issuperset(each.source_captures)}
+    missing: set[Partition | None] = set()
+    for stage in _MADE_OF_CAPTURES:
+        sources = {each.partition: frozenset(each.source_captures) for each in readable_manifests(store, stage, name)}
+        for partition in store.partitions(stage, name):
+            if partition not in sources:
+                sources[partition] = store.sources_in_files(stage, name, partition)
+        missing.update(partition for partition, made_of in sources.items() if not filed >= made_of)
     damaged = (flaw for flaw in flaws if flaw.kind == "damaged" and _stage(flaw) == "raw" and _table_of(flaw) == name)
     return missing.union(map(_partition, damaged))
 

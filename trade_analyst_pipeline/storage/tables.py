@@ -7,6 +7,7 @@ rows are acceptable was decided before anything comes here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -146,6 +147,15 @@ class TableStore:
         table = self._table(stage, name)
         folders = (folder for folder in sorted(durable.list_names(table)) if (table / folder / MANIFEST_NAME).exists())
         return [key for folder in folders if (key := partition_of(folder)) is not None]
+
+    def sources_in_files(self, stage: str, name: str, partition: Partition) -> frozenset[str]:
+        """Captures that the readable data files of a partition say they were made from, whatever its manifest says."""
+        folder = self._table(stage, name) / folder_name(partition)
+        sources: set[str] = set()
+        for path in (folder / file for file in durable.list_names(folder) if fence_in(file) is not None):
+            with contextlib.suppress(OSError, pl.exceptions.ComputeError):
+                sources.update(json.loads(pl.read_parquet_metadata(path).get("source_captures", "[]")))
+        return frozenset(sources)
 
     def manifests(self, stage: str, name: str) -> list[Manifest]:
         """All manifests of a table, ascending by partition; raises PartitionDamagedError."""

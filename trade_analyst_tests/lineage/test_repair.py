@@ -148,6 +148,18 @@ def test_a_session_whose_capture_is_lost_keeps_its_table(whole: Path, loss: str)
         assert (manifest.content_hash, manifest.findings) == before[f"tables/options/{day}"]
 
 
+def test_without_manifests_the_files_say_what_would_be_lost(whole: Path) -> None:
+    """No manifest of a session can be read and a capture of it is gone: its files tell, and it is left as it is."""
+    min((whole / "raw/options/session_date=2026-01-05").glob("*.raw")).unlink()
+    for stage in ("tables", "quarantine"):
+        (whole / stage / "options/session_date=2026-01-05/_manifest.json").write_bytes(b"x")
+    good = next((whole / "tables/options/session_date=2026-01-05").glob("*.parquet"))
+    kept = good.read_bytes()
+    left = [step.path for step in mended(whole) if not step.is_mended]
+    assert [path for path in left if "options" in path] == ["tables/options 2026-01-05"]
+    assert good.read_bytes() == kept
+
+
 def told_missing(told: set[tuple[str, str]]) -> str:
     """The path of the missing capture, whose session nothing says any more."""
     (path,) = (path for path, kind in told if kind == "missing")
