@@ -22,7 +22,7 @@ from trade_analyst_pipeline.errors import CaptureDamagedError
 from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.settings import MOMENTS, BoundedChainSettings, Cadence, Settings
-from trade_analyst_pipeline.storage.archive import Archive
+from trade_analyst_pipeline.storage.archive import Archive, Capture
 
 NAME: Final = "plan"
 KINDS: Final = ("closing", "intraday", "reference", "movers", "end_of_day")
@@ -92,11 +92,11 @@ def plan_of(settings: Settings, kinds: Sequence[str], since: datetime) -> Plan:
 def note_plan(plan: Plan, archive: Archive) -> bool:
     """Put a plan on record unless it says just what the last one does; whether it was written.
 
-    What a process that died over it left unsealed is sealed first.
+    What a process that died over it left unsealed is sealed first. Where the last one cannot be read it is written.
     """
     archive.recover(NAME)
-    known = plans(archive)
-    if known and replace(plan, since=known[-1].since) == known[-1]:
+    last = _last(archive)
+    if last and replace(plan, since=last.since) == last:
         return False
     day = plan.since.astimezone(NEW_YORK).date()
     body = msgspec.json.encode(plan)
@@ -108,12 +108,23 @@ def note_plan(plan: Plan, archive: Archive) -> bool:
 
 def plans(archive: Archive) -> list[Plan]:
     """All plans on record, ascending; raises CaptureDamagedError."""
-    found = [
-        _decoded(response.body, capture.path)
-        for capture in archive.captures(NAME)
-        for response in archive.responses(capture)
-    ]
+    found = [plan for capture in archive.captures(NAME) for plan in _plans_in(archive, capture)]
     return sorted(found, key=lambda plan: plan.since)
+
+
+def _last(archive: Archive) -> Plan | None:
+    """The plan in the newest file; None without one, and where it cannot be read."""
+    newest = next((path for day in reversed(archive.sessions(NAME)) for path in archive.paths(NAME, day)[::-1]), None)
+    if newest is None:
+        return None
+    try:
+        return _plans_in(archive, archive.capture(newest))[-1]
+    except CaptureDamagedError:
+        return None
+
+
+def _plans_in(archive: Archive, capture: Capture) -> list[Plan]:
+    return [_decoded(response.body, capture.path) for response in archive.responses(capture)]
 
 
 def _decoded(body: bytes, path: Path) -> Plan:
@@ -122,7 +133,7 @@ def _decoded(body: bytes, path: Path) -> Plan:
     except msgspec.DecodeError as error:
         message = (
             f"{path}: the plan in it cannot be read ({error}); use the version of this program that wrote it, or a "
-            "newer one, or move the file out of the archive"
+            "newer one. Moved out of the archive, it leaves what was planned then unknown"
         )
         raise CaptureDamagedError(message) from error
 

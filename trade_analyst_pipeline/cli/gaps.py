@@ -29,9 +29,10 @@ def gaps(
     repair: Annotated[bool, typer.Option("--repair", help="Ask again for what can still be had.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show what was expected of each session, what was captured, and a typed gap for all else; exit 1 when one is open.
+    """Show what was expected of each session, what was captured, and a typed gap for all else.
 
-    --repair asks the source again for just what it can still give; then `trade-analyst rebuild` makes the tables anew.
+    Exit code 1 when something is lacking, be it lost for ever. --repair asks the source again for just what it can
+    still give; then `trade-analyst rebuild` makes the tables anew.
     """
     from trade_analyst_pipeline.datasets import DATASETS
     from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource

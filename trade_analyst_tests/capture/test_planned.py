@@ -37,3 +37,5 @@ def test_a_plan_of_another_form_is_named(tmp_path: Path) -> None:
         writer.seal(MOMENT)
     with pytest.raises(CaptureDamagedError, match=r"-plan-0000\.raw: .* missing required field.*out of the archive"):
         plans(archive)
+    assert note_plan(plan_of(settings_of(), KINDS, MOMENT + timedelta(minutes=1)), archive)
+    assert not note_plan(plan_of(settings_of(), KINDS, MOMENT + timedelta(minutes=2)), archive)
