@@ -99,12 +99,14 @@ def mend(folder: Path, scope: Scope, flaws: Sequence[Flaw], workers: int) -> Ite
     from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, table_schemas
     from trade_analyst_pipeline.storage.catalogue import CATALOGUE_NAME, build_catalogue
 
-    yield from repair(folder, scope, flaws, workers=workers, created_time=datetime.now(UTC))
-    if is_whole(folder, "metrics", [schema.name for schema in METRIC_SCHEMAS], now=datetime.now(UTC).timestamp()):
-        if published := publish_again(folder, latest=False):
-            yield Repaired("exports/metrics", True, published.partition(": ")[2])
-    else:
+    reasons = [flaw.path for flaw in flaws if flaw.path.startswith("exports/")]
+    for step in repair(folder, scope, flaws, workers=workers, created_time=datetime.now(UTC)):
+        reasons += [step.path] if step.path.startswith("metrics/") else []
+        yield step
+    if not is_whole(folder, "metrics", [schema.name for schema in METRIC_SCHEMAS], now=datetime.now(UTC).timestamp()):
         yield Repaired("exports/metrics", False, "left as they are, for a metric is not whole")
+    elif reasons and (published := publish_again(folder, latest=False)):
+        yield Repaired("exports/metrics", True, published.partition(": ")[2])
     try:
         build_catalogue(folder, declared=table_schemas())
     except PartitionDamagedError as error:
