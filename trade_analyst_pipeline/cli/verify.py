@@ -12,7 +12,7 @@ import typer
 
 from trade_analyst_pipeline.cli.data import publish_again
 from trade_analyst_pipeline.cli.shown import byte_count, parse_session, row_progress
-from trade_analyst_pipeline.errors import PartitionDamagedError
+from trade_analyst_pipeline.errors import PartitionDamagedError, SchemaMismatchError
 from trade_analyst_pipeline.ops.visible import one_line
 
 if TYPE_CHECKING:
@@ -109,5 +109,5 @@ def mend(folder: Path, scope: Scope, flaws: Sequence[Flaw], workers: int) -> Ite
         yield Repaired("exports/metrics", True, published.partition(": ")[2])
     try:
         build_catalogue(folder, declared=table_schemas())
-    except PartitionDamagedError as error:
+    except (PartitionDamagedError, SchemaMismatchError) as error:
         yield Repaired(CATALOGUE_NAME, False, str(error))

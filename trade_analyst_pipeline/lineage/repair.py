@@ -27,7 +27,7 @@ from trade_analyst_pipeline.storage.table_check import look_at_partition, partit
 from trade_analyst_pipeline.storage.tables import TableStore
 
 _MADE_OF_CAPTURES = ("tables", "quarantine")
-_NOT_MADE = ("orphan", "unsealed")
+_NOT_MADE = ("orphan", "unsealed", "newer")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def is_whole(data_folder: Path, stage: str, names: Collection[str], *, now: floa
     schemas = table_schemas()
     folders = [(name, folder) for _, name, folder in partition_folders(data_folder, [stage]) if name in names]
     return not any(
-        flaw.kind in ("damaged", "missing")
+        flaw.kind in ("damaged", "missing", "newer")
         for name, folder in folders
         for flaw in look_at_partition(data_folder, folder, schemas.get(f"{stage}.{name}"), now=now).flaws
     )
@@ -130,7 +130,9 @@ def _make_tables(
         broken |= archived if any(_is_of_metric(flaw, name) for flaw in found) else set()
         costly = broken if costly else costly
     for day in sorted(broken & costly, key=str):
-        yield Repaired(f"tables/{name} {day}", False, "left as it is, for a capture of it is damaged or missing")
+        yield Repaired(
+            f"tables/{name} {day}", False, "left as it is, for a capture of it is damaged or missing, or it is newer"
+        )
     if not (makeable := broken - costly):
         return
     days = sorted(archived if DATASETS[name].spans_sessions else archived & makeable)
@@ -144,7 +146,7 @@ def _make_tables(
 
 
 def _sessions_that_would_lose_rows(data_folder: Path, name: str, flaws: Sequence[Flaw]) -> set[Partition | None]:
-    """Sessions made of a capture that is damaged or not archived any more, by their manifests or by their files."""
+    """Sessions made of a capture that is damaged or gone, as manifests or files say, or made by a newer program."""
     archive, store = Archive(data_folder / "raw"), TableStore(data_folder)
     filed = {path.stem for day in archive.sessions(name) for path in archive.paths(name, day)}
     missing: set[Partition | None] = set()
@@ -154,8 +156,9 @@ def _sessions_that_would_lose_rows(data_folder: Path, name: str, flaws: Sequence
             if partition not in sources:
                 sources[partition] = store.sources_in_files(stage, name, partition)
         missing.update(partition for partition, made_of in sources.items() if not filed >= made_of)
-    damaged = (flaw for flaw in flaws if flaw.kind == "damaged" and _stage(flaw) == "raw" and _table_of(flaw) == name)
-    return missing.union(map(_partition, damaged))
+    own = [flaw for flaw in flaws if _table_of(flaw) == name and _stage(flaw) in ("raw", *_MADE_OF_CAPTURES)]
+    costly = (flaw for flaw in own if flaw.kind == "newer" or (flaw.kind == "damaged" and _stage(flaw) == "raw"))
+    return missing.union(map(_partition, costly))
 
 
 def _make_metrics(

@@ -10,6 +10,7 @@ from trade_analyst_pipeline.storage.durable import ORPHAN_AGE_SECONDS
 
 Kind = Literal[
     "damaged",  # not as it was written: bytes, sizes, counts, or whose place it stands in
+    "newer",  # of a schema version that this program does not know
     "missing",  # something else says that the file exists
     "unsealed",  # a capture whose process died before sealing it
     "repeated_keys",  # a JSON body with a key that came twice in one object: its value is a guess

@@ -65,26 +65,26 @@ def _look_at_manifest(folder: Path, place: str, schema: TableSchema) -> tuple[Ma
     try:
         manifest = read_manifest(folder)
     except (StorageError, OSError) as error:
-        return None, Looked((Flaw(name, "damaged", str(error)),))
+        return None, Looked((Flaw(name, "damaged", str(error).replace(str(folder / MANIFEST_NAME), "it")),))
     if manifest is None:
         return None, Looked()
     own = (folder.parent.parent.name, folder.parent.name, partition_of(folder.name))
     read = Looked((), 1, (folder / MANIFEST_NAME).stat().st_size)
     if (manifest.stage, manifest.name, manifest.partition) != own:
-        problem: str | None = f"it is that of {manifest.stage}/{manifest.name} {manifest.partition}"
-    else:
-        problem = _schema_problem(manifest, schema)
-    return manifest, read + Looked((Flaw(name, "damaged", problem),) if problem else ())
+        flaw = Flaw(name, "damaged", f"it is that of {manifest.stage}/{manifest.name} {manifest.partition}")
+        return manifest, read + Looked((flaw,))
+    return manifest, read + Looked(_schema_flaws(name, manifest, schema))
 
 
-def _schema_problem(manifest: Manifest, schema: TableSchema) -> str | None:
-    """Why rows of that schema version cannot be read by this program; None when they can."""
+def _schema_flaws(name: str, manifest: Manifest, schema: TableSchema) -> tuple[Flaw, ...]:
+    """Why rows of that schema version cannot be read by this program; nothing when they can."""
     stated, known = (tuple(map(int, text.split("."))) for text in (manifest.schema_version, schema.version))
     if stated > known:
-        return f"schema version {manifest.schema_version} is newer than {schema.version}, which this program knows"
+        what = f"schema version {manifest.schema_version}, and this program knows {schema.version}: update it"
+        return (Flaw(name, "newer", what),)
     if stated == known and manifest.columns != column_types(schema):
-        return f"its columns are not those of schema version {schema.version}"
-    return None
+        return (Flaw(name, "damaged", f"its columns are not those of schema version {schema.version}"),)
+    return ()
 
 
 def _look_at_rows(folder: Path, place: str, manifest: Manifest) -> Looked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from dataclasses import replace
 from datetime import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from trade_analyst_pipeline.cli.verify import mend
 from trade_analyst_pipeline.lineage.chain import Scope
 from trade_analyst_pipeline.lineage.rebuild import rebuild
 from trade_analyst_pipeline.lineage.repair import Repaired
+from trade_analyst_pipeline.storage.manifest import read_manifest, write_manifest
 from trade_analyst_pipeline.storage.set_aside import SET_ASIDE
 from trade_analyst_pipeline.storage.tables import TableStore
 
@@ -158,6 +160,20 @@ def test_without_manifests_the_files_say_what_would_be_lost(whole: Path) -> None
     left = [step.path for step in mended(whole) if not step.is_mended]
     assert [path for path in left if "options" in path] == ["tables/options 2026-01-05"]
     assert good.read_bytes() == kept
+
+
+def test_what_a_newer_program_wrote_is_left(whole: Path) -> None:
+    """A partition in a form that this program does not know is told as such and stays as it is, with what needs it."""
+    folder = whole / "tables/options/session_date=2026-01-05"
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    write_manifest(folder, replace(manifest, schema_version="99.0"))
+    before = {path: path.read_bytes() for path in stored(folder)}
+    assert ("newer", "tables/options/session_date=2026-01-05/_manifest.json") in {
+        (flaw.kind, flaw.path) for flaw in verified(whole)
+    }
+    assert "tables/options 2026-01-05" not in {step.path for step in mended(whole) if step.is_mended}
+    assert {path: path.read_bytes() for path in stored(folder)} == before
 
 
 def told_missing(told: set[tuple[str, str]]) -> str:
