@@ -138,8 +138,8 @@ def write_in_place() -> None:
 
     def in_place(path: Path, data: bytes) -> None:
         with path.open("wb") as file:
-            for start in range(0, len(data), 4096):
-                file.write(data[start : start + 4096])
+            for start in range(0, len(data), 256):
+                file.write(data[start : start + 256])
                 file.flush()
                 os.fsync(file.fileno())
 
