@@ -201,11 +201,12 @@ class Archive:
         groups: list[list[Capture]] = []
         for capture in captures:
             lacking = [each for each in groups if each[0].scheduled_time == capture.scheduled_time and _gaps_of(each)]
-            answers = {entry.request for entry in self.index(capture)} if lacking else set()
+            # what is left of a chain may be cut otherwise than before, so it is known by its symbol
+            asked = {name for entry in self.index(capture) for name in entry.request.symbols} if lacking else set()
             earlier = [
                 each
                 for each in lacking
-                if any(gap.reason == INTERRUPTED or gap.request in answers for gap in _gaps_of(each))
+                if any(gap.reason == INTERRUPTED or asked.intersection(gap.symbols) for gap in _gaps_of(each))
             ]
             if earlier:
                 earlier[-1].append(capture)
