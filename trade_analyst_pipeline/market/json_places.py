@@ -64,7 +64,7 @@ class Item:
 
 def whole(body: bytes) -> Place:
     """The place of the document itself; raises PlaceUnknownError."""
-    return _value(body, _SPACE.match(body).end(), "$")  # type: ignore[union-attr]  # it matches nothing, too
+    return _value(body, _after_space(body, 0), "$")
 
 
 def items(body: bytes, place: Place) -> Iterator[Item]:
