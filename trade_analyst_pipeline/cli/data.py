@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -145,13 +146,18 @@ def query(
 
     At most 1,000 rows are shown unless --limit says otherwise; when there are more, a note on standard error says so.
     """
+    from trade_analyst_pipeline.lineage.point_in_time import read_as_of
     from trade_analyst_pipeline.lineage.schemas import table_schemas
     from trade_analyst_pipeline.settings import load_settings
     from trade_analyst_pipeline.storage import catalogue
 
+    data_folder = load_settings().data_folder
     instant = None if as_of is None else _instant(as_of, "--as-of")
+    computed = None if instant is None else partial(read_as_of, data_folder, instant=instant)
     with _interrupted_at_once():
-        result = catalogue.query(load_settings().data_folder, sql, limit=limit, declared=table_schemas(), as_of=instant)
+        result = catalogue.query(
+            data_folder, sql, limit=limit, declared=table_schemas(), as_of=instant, computed=computed
+        )
     if as_json:
         typer.echo(json.dumps(plain_json(result.frame.to_dicts()), default=str, allow_nan=False))
     else:

@@ -8,7 +8,8 @@ which files count is decided by `tables.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -167,12 +168,19 @@ def catalogue_views(root: Path) -> list[str]:
 
 
 def query(
-    root: Path, sql: str, *, limit: int = DEFAULT_ROWS, declared: Declared = _NONE, as_of: datetime | None = None
+    root: Path,
+    sql: str,
+    *,
+    limit: int = DEFAULT_ROWS,
+    declared: Declared = _NONE,
+    as_of: datetime | None = None,
+    computed: Callable[[str], pl.LazyFrame] | None = None,
 ) -> QueryResult:
     """The first `limit` rows that one reading SQL statement gives over the present tables below `root`.
 
     Tables that are `declared` and hold nothing yet are there without rows. With `as_of` (inclusive, with a time zone)
-    tables are as they were known then, and a statement that reads a metric is refused.
+    tables are as they were known then, and the metrics that the statement reads are what `computed` gives for their
+    names (`metrics.iv_rank`); without it a statement that reads one is refused.
 
     The statement can read the tables' own folders and nothing else: no other file, no network, no extension, no
     setting. Raises QueryError for several statements, for one that writes, and for one that DuckDB cannot answer.
@@ -185,6 +193,9 @@ def query(
     try:
         statement = _one_select(connection, sql)
         views = create_views(connection, root, declared=declared, as_of=as_of)
+        if as_of is not None and computed is not None:
+            for metric in _metrics_read(connection, statement, views):
+                _put_in_place(connection, metric, computed(metric).collect())
         _lock_down(connection, root)
         # DuckDB lets WITH hold a COPY or INSERT, but nowhere below the top of a statement.
         frame = connection.sql(f"SELECT * FROM (\n{statement}\n) LIMIT {limit + 1:d}").pl()  # noqa: S608  one SELECT
@@ -216,6 +227,23 @@ def _one_select(connection: DuckDBPyConnection, sql: str) -> str:
         )
         raise QueryError(message)
     return _without_end(sql)
+
+
+def _metrics_read(connection: DuckDBPyConnection, statement: str, views: Sequence[str]) -> list[str]:
+    """The views of metrics that a statement names, with or without their schema."""
+    ((tree,),) = connection.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()
+    read = set(re.findall(r'"table_name":"([^"]*)"', tree.casefold()))
+    return [view for view in views if view.startswith("metrics.") and view.partition(".")[2] in read]
+
+
+def _put_in_place(connection: DuckDBPyConnection, view: str, rows: pl.DataFrame) -> None:
+    """Put rows where a view was, under its name."""
+    stage, _, name = view.partition(".")
+    place = f"{stage}.{_identifier(name)}"
+    connection.register("rows_of_metric", rows)
+    connection.execute(f"DROP VIEW {place}").fetchall()
+    connection.execute(f"CREATE TABLE {place} AS FROM rows_of_metric").fetchall()
+    connection.unregister("rows_of_metric")
 
 
 def _without_end(sql: str) -> str:
@@ -259,7 +287,7 @@ def _as_of(table: str, select: str, schema: TableSchema) -> str:
     if schema.known_time is None:
         message = (
             f"{table} cannot be read as of an instant in SQL, for it is computed from tables as of that instant: "
-            f"use `trade-analyst export {table} --as-of …`, or read_as_of in Python"
+            f"use `trade-analyst query --as-of …`, `trade-analyst export {table} --as-of …` or read_as_of in Python"
         )
         nulls = _select_nothing(column_types(schema)).removesuffix(" WHERE false")
         return f"{nulls} FROM (SELECT error({_text(message)}) AS problem) WHERE problem IS NOT NULL"

@@ -112,9 +112,6 @@ def test_reads_as_of_an_instant_end_with_it(run_command: Callable[..., Any]) -> 
     assert stored[0]["n"] > 0
     done = run_command("export", "tables.quotes", "--format", "parquet", "--as-of", ARRIVED)
     assert (done.code, pl.read_parquet("tables.quotes.parquet").height) == (0, stored[0]["n"])
-    ratios = run_command("query", "select * from metrics.iv_rank", "--as-of", ARRIVED)
-    assert (ratios.code, ratios.out) == (1, "")
-    assert "use `trade-analyst export metrics.iv_rank --as-of" in ratios.err
 
 
 @pytest.mark.usefixtures("project")
