@@ -106,15 +106,16 @@ def rebuild(
 def publish_again(data_folder: Path, *, latest: bool) -> str:
     """Export the sessions that were exported before, and the `latest` with option chains; says how many, if any."""
     from trade_analyst_pipeline.export import publish_session, published_sessions
-    from trade_analyst_pipeline.lineage.built import code_version
+    from trade_analyst_pipeline.lineage.code_versions import code_version
     from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
     from trade_analyst_pipeline.storage.tables import TableStore
 
     store = TableStore(data_folder)
     stored = [day for day in store.partitions("tables", "options") if isinstance(day, date)] if latest else []
     days = sorted({*published_sessions(data_folder), *stored[-1:]})
+    made_by = code_version("exports/metrics")
     for day in days:
-        publish_session(store, day, schemas=METRIC_SCHEMAS, code_version=code_version(), created_time=datetime.now(UTC))
+        publish_session(store, day, schemas=METRIC_SCHEMAS, code_version=made_by, created_time=datetime.now(UTC))
     return f"exports/metrics: {len(days)} sessions, the last {days[-1]}" if days else ""
 
 

@@ -58,70 +58,70 @@ def _first_of_each_key(schema: TableSchema) -> Callable[[pl.DataFrame], pl.DataF
 # Rows that say nothing about each other, of which there may be only two.
 _UNRELATED: Final = Tolerance(share=0.5, rows=0)
 
+OPTIONS: Final = Dataset(
+    options.NAME,
+    options.SCHEMA,
+    options.normalize,
+    options.requests,
+    _first_of_each_key(options.SCHEMA),
+    options.LAYOUT,
+    without_proof=options.without_proof,
+)
+QUOTES: Final = Dataset(
+    quotes.NAME,
+    quotes.SCHEMA,
+    quotes.normalize,
+    quotes.requests,
+    _first_of_each_key(quotes.SCHEMA),
+    quotes.LAYOUT,
+    tolerance=_UNRELATED,
+)
+OHLC: Final = Dataset(
+    ohlc.NAME, ohlc.SCHEMA, ohlc.normalize, ohlc.requests, ohlc.revisions, ohlc.LAYOUT, spans_sessions=True
+)
+EXPIRATIONS: Final = Dataset(
+    expirations.NAME,
+    expirations.SCHEMA,
+    expirations.normalize,
+    expirations.requests,
+    _first_of_each_key(expirations.SCHEMA),
+    expirations.LAYOUT,
+    is_current_only=True,
+)
+MARKETS: Final = Dataset(
+    markets.NAME,
+    markets.SCHEMA,
+    markets.normalize,
+    markets.requests,
+    _first_of_each_key(markets.SCHEMA),
+    markets.LAYOUT,
+    tolerance=_UNRELATED,
+    is_current_only=True,
+    subjects=markets.MARKETS,
+)
+INSTRUMENTS: Final = Dataset(
+    instruments.NAME,
+    instruments.SCHEMA,
+    instruments.normalize,
+    instruments.requests,
+    _first_of_each_key(instruments.SCHEMA),
+    instruments.LAYOUT,
+    tolerance=_UNRELATED,
+    is_current_only=True,
+)
+MOVERS: Final = Dataset(
+    movers.NAME,
+    movers.SCHEMA,
+    movers.normalize,
+    movers.requests,
+    _first_of_each_key(movers.SCHEMA),
+    movers.LAYOUT,
+    tolerance=_UNRELATED,
+    is_current_only=True,
+    subjects=movers.LISTS,
+)
+
+# Each is a definition of its own, so that a change of one reaches no table of another (lineage/code_versions.py).
 DATASETS: Final[dict[str, Dataset]] = {
-    dataset.name: dataset
-    for dataset in (
-        Dataset(
-            options.NAME,
-            options.SCHEMA,
-            options.normalize,
-            options.requests,
-            _first_of_each_key(options.SCHEMA),
-            options.LAYOUT,
-            without_proof=options.without_proof,
-        ),
-        Dataset(
-            quotes.NAME,
-            quotes.SCHEMA,
-            quotes.normalize,
-            quotes.requests,
-            _first_of_each_key(quotes.SCHEMA),
-            quotes.LAYOUT,
-            tolerance=_UNRELATED,
-        ),
-        Dataset(
-            ohlc.NAME, ohlc.SCHEMA, ohlc.normalize, ohlc.requests, ohlc.revisions, ohlc.LAYOUT, spans_sessions=True
-        ),
-        Dataset(
-            expirations.NAME,
-            expirations.SCHEMA,
-            expirations.normalize,
-            expirations.requests,
-            _first_of_each_key(expirations.SCHEMA),
-            expirations.LAYOUT,
-            is_current_only=True,
-        ),
-        Dataset(
-            markets.NAME,
-            markets.SCHEMA,
-            markets.normalize,
-            markets.requests,
-            _first_of_each_key(markets.SCHEMA),
-            markets.LAYOUT,
-            tolerance=_UNRELATED,
-            is_current_only=True,
-            subjects=markets.MARKETS,
-        ),
-        Dataset(
-            instruments.NAME,
-            instruments.SCHEMA,
-            instruments.normalize,
-            instruments.requests,
-            _first_of_each_key(instruments.SCHEMA),
-            instruments.LAYOUT,
-            tolerance=_UNRELATED,
-            is_current_only=True,
-        ),
-        Dataset(
-            movers.NAME,
-            movers.SCHEMA,
-            movers.normalize,
-            movers.requests,
-            _first_of_each_key(movers.SCHEMA),
-            movers.LAYOUT,
-            tolerance=_UNRELATED,
-            is_current_only=True,
-            subjects=movers.LISTS,
-        ),
-    )
+    dataset.name: dataset for dataset in (OPTIONS, QUOTES, OHLC, EXPIRATIONS, MARKETS, INSTRUMENTS, MOVERS)
 }

@@ -25,7 +25,8 @@ from trade_analyst_pipeline.defs.standing import TokenResource
 from trade_analyst_pipeline.defs.token import Token, token_asset
 from trade_analyst_pipeline.errors import AuthError
 from trade_analyst_pipeline.export import publish_session
-from trade_analyst_pipeline.lineage.built import Built, BuiltSeries, code_version
+from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
+from trade_analyst_pipeline.lineage.code_versions import code_version
 from trade_analyst_pipeline.lineage.metrics import (
     build_put_call_ratio,
     refresh_iv_history,
@@ -375,7 +376,8 @@ def exports_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
 
 
 def _publish(store: TableStore, day: date, now: datetime) -> SessionResult:
-    published = publish_session(store, day, schemas=METRIC_SCHEMAS, code_version=code_version(), created_time=now)
+    made_by = code_version("exports/metrics")
+    published = publish_session(store, day, schemas=METRIC_SCHEMAS, code_version=made_by, created_time=now)
     files = [file for table in published.tables for file in table.files]
     return SessionResult(
         day,

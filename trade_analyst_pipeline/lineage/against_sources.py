@@ -15,8 +15,8 @@ import polars as pl
 
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import CaptureDamagedError, PartitionDamagedError, SchemaMismatchError
-from trade_analyst_pipeline.lineage.built import code_version
 from trade_analyst_pipeline.lineage.chain import METRIC_DATASETS, Scope, manifest_path, readable_manifests
+from trade_analyst_pipeline.lineage.code_versions import code_version, step_of
 from trade_analyst_pipeline.lineage.judging import judge, recorded
 from trade_analyst_pipeline.lineage.merging import Fed
 from trade_analyst_pipeline.lineage.metrics import WHOLE_SERIES, iv_history_of, option_sources, put_call_ratios
@@ -144,6 +144,6 @@ def _differences(store: TableStore, manifest: Manifest, schema: TableSchema, mad
     detail = (
         f"{only_stored.height:,} of its {stored.height:,} rows are not among the {made.height:,} that its sources "
         f"give, and {only_made.height:,} of those not among its own (keys {shown}); it was made by version "
-        f"{manifest.code_version}, and again by {code_version()}"
+        f"{manifest.code_version}, and again by {code_version(step_of(manifest.stage, manifest.name))}"
     )
     yield Flaw(manifest_path(manifest.stage, manifest.name, manifest.partition), "differs", detail)

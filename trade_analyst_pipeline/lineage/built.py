@@ -6,17 +6,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from importlib.metadata import version
 from typing import Literal
 
+from trade_analyst_pipeline.lineage.code_versions import is_made_by
 from trade_analyst_pipeline.storage.tables import Manifest
 
 Status = Literal["built", "unchanged", "empty", "failed"]
-
-
-def code_version() -> str:
-    """The version of the code that makes partitions, as recorded in them."""
-    return version("trade-analyst")
 
 
 @dataclass(frozen=True)
@@ -89,6 +84,6 @@ def combined_reference(manifests: Sequence[Manifest]) -> str:
     return f"{len(manifests)} partitions@{digest}"
 
 
-def is_made_from(present: Manifest | None, sources: Sequence[str]) -> bool:
-    """Whether a partition was made by this code version from just these sources."""
-    return present is not None and present.source_captures == tuple(sources) and present.code_version == code_version()
+def is_made_from(present: Manifest | None, step: str, sources: Sequence[str]) -> bool:
+    """Whether a partition was made by a step as it is now from just these sources."""
+    return present is not None and present.source_captures == tuple(sources) and is_made_by(present, step)

@@ -16,7 +16,7 @@ import polars as pl
 
 from trade_analyst_pipeline.datasets import DATASETS, Dataset
 from trade_analyst_pipeline.errors import VerdictError
-from trade_analyst_pipeline.lineage.built import code_version
+from trade_analyst_pipeline.lineage.code_versions import is_made_by, made_by
 from trade_analyst_pipeline.market.normalized import Normalized, ResponseProblem
 from trade_analyst_pipeline.quarantine import quarantine_rows, quarantine_schema
 from trade_analyst_pipeline.storage.archive import Archive, Capture
@@ -99,26 +99,26 @@ def keep_judgement(store: TableStore, name: str, judged: Judged, *, fence: int, 
         partition=judged.session_date,
         fence=fence,
         source_captures=judged.sources,
-        code_version=code_version(),
+        **made_by(f"tables/{name}"),
         created_time=created_time,
         findings=judged.findings,
     )
 
 
 def current_judgement(store: TableStore, name: str, day: date, captures: Sequence[Capture]) -> Manifest | None:
-    """The judgement of just these captures by this code version; None when they have not been judged so."""
+    """The judgement of just these captures by the code there is; None when they have not been judged so."""
     kept = store.manifest("quarantine", name, day)
     ids = tuple(capture.capture_id for capture in captures)
-    if kept is None or kept.source_captures != ids or kept.code_version != code_version():
+    if kept is None or kept.source_captures != ids or not is_made_by(kept, f"tables/{name}"):
         return None
     return kept if kept.findings.rule_counts else None
 
 
 def is_current(table: Manifest | None, name: str, captures: Sequence[Capture]) -> bool:
-    """Whether a partition was made by this code and schema version from all these captures, and maybe others."""
+    """Whether a partition was made by the code there is from all these captures, and maybe others."""
     return (
         table is not None
         and set(table.source_captures).issuperset(capture.capture_id for capture in captures)
-        and table.code_version == code_version()
+        and is_made_by(table, f"tables/{name}")
         and table.schema_version == DATASETS[name].schema.version
     )

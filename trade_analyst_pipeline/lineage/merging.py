@@ -17,7 +17,8 @@ import polars as pl
 
 from trade_analyst_pipeline.datasets import DATASETS, Dataset
 from trade_analyst_pipeline.errors import CaptureDamagedError, PartitionDamagedError
-from trade_analyst_pipeline.lineage.built import Built, built_from, code_version
+from trade_analyst_pipeline.lineage.built import Built, built_from
+from trade_analyst_pipeline.lineage.code_versions import made_by
 from trade_analyst_pipeline.lineage.judging import (
     NO_CAPTURE,
     Judged,
@@ -222,7 +223,7 @@ class _Merging:
             partition=day,
             fence=fence,
             source_captures=sorted(sources),
-            code_version=code_version(),
+            **made_by(f"tables/{self.dataset.name}"),
             created_time=self.created_time,
         )
 

@@ -14,20 +14,21 @@ from typing import Literal, Protocol
 
 import polars as pl
 
-from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.datasets import ohlc, options
 from trade_analyst_pipeline.lineage.built import (
     Built,
     BuiltSeries,
-    code_version,
     combined_reference,
     is_made_from,
     reference,
 )
+from trade_analyst_pipeline.lineage.code_versions import is_made_by, made_by
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
 from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStore
 
 CHUNK_SESSIONS = 40
+_RATIOS = f"metrics/{put_call_ratio.SCHEMA.name}"
 
 
 class Reader(Protocol):
@@ -50,7 +51,9 @@ def build_put_call_ratio(
     for chunk in batched(sessions, CHUNK_SESSIONS):
         tables = {day: store.manifest("tables", "options", day) for day in chunk}
         present = {day: None if again else store.manifest("metrics", "put_call_ratio", day) for day in chunk}
-        stale = [day for day in chunk if (made := tables[day]) and not is_made_from(present[day], [reference(made)])]
+        stale = [
+            day for day in chunk if (made := tables[day]) and not is_made_from(present[day], _RATIOS, [reference(made)])
+        ]
         fences = {day: store.take_fence("metrics", "put_call_ratio", day) for day in stale}
         tables |= {day: store.manifest("tables", "options", day) for day in stale}
         ratios = put_call_ratios(store, stale)
@@ -68,7 +71,7 @@ def put_call_ratios(store: Reader, days: Sequence[date]) -> dict[date, pl.DataFr
     """`put_call_ratio` of each of these sessions, from `tables/options`."""
     if not days:
         return {}
-    scan = store.scan("tables", "options", partitions=days, schema=DATASETS["options"].schema)
+    scan = store.scan("tables", "options", partitions=days, schema=options.SCHEMA)
     ratios = put_call_ratio.put_call_ratio(scan.select(put_call_ratio.INPUT_COLUMNS).collect())
     parts = ratios.partition_by("session_date", as_dict=True)
     return {day: parts.get((day,), put_call_ratio.SCHEMA.empty()) for day in days}
@@ -116,7 +119,7 @@ def refresh_iv_history(store: TableStore, *, created_time: datetime, again: bool
 def _iv_history_sources(store: TableStore) -> set[str]:
     """What the stored series was made of by this code version."""
     manifests = store.manifests("metrics", iv_history.SCHEMA.name)
-    own = [manifest for manifest in manifests if manifest.code_version == code_version()]
+    own = [manifest for manifest in manifests if is_made_by(manifest, f"metrics/{iv_history.SCHEMA.name}")]
     return {source for manifest in own for source in manifest.source_captures}
 
 
@@ -138,7 +141,7 @@ def iv_history_of(store: Reader, days: Sequence[date]) -> pl.DataFrame:
 
 
 def _iv_history_of(store: Reader, days: Sequence[date]) -> pl.DataFrame:
-    scan = store.scan("tables", "options", partitions=days, schema=DATASETS["options"].schema)
+    scan = store.scan("tables", "options", partitions=days, schema=options.SCHEMA)
     return iv_history.iv_history(scan.select(iv_history.INPUT_COLUMNS).collect())
 
 
@@ -162,7 +165,7 @@ def _put_call_ratio_daily(store: Reader) -> pl.DataFrame:
 
 
 def _realized_volatility(store: Reader) -> pl.DataFrame:
-    bars = store.scan("tables", "ohlc", schema=DATASETS["ohlc"].schema)
+    bars = store.scan("tables", "ohlc", schema=ohlc.SCHEMA)
     return realized_volatility.realized_volatility(bars.filter(pl.col("frequency") == "daily").collect())
 
 
@@ -196,7 +199,9 @@ def _refresh_whole(store: TableStore, series: WholeSeries, created_time: datetim
     made_from = store.manifests(*series.source)
     present = [] if again else store.manifests("metrics", schema.name)
     names = [combined_reference(made_from)]
-    if not made_from or (present and all(is_made_from(manifest, names) for manifest in present)):
+    if not made_from or (
+        present and all(is_made_from(manifest, f"metrics/{schema.name}", names) for manifest in present)
+    ):
         return _series(store, schema, ())
     fences = _take_fences(store, schema, years_of(manifest.partition for manifest in made_from))
     names = [combined_reference(store.manifests(*series.source))]
@@ -245,7 +250,7 @@ def _write_metric(
         partition=partition,
         fence=fence,
         source_captures=sources,
-        code_version=code_version(),
+        **made_by(f"metrics/{schema.name}"),
         created_time=created_time,
     )
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from trade_analyst_pipeline.datasets import DATASETS, Dataset
 from trade_analyst_pipeline.errors import CaptureDamagedError
-from trade_analyst_pipeline.lineage.built import Built, built_from, code_version
+from trade_analyst_pipeline.lineage.built import Built, built_from
+from trade_analyst_pipeline.lineage.code_versions import made_by
 from trade_analyst_pipeline.lineage.judging import (
     NO_CAPTURE,
     current_judgement,
@@ -97,7 +98,7 @@ def _commit(
         partition=session_date,
         fence=fences["tables"],
         source_captures=judged.sources,
-        code_version=code_version(),
+        **made_by(f"tables/{name}"),
         created_time=created_time,
     )
     return built_from(table, kept, name=name, session_date=session_date, status="built")

@@ -15,7 +15,7 @@ import polars as pl
 
 from trade_analyst_pipeline.datasets import DATASETS, Dataset
 from trade_analyst_pipeline.errors import TraceError
-from trade_analyst_pipeline.lineage.built import code_version
+from trade_analyst_pipeline.lineage.code_versions import code_version, step_of
 from trade_analyst_pipeline.lineage.metric_sources import METRIC_SOURCES, Below
 from trade_analyst_pipeline.lineage.records import ArchivedRecord, Arrived, RecordReader, arrived_of
 from trade_analyst_pipeline.lineage.row_places import (
@@ -94,7 +94,7 @@ def _judged(found: StoredRow, column: str | None, columns: Sequence[str], origin
             manifest.created_time,
             manifest.source_captures,
         ),
-        code_version=code_version(),
+        code_version=code_version(step_of(found.stage, found.schema.name)),
         below=origin.below,
         beside={name: said for name, said in origin.beside.items() if name in columns},
         records=origin.records,

@@ -74,7 +74,8 @@ class Manifest:
 
     `columns` maps names to our type names; `first_time` and `last_time` are the range of the first time column of the
     key, UTC, None without rows or without such a column. `created_time` is when the rows were written;
-    `source_captures`, `code_version` and `findings` are those of the last making, which may have found the same rows.
+    `source_captures`, `code_version`, `code` (modules by a digest, packages by version; empty where it is not known)
+    and `findings` are those of the last making, which may have found the same rows.
     """
 
     stage: str
@@ -95,6 +96,7 @@ class Manifest:
     files: tuple[PartFile, ...]
     retired: tuple[RetiredFile, ...] = ()
     findings: Findings = field(default_factory=Findings)
+    code: dict[str, str] = field(default_factory=dict)
 
     @property
     def file_names(self) -> frozenset[str]:

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,6 +99,7 @@ class TableStore:
         code_version: str,
         created_time: datetime,
         findings: Findings | None = None,
+        code: Mapping[str, str] | None = None,
     ) -> Manifest:
         """Make `frame` the whole content of a partition of table `schema.name`, and return its manifest.
 
@@ -128,6 +129,7 @@ class TableStore:
             last_time=last,
             files=(),
             findings=findings or Findings(),
+            code=dict(code or {}),
         )
         folder = durable.make_folders(self.root, *table_folder_names(stage, schema.name), folder_name(partition))
         with locked_fence(folder) as lock:
@@ -316,6 +318,7 @@ def _stamped(folder: Path, present: Manifest, wanted: Manifest) -> Manifest:
         source_captures=wanted.source_captures,
         code_version=wanted.code_version,
         findings=wanted.findings,
+        code=wanted.code,
     )
     if stamped == present:
         return present

@@ -12,7 +12,7 @@ import pytest
 from small_captures import CREATED, HOURS_AGO, MONDAY, TUESDAY, WEDNESDAY, Captures, stored, verified
 
 from trade_analyst_pipeline.export import publish_session
-from trade_analyst_pipeline.lineage import built
+from trade_analyst_pipeline.lineage import code_versions
 from trade_analyst_pipeline.lineage.rebuild import rebuild
 from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
 from trade_analyst_pipeline.storage.tables import TableStore
@@ -26,8 +26,9 @@ def captures(tmp_path: Path) -> Captures:
 
 @pytest.fixture
 def become(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Go on as another version of the program."""
-    return lambda version: monkeypatch.setattr(built, "version", lambda _name: version)
+    """Go on as a version of the program whose every step has other code."""
+    as_it_is = code_versions.code_of
+    return lambda version: monkeypatch.setattr(code_versions, "code_of", lambda step: {**as_it_is(step), "x": version})
 
 
 @pytest.fixture

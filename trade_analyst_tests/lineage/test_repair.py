@@ -188,7 +188,9 @@ def test_no_metric_is_made_of_a_broken_table(whole: Path) -> None:
     lost = min((whole / "raw/options/session_date=2026-01-05").glob("*.raw"))
     lost.write_bytes(lost.read_bytes()[:-1])
     for table in ("tables/options/session_date=2026-01-05", "metrics/iv_history/year=2026"):
-        path = next((whole / table).glob("*.parquet"))
+        manifest = read_manifest(whole / table)
+        assert manifest is not None
+        path = whole / table / manifest.files[0].name
         path.write_bytes(path.read_bytes()[:-1])
     before = {path: path.read_bytes() for stage in ("metrics", "exports") for path in stored(whole / stage)}
     left = {step.path for step in mended(whole) if not step.is_mended}
