@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Final, Literal
 
 from trade_analyst_pipeline.capture.ask import ask_on
@@ -102,8 +101,8 @@ class Ledger:
         self._archive = archive
         self._now = now
         self._goes_back = goes_back
-        self._indexes: dict[Path, tuple[IndexEntry, ...]] = {}
-        self._halts: dict[Path, tuple[frozenset[str], frozenset[str]]] = {}
+        self._indexes: dict[str, tuple[IndexEntry, ...]] = {}
+        self._halts: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
         self._planned = lru_cache(maxsize=8)(partial(planned_snapshots, self.plans))
 
     def lines(self, dataset: str, day: date) -> list[Line]:
@@ -164,9 +163,9 @@ class Ledger:
         return named or ({_NAMELESS: None} if capture.record_count else {})
 
     def _index(self, capture: Capture) -> tuple[IndexEntry, ...]:
-        if capture.path not in self._indexes:
-            self._indexes[capture.path] = self._archive.index(capture)
-        return self._indexes[capture.path]
+        if capture.capture_id not in self._indexes:
+            self._indexes[capture.capture_id] = self._archive.index(capture)
+        return self._indexes[capture.capture_id]
 
     def _at(self, snapshot: Snapshot, due: _Due, instants: Mapping[str, Sequence[datetime]]) -> Iterator[Line]:
         """The lines of one instant."""
@@ -293,12 +292,12 @@ class Ledger:
 
     def _halted(self, capture: Capture) -> tuple[frozenset[str], frozenset[str]]:
         """The symbols that a capture of quotes is about, and those of them that are halted."""
-        if capture.path not in self._halts:
+        if capture.capture_id not in self._halts:
             responses = list(self._archive.answers([capture]))
             known = frozenset(symbol for response in responses for symbol in response.request.symbols)
             halted = frozenset(symbol for response in responses for symbol in quotes.halted(response))
-            self._halts[capture.path] = known, halted
-        return self._halts[capture.path]
+            self._halts[capture.capture_id] = known, halted
+        return self._halts[capture.capture_id]
 
     def _repair(
         self,

@@ -114,11 +114,11 @@ def plans(archive: Archive) -> list[Plan]:
 
 def _last(archive: Archive) -> Plan | None:
     """The plan in the newest file; None without one, and where it cannot be read."""
-    newest = next((path for day in reversed(archive.sessions(NAME)) for path in archive.paths(NAME, day)[::-1]), None)
-    if newest is None:
+    day = max(archive.sessions(NAME), default=None)
+    if day is None:
         return None
     try:
-        return _plans_in(archive, archive.capture(newest))[-1]
+        return _plans_in(archive, archive.find(NAME, archive.capture_ids(NAME, day)[-1]))[-1]
     except CaptureDamagedError:
         return None
 

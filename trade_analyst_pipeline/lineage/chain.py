@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from trade_analyst_pipeline.datasets import DATASETS
-from trade_analyst_pipeline.errors import CaptureDamagedError, PartitionDamagedError
+from trade_analyst_pipeline.errors import CaptureDamagedError, CaptureMissingError, PartitionDamagedError
 from trade_analyst_pipeline.lineage.built import combined_reference
 from trade_analyst_pipeline.lineage.metrics import WHOLE_SERIES, option_sources, years_of
 from trade_analyst_pipeline.metrics import iv_history, put_call_ratio
@@ -78,6 +78,14 @@ def readable_manifests(store: TableStore, stage: str, name: str) -> list[Manifes
     return [manifest for manifest in found if manifest is not None]
 
 
+def filed_captures(archive: Archive, dataset: str) -> set[str] | None:
+    """Ids of all captures of a dataset in the archive; None where a damaged pack does not say what it holds."""
+    try:
+        return {each for day in archive.sessions(dataset) for each in archive.capture_ids(dataset, day)}
+    except CaptureDamagedError:
+        return None
+
+
 def dependents(data_folder: Path, dataset: str) -> dict[str, list[str]]:
     """By capture id, what was made of it: `tables/options 2026-01-05`, many sessions of a table in one text."""
     store = TableStore(data_folder)
@@ -106,7 +114,9 @@ class _Links:
 
     def missing_captures(self) -> Iterator[Flaw]:
         """Captures that something in scope was made of and that are not in the archive."""
-        filed = {path.stem for day in self.archive.sessions(self.name) for path in self.archive.paths(self.name, day)}
+        filed = filed_captures(self.archive, self.name)
+        if filed is None:
+            return
         taken_in = {each: day for day, made in self.judgements.items() for each in made.source_captures}
         in_scope = [made for made in chain(self.judgements.values(), self.tables.values()) if self._is_in_scope(made)]
         for capture_id in sorted({each for made in in_scope for each in made.source_captures} - filed):
@@ -128,9 +138,10 @@ class _Links:
 
     def _readable(self, day: date) -> list[Capture]:
         found = []
-        for path in self.archive.paths(self.name, day):
-            with suppress(CaptureDamagedError, FileNotFoundError):
-                found.append(self.archive.capture(path))
+        with suppress(CaptureDamagedError):
+            for capture_id in self.archive.capture_ids(self.name, day):
+                with suppress(CaptureDamagedError, CaptureMissingError):
+                    found.append(self.archive.find(self.name, capture_id))
         return found
 
     def _of_session(self, day: date, held: Sequence[Capture], fed: Collection[str]) -> Iterator[Flaw]:

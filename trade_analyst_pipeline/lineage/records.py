@@ -104,7 +104,7 @@ class RecordReader:
     def __init__(self, data_folder: Path) -> None:
         self.store = TableStore(data_folder)
         self._archive = Archive(data_folder / "raw")
-        self._indexes: dict[Path, tuple[IndexEntry, ...]] = {}
+        self._indexes: dict[str, tuple[IndexEntry, ...]] = {}
         self._counted: dict[tuple[str, ...], list[tuple[Capture, IndexEntry]]] = {}
         self._manifests: dict[tuple[str, str, date], Manifest | None] = {}
 
@@ -179,9 +179,9 @@ class RecordReader:
         raise TraceError(message)
 
     def _index(self, capture: Capture) -> tuple[IndexEntry, ...]:
-        if capture.path not in self._indexes:
-            self._indexes[capture.path] = self._archive.index(capture)
-        return self._indexes[capture.path]
+        if capture.capture_id not in self._indexes:
+            self._indexes[capture.capture_id] = self._archive.index(capture)
+        return self._indexes[capture.capture_id]
 
     def _counting(self, attempts: Sequence[Capture]) -> list[tuple[Capture, IndexEntry]]:
         ids = tuple(capture.capture_id for capture in attempts)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import PartitionDamagedError
-from trade_analyst_pipeline.lineage.chain import METRIC_DATASETS, Scope, chain_flaws, readable_manifests
+from trade_analyst_pipeline.lineage.chain import METRIC_DATASETS, Scope, chain_flaws, filed_captures, readable_manifests
 from trade_analyst_pipeline.lineage.metrics import SERIES_OF
 from trade_analyst_pipeline.lineage.rebuild import rebuild_metrics
 from trade_analyst_pipeline.lineage.schemas import table_schemas
@@ -148,7 +148,7 @@ def _make_tables(
 def _sessions_that_would_lose_rows(data_folder: Path, name: str, flaws: Sequence[Flaw]) -> set[Partition | None]:
     """Sessions made of a capture that is damaged or gone, as manifests or files say, or made by a newer program."""
     archive, store = Archive(data_folder / "raw"), TableStore(data_folder)
-    filed = {path.stem for day in archive.sessions(name) for path in archive.paths(name, day)}
+    filed = filed_captures(archive, name) or set()
     missing: set[Partition | None] = set()
     for stage in _MADE_OF_CAPTURES:
         sources = {each.partition: frozenset(each.source_captures) for each in readable_manifests(store, stage, name)}

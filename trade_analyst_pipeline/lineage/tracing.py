@@ -172,7 +172,7 @@ def _note(record: ArchivedRecord) -> SourceRecord:
         capture_id=capture.capture_id,
         file=str(capture.path),
         number=record.number,
-        offset=entry.offset,
+        offset=capture.offset + entry.offset,
         length=record.length,
         request=record.request,
         status=entry.status,

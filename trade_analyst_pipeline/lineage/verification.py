@@ -81,6 +81,7 @@ def _with_cost(flaw: Flaw, made: dict[str, dict[str, list[str]]]) -> Flaw:
     dataset = below.partition("/")[0]
     if stage != "raw" or dataset not in made or flaw.kind not in ("damaged", "missing"):
         return flaw
-    tables = made[dataset].get(Path(below).stem, [])
+    ids = flaw.captures or (Path(below).stem,)
+    tables = list(dict.fromkeys(each for capture_id in ids for each in made[dataset].get(capture_id, [])))
     cost = f"{'; '.join(tables)} made of it, which keep their rows" if tables else "nothing was made of it yet"
     return replace(flaw, detail=f"{flaw.detail}. {cost}")

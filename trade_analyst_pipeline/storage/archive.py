@@ -1,14 +1,15 @@
 """The raw archive: each capture one sealed, append-only file of verbatim responses.
 
 `<root>/<dataset>/session_date=YYYY-MM-DD/<capture_id>.raw`. A capture is written to `<capture_id>.part`, locked by its
-process, then sealed: footer, sync, rename, sync of the folder. Nothing here looks into a body, and nothing ever
-changes or removes a sealed file. What is inside one file belongs to `captures.py` and `frames.py`.
+process, then sealed: footer, sync, rename, sync of the folder. Compaction (`compaction.py`) puts sealed ones end to end
+into `captures.pack`, and only then removes their own files; one that is in both counts once. Nothing here looks into a
+body, and nothing here ever changes or removes a sealed file. What is inside belongs to `captures.py` and `frames.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -31,11 +32,14 @@ from trade_analyst_pipeline.storage.captures import (
 from trade_analyst_pipeline.storage.counting import ASKED_IN_PARTS, counting
 from trade_analyst_pipeline.storage.frames import DamagedFrameError, FrameCodec, OpenFile
 from trade_analyst_pipeline.storage.manifest import partition_of
+from trade_analyst_pipeline.storage.packs import PACK_NAME, Member, read_directory
 
 __all__ = ["Archive", "Capture", "CaptureWriter", "Gap", "IndexEntry", "Lacking"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MOST_OF_ONE_TIME = 10_000
+_CHUNK_BYTES = 1 << 20
+_Stamp = tuple[int, int, int]
 
 
 class Archive:
@@ -44,7 +48,8 @@ class Archive:
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
         self._codec = FrameCodec()
-        self._known: dict[Path, tuple[tuple[int, int, int], Capture]] = {}
+        self._known: dict[tuple[Path, int], tuple[_Stamp, Capture]] = {}
+        self._packed: dict[Path, tuple[_Stamp, Mapping[str, Member]]] = {}
 
     def begin(
         self,
@@ -64,11 +69,13 @@ class Archive:
         """
         folder = durable.make_folders(self._root, *_folder_names(dataset, session_date))
         scheduled, started = scheduled_time.astimezone(UTC), started_time.astimezone(UTC)
-        for number in range(_MOST_OF_ONE_TIME):
+        for number in range(self._first_number(folder), _MOST_OF_ONE_TIME):
             capture_id = f"{scheduled:%Y%m%dT%H%M%S%fZ}-{dataset}-{number:04d}"
             header = Header(capture_id, dataset, session_date, scheduled, started, symbols, terms)
             writer = captures.start(folder, header)
-            if writer is not None:
+            if writer is not None and self._is_packed(folder, capture_id):
+                writer.abandon()
+            elif writer is not None:
                 return writer
         message = (
             f"{folder} already has {_MOST_OF_ONE_TIME:,} captures scheduled for {scheduled.isoformat()}; "
@@ -82,8 +89,16 @@ class Archive:
         Raises CaptureDamagedError when a file is not a whole sealed capture.
         """
         days = self._days(dataset) if session_date is None else [session_date]
-        found = [self.capture(path) for day in days for path in self._files(dataset, day, SEALED_SUFFIX)]
+        folders = [self._folder(dataset, day) for day in days]
+        found = [self._sealed(folder, *each) for folder in folders for each in self._listed(folder).items()]
         return sorted(found, key=lambda capture: capture.capture_id)
+
+    def capture_ids(self, dataset: str, session_date: date) -> list[str]:
+        """Ids of the sealed captures of one session, ascending, whatever is in them.
+
+        Raises CaptureDamagedError where the directory of its pack cannot be read.
+        """
+        return sorted(self._listed(self._folder(dataset, session_date)))
 
     def find(self, dataset: str, capture_id: str) -> Capture:
         """The sealed capture with an id, whatever session it is of.
@@ -91,18 +106,22 @@ class Archive:
         Raises CaptureMissingError where none is archived, CaptureDamagedError where it is not whole.
         """
         for day in self._days_of(dataset, capture_id):
-            path = self._root.joinpath(*_folder_names(dataset, day), capture_id + SEALED_SUFFIX)
-            if path.is_file():
-                return self.capture(path)
+            with suppress(FileNotFoundError):
+                return self._sealed(self._folder(dataset, day), capture_id)
         message = (
             f"{self._root / dataset} has no capture {capture_id}, which a table was made from; restore the file from "
             "a copy, or run `trade-analyst rebuild` to make the tables of what is left"
         )
         raise CaptureMissingError(message)
 
+    def names(self) -> list[str]:
+        """The datasets, and what else is kept as captures, that have a folder here, in order."""
+        return sorted(name for name in durable.list_names(self._root) if _NAME.fullmatch(name))
+
     def sessions(self, dataset: str) -> list[date]:
         """Session dates with at least one sealed capture, ascending."""
-        return [day for day in self._days(dataset) if self._files(dataset, day, SEALED_SUFFIX)]
+        names = {day: durable.list_names(self._folder(dataset, day)) for day in self._days(dataset)}
+        return [day for day, held in names.items() if any(map(_is_sealed, held))]
 
     def responses(self, capture: Capture) -> Iterator[RawResponse]:
         """The responses as they arrived, in the order they were archived.
@@ -110,13 +129,13 @@ class Archive:
         All is checked on the way: CRC of each frame, SHA-256 of each body, agreement with the footer. Raises
         CaptureDamagedError naming the file and the record.
         """
-        with _damage_named(capture.path, "footer"), OpenFile(durable.open_file(capture.path)) as file:
+        with _damage_named(capture, "footer"), self._opened(capture) as file:
             footer, end = self._footer(file)
             expected = iter(footer.index)
             gaps: list[Gap] = []
             offset, number = len(frames.MAGIC), 0
             while offset < end:
-                with _damage_named(capture.path, f"frame {number}"):
+                with _damage_named(capture, f"frame {number}"):
                     frame = self._codec.unpack_at(file, offset, limit=end)
                     if frame.kind == frames.RECORD:
                         response, entry = captures.decode_record(frame)
@@ -158,7 +177,7 @@ class Archive:
 
     def index(self, capture: Capture) -> tuple[IndexEntry, ...]:
         """What each record answers, in archive order, from the footer alone; raises CaptureDamagedError."""
-        with _damage_named(capture.path, "footer"), OpenFile(durable.open_file(capture.path)) as file:
+        with _damage_named(capture, "footer"), self._opened(capture) as file:
             return self._footer(file)[0].index
 
     def response(self, capture: Capture, entry: IndexEntry) -> RawResponse:
@@ -170,7 +189,7 @@ class Archive:
 
         Checked as by `responses`; raises CaptureDamagedError.
         """
-        with _damage_named(capture.path, "record"), OpenFile(durable.open_file(capture.path)) as file:
+        with _damage_named(capture, "record"), self._opened(capture) as file:
             frame = self._codec.unpack_at(file, entry.offset, limit=file.size)
             response, found = captures.decode_record(frame)
             _require(found == entry, "not the record that the footer lists here")
@@ -219,6 +238,12 @@ class Archive:
         for _response in self.responses(capture):
             pass
 
+    def content(self, capture: Capture) -> Iterator[bytes]:
+        """The sealed bytes of a capture in pieces, the same wherever they lie: what its own file holds, or held."""
+        with self._opened(capture) as file:
+            for offset in range(0, file.size, _CHUNK_BYTES):
+                yield file.read_at(offset, _CHUNK_BYTES)
+
     def recover(self, dataset: str) -> list[Capture]:
         """Seal what dead processes left unsealed, cut after the last whole record and with an `interrupted` gap.
 
@@ -239,27 +264,99 @@ class Archive:
         yield from self._days(dataset)
 
     def _files(self, dataset: str, day: date, suffix: str) -> list[Path]:
-        folder = self._root.joinpath(*_folder_names(dataset, day))
+        folder = self._folder(dataset, day)
         return [folder / name for name in sorted(durable.list_names(folder)) if name.endswith(suffix)]
 
-    def paths(self, dataset: str, session_date: date) -> list[Path]:
-        """The files of the sealed captures of one session, ascending, whatever is in them."""
-        return self._files(dataset, session_date, SEALED_SUFFIX)
+    def _folder(self, dataset: str, day: date) -> Path:
+        return self._root.joinpath(*_folder_names(dataset, day))
 
-    def capture(self, path: Path) -> Capture:
-        """The sealed capture in a file of this archive, from its footer; raises CaptureDamagedError."""
-        state = path.lstat()
-        stamp = (state.st_mtime_ns, state.st_size, state.st_ino)
-        known = self._known.get(path)
+    def _listed(self, folder: Path) -> dict[str, Member | None]:
+        """By id, the sealed captures of a session: where in its pack, None for a file of its own."""
+        while True:
+            members = self._members(folder)
+            own = [name for name in durable.list_names(folder) if name.endswith(SEALED_SUFFIX)]
+            # A pack that came while the names were read may hold what was taken away before they were.
+            if self._members(folder) == members:
+                return {name.removesuffix(SEALED_SUFFIX): None for name in own} | dict(members)
+
+    def _sealed(self, folder: Path, capture_id: str, member: Member | None = None) -> Capture:
+        """The capture of an id; raises FileNotFoundError where there is none, CaptureDamagedError."""
+        if member is None:
+            try:
+                return self.capture(folder / (capture_id + SEALED_SUFFIX))
+            except FileNotFoundError:
+                member = self._members(folder).get(capture_id)
+                if member is None:
+                    raise
+        return self.capture(folder / PACK_NAME, member)
+
+    def _members(self, folder: Path) -> Mapping[str, Member]:
+        """The captures in the pack of a session, by id; none without a pack. Raises CaptureDamagedError."""
+        path = folder / PACK_NAME
+        try:
+            stamp = _stamp(path)
+        except FileNotFoundError:
+            return {}
+        known = self._packed.get(path)
+        if known is None or known[0] != stamp:
+            known = stamp, {member.capture_id: member for member in self.members(path)}
+            self._packed[path] = known
+        return known[1]
+
+    def members(self, path: Path) -> tuple[Member, ...]:
+        """The captures in a pack of this archive, in the order of their bytes; raises CaptureDamagedError."""
+        with _damage_named(path, "directory"), OpenFile(durable.open_file(path)) as file:
+            directory = read_directory(file)
+            own = (*_folder_names(directory.dataset, directory.session_date), PACK_NAME)
+            _require(path.parts[-len(own) :] == own, f"is that of {'/'.join(own)}")
+        return directory.members
+
+    def _is_packed(self, folder: Path, capture_id: str) -> bool:
+        try:
+            return capture_id in self._members(folder)
+        except CaptureDamagedError:
+            return False
+
+    def _first_number(self, folder: Path) -> int:
+        """Where the numbers of new captures start: far above those in a pack that cannot be read."""
+        try:
+            self._members(folder)
+        except CaptureDamagedError:
+            return _MOST_OF_ONE_TIME // 2
+        return 0
+
+    def _opened(self, capture: Capture) -> OpenFile:
+        """The bytes of a capture, also where its own file has gone into the pack since it was listed."""
+        try:
+            descriptor = durable.open_file(capture.path)
+        except FileNotFoundError:
+            member = self._members(capture.path.parent).get(capture.capture_id)
+            if member is None:
+                raise
+            packed = durable.open_file(capture.path.with_name(PACK_NAME))
+            return OpenFile(packed, member.offset, member.size_bytes)
+        return OpenFile(descriptor, capture.offset, capture.stored_bytes if _in_pack(capture) else None)
+
+    def capture(self, path: Path, member: Member | None = None) -> Capture:
+        """The capture in a file of its own in this archive, or of a `member` of a pack, from its footer.
+
+        Raises CaptureDamagedError.
+        """
+        stamp, offset = _stamp(path), member.offset if member else 0
+        known = self._known.get((path, offset))
         if known is not None and known[0] == stamp:
             return known[1]
-        with _damage_named(path, "footer"), OpenFile(durable.open_file(path)) as file:
+        part = f"capture {member.capture_id}: footer" if member else "footer"
+        size = member.size_bytes if member else None
+        with _damage_named(path, part), OpenFile(durable.open_file(path), offset, size) as file:
             footer, _end = self._footer(file)
             header = footer.header
-            own = (*_folder_names(header.dataset, header.session_date), header.capture_id + SEALED_SUFFIX)
-            _require(path.parts[-len(own) :] == own, f"is that of {'/'.join(own)}")
-            capture = footer.capture(path, file.size)
-        self._known[path] = (stamp, capture)
+            name = header.capture_id + SEALED_SUFFIX
+            own = (*_folder_names(header.dataset, header.session_date), name)
+            place = path if member is None else path.with_name(member.capture_id + SEALED_SUFFIX)
+            _require(place.parts[-len(own) :] == own, f"is that of {'/'.join(own)}")
+            capture = footer.capture(path, file.size, offset)
+        self._known[path, offset] = (stamp, capture)
         return capture
 
     def _footer(self, file: OpenFile) -> tuple[Footer, int]:
@@ -287,17 +384,32 @@ def _folder_names(dataset: str, day: date) -> tuple[str, str]:
     return _checked(dataset), f"session_date={day.isoformat()}"
 
 
+def _is_sealed(name: str) -> bool:
+    return name.endswith(SEALED_SUFFIX) or name == PACK_NAME
+
+
+def _in_pack(capture: Capture) -> bool:
+    return capture.path.name == PACK_NAME
+
+
+def _stamp(path: Path) -> _Stamp:
+    state = path.lstat()
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
 def _require(is_so: bool, problem: str) -> None:
     if not is_so:
         raise DamagedFrameError(problem)
 
 
 @contextmanager
-def _damage_named(path: Path, part: str) -> Iterator[None]:
+def _damage_named(of: Path | Capture, part: str) -> Iterator[None]:
     """Give damage found inside the file's path, the part of it, and what to do."""
     try:
         yield
     except DamagedFrameError as error:
+        path = of if isinstance(of, Path) else of.path
+        part = part if isinstance(of, Path) or not _in_pack(of) else f"capture {of.capture_id}: {part}"
         message = (
             f"{path}: {part}: {error}. The capture is damaged; restore the file from a copy, or move it out of the "
             "archive so that its session shows as a gap"

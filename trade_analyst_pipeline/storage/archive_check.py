@@ -5,7 +5,9 @@ What is inside a body is judged by a function that is handed in. Nothing here ch
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from trade_analyst_pipeline.errors import CaptureDamagedError, StorageError
@@ -14,6 +16,7 @@ from trade_analyst_pipeline.storage import captures, durable
 from trade_analyst_pipeline.storage.archive import Archive, Capture
 from trade_analyst_pipeline.storage.captures import SEALED_SUFFIX, UNSEALED_SUFFIX
 from trade_analyst_pipeline.storage.flaws import Flaw, Looked, is_untouched
+from trade_analyst_pipeline.storage.packs import PACK_NAME, Member
 
 _SHOWN_RECORDS = 10
 
@@ -33,6 +36,8 @@ def look_at_captures(
         path = place / name
         if name.endswith(SEALED_SUFFIX):
             found += _look_at_capture(archive, data_folder, path, flaw_in)
+        elif name == PACK_NAME:
+            found += _look_at_pack(archive, data_folder, path, flaw_in)
         elif problem := _problem_of_other(path, now):
             found += Looked((_flaw(data_folder, path, problem),))
     if not names and is_untouched(place, now=now):
@@ -40,13 +45,47 @@ def look_at_captures(
     return found
 
 
-def _look_at_capture(
+def _look_at_pack(
     archive: Archive, data_folder: Path, path: Path, flaw_in: Callable[[RawResponse], str | None]
 ) -> Looked:
+    """Its directory, each capture in it, and those that still have a file of their own beside it."""
     name = path.relative_to(data_folder).as_posix()
+    try:
+        members = archive.members(path)
+    except CaptureDamagedError as error:
+        return Looked((Flaw(name, "damaged", _without_path(error, path)),))
+    except (StorageError, OSError) as error:
+        return Looked((Flaw(name, "damaged", f"it cannot be read: {error}"),))
+    found = Looked((), 1, path.stat().st_size)
+    for member in members:
+        inside = _look_at_capture(archive, data_folder, path, flaw_in, member)
+        flaws = tuple(replace(flaw, captures=(member.capture_id,)) for flaw in inside.flaws)
+        own = path.with_name(member.capture_id + SEALED_SUFFIX)
+        if own.is_file() and (problem := _difference(own, member)):
+            flaws += (_flaw(data_folder, own, problem),)
+        found += Looked(flaws)
+    return found
+
+
+def _difference(own: Path, member: Member) -> str | None:
+    """The kind of flaw where a capture's own file is not the one that went into the pack; None where it is."""
+    with own.open("rb") as file:
+        return None if hashlib.file_digest(file, "sha256").hexdigest() == member.sha256 else "differs"
+
+
+def _look_at_capture(
+    archive: Archive,
+    data_folder: Path,
+    path: Path,
+    flaw_in: Callable[[RawResponse], str | None],
+    member: Member | None = None,
+) -> Looked:
+    """A capture in a file of its own, or in a pack."""
+    name = path.relative_to(data_folder).as_posix()
+    of = f"capture {member.capture_id}: " if member else ""
     flaws: list[Flaw] = []
     try:
-        capture = archive.capture(path)
+        capture = archive.capture(path, member)
     except CaptureDamagedError as error:
         return Looked((Flaw(name, "damaged", _without_path(error, path)),))
     except (StorageError, OSError) as error:
@@ -54,7 +93,8 @@ def _look_at_capture(
     try:
         for number, response in enumerate(archive.responses(capture)):
             if problem := flaw_in(response):
-                flaws.append(Flaw(name, "repeated_keys", f"record {number}, {response.request.path}: {problem}"))
+                problem = f"{of}record {number}, {response.request.path}: {problem}"
+                flaws.append(Flaw(name, "repeated_keys", problem))
     except CaptureDamagedError as error:
         flaws.append(Flaw(name, "damaged", f"{_without_path(error, path)}{_bad_records(archive, capture)}"))
     return Looked(tuple(flaws), 1, capture.stored_bytes)
@@ -93,4 +133,6 @@ def _flaw(data_folder: Path, path: Path, problem: str) -> Flaw:
     name = path.relative_to(data_folder).as_posix()
     if problem == "unsealed":
         return Flaw(name, "unsealed", "the process that wrote it is dead; what it had received is still to be sealed")
+    if problem == "differs":
+        return Flaw(name, "damaged", f"it is not the capture of this id in {PACK_NAME}, which is the one that is read")
     return Flaw(name, "orphan", "no capture: nothing reads it")

@@ -51,9 +51,9 @@ class Capture:
 
     `capture_id` sorts by scheduled time and is unique within its dataset and session. Times are UTC on the source's
     clock. `answer_count` is how many of the records are answers, be it short ones; `body_bytes` counts bodies as they
-    arrived, `stored_bytes` the file. `content_hash` is a SHA-256 over the sorted (request, body) pairs: the same
-    whatever the id, the times and the order of arrival. `symbols` are those it set out to take, on `terms` (how much
-    was asked of each, see `capture/ask.py`); None where it does not say so.
+    arrived, `stored_bytes` what it takes of the file at `path`, from `offset` on. `content_hash` is a SHA-256 over the
+    sorted (request, body) pairs: the same whatever the id, the times and the order of arrival. `symbols` are those it
+    set out to take, on `terms` (how much was asked of each, see `capture/ask.py`); None where it does not say so.
     """
 
     capture_id: str
@@ -71,6 +71,7 @@ class Capture:
     content_hash: str
     symbols: tuple[str, ...] | None = None
     terms: tuple[tuple[str, str], ...] = ()
+    offset: int = 0
 
     @property
     def is_late(self) -> bool:
@@ -132,7 +133,7 @@ class Footer:
     content_hash: str
     index: tuple[IndexEntry, ...]
 
-    def capture(self, path: Path, stored_bytes: int) -> Capture:
+    def capture(self, path: Path, stored_bytes: int, offset: int = 0) -> Capture:
         """The capture as callers see it."""
         return Capture(
             capture_id=self.header.capture_id,
@@ -150,6 +151,7 @@ class Footer:
             content_hash=self.content_hash,
             symbols=self.header.symbols,
             terms=self.header.terms,
+            offset=offset,
         )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -65,6 +66,14 @@ def open_folder(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder for the block, waiting for whoever holds it; raises StorageError when it is a symbolic link."""
+    with open_folder(folder) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def list_names(folder: Path) -> list[str]:
@@ -154,6 +163,15 @@ def move(source: Path, destination: Path) -> None:
         os.rename(source.name, destination.name, src_dir_fd=old, dst_dir_fd=new)
         os.fsync(new)
         os.fsync(old)
+
+
+def remove(paths: Sequence[Path]) -> None:
+    """Remove files of one folder, and sync the folder."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+    if paths:
+        with open_folder(paths[0].parent) as folder:
+            os.fsync(folder)
 
 
 @contextmanager

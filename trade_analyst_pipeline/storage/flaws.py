@@ -22,11 +22,15 @@ Kind = Literal[
 
 @dataclass(frozen=True, order=True)
 class Flaw:
-    """One thing that is not well: the file, below the data folder; what kind of thing; and what was found, in words."""
+    """One thing that is not well: the file, below the data folder; what kind of thing; and what was found, in words.
+
+    `captures` are the ids of those it is about, where a file holds several.
+    """
 
     path: str
     kind: Kind
     detail: str
+    captures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import zstandard
 
 MAGIC = b"\x89TARAW1\n"
-HEADER, RECORD, GAP, FOOTER = b"H", b"R", b"G", b"F"
+HEADER, RECORD, GAP, FOOTER, DIRECTORY = b"H", b"R", b"G", b"F", b"D"
 MAX_PAYLOAD_BYTES = 320 << 20
-_KINDS = frozenset({HEADER, RECORD, GAP, FOOTER})
+_KINDS = frozenset({HEADER, RECORD, GAP, FOOTER, DIRECTORY})
 _MARKER = b"TAF"
 _HEAD = struct.Struct("<3scIII")
 _TRAILER = struct.Struct("<QQI8s")
@@ -35,15 +35,19 @@ class DamagedFrameError(ValueError):
 
 
 class OpenFile:
-    """An open file read at given places, without a position of its own; as a context it is closed at the end."""
+    """An open file read at given places, without a position of its own; as a context it is closed at the end.
 
-    def __init__(self, descriptor: int) -> None:
+    With `start` and `size` it is that part of a file alone, as if it were all of it.
+    """
+
+    def __init__(self, descriptor: int, start: int = 0, size: int | None = None) -> None:
         self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+        self._start = start
+        self.size = os.fstat(descriptor).st_size if size is None else size
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`; fewer only at the end of the file."""
-        return os.pread(self._descriptor, size, offset)
+        return os.pread(self._descriptor, max(0, min(size, self.size - offset)), self._start + offset)
 
     def __enter__(self) -> OpenFile:
         return self
