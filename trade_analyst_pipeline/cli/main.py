@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from trade_analyst_pipeline.cli import (
+    compact,
     data,
     gaps,
     healthcheck,
@@ -50,6 +51,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     ),
     "rebuild": (data.rebuild, "trade-analyst rebuild --from 2026-01-02 --dataset options"),
     "verify": (verify.verify, "trade-analyst verify --from 2026-01-02 --json"),
+    "compact": (compact.compact, "trade-analyst compact --dry-run"),
     "query": (data.query, 'trade-analyst query "select symbol, iv_rank from metrics.iv_rank"'),
     "export": (data.export, "trade-analyst export metrics.iv_rank --format xlsx"),
     "trace": (

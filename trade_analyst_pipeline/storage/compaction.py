@@ -10,26 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
-from trade_analyst_pipeline.errors import CaptureDamagedError
+from trade_analyst_pipeline.errors import CaptureDamagedError, PartitionDamagedError
 from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.archive import Archive, Capture
 from trade_analyst_pipeline.storage.captures import SEALED_SUFFIX
 from trade_analyst_pipeline.storage.frames import DamagedFrameError, OpenFile
-from trade_analyst_pipeline.storage.manifest import folder_name
+from trade_analyst_pipeline.storage.manifest import Partition, folder_name
 from trade_analyst_pipeline.storage.packs import PACK_NAME, Directory, Member, directory_bytes, read_directory
+from trade_analyst_pipeline.storage.tables import TableStore
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES, _BLOCK_BYTES = 1 << 20, 4096
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Files of one folder, and what they take: `size_bytes` as long as they are, `disk_bytes` as the disk counts."""
+    """Files, and what they take: `size_bytes` as long as they are, `disk_bytes` in whole blocks of the disk."""
 
     files: int = 0
     size_bytes: int = 0
@@ -38,21 +39,57 @@ class Taken:
     def __add__(self, other: Taken) -> Taken:
         return Taken(self.files + other.files, self.size_bytes + other.size_bytes, self.disk_bytes + other.disk_bytes)
 
+    def __sub__(self, other: Taken) -> Taken:
+        return Taken(self.files - other.files, self.size_bytes - other.size_bytes, self.disk_bytes - other.disk_bytes)
+
 
 @dataclass(frozen=True)
 class Compacted:
-    """What became of one dataset's captures of one session: how many, and the files that hold them."""
+    """What became of the files of one folder, `<stage>/<name>/<partition>`; `problem` says why nothing was done."""
 
-    dataset: str
-    session_date: date
-    captures: int
+    stage: str
+    name: str
+    partition: Partition
     before: Taken
     after: Taken
+    problem: str = ""
 
     @property
     def is_changed(self) -> bool:
         """Whether anything was done, or would be."""
         return self.before != self.after
+
+
+def compact(
+    data_folder: Path,
+    *,
+    last: date,
+    first: date | None = None,
+    datasets: Collection[str] = (),
+    now: float,
+    dry_run: bool = False,
+) -> Iterator[Compacted]:
+    """Compact captures and tables of the sessions from `first` (None for no bound) to `last`, inclusive.
+
+    With `datasets` only their captures, tables and quarantine; else all, and metrics. A year counts as a session of
+    any. `now` and `dry_run` are as in `compact_captures`; a folder with damage is left alone and said. Yields each
+    folder as it is done. Raises DiskFullError.
+    """
+    archive, store = Archive(data_folder / "raw"), TableStore(data_folder)
+
+    def is_wanted(name: str, partition: Partition) -> bool:
+        in_range = isinstance(partition, int) or (first or partition) <= partition <= last
+        return in_range and (not datasets or name in datasets)
+
+    for name in archive.names():
+        for day in archive.sessions(name):
+            if is_wanted(name, day):
+                yield compact_captures(data_folder, name, day, now=now, dry_run=dry_run)
+    for stage in ("tables", "quarantine", "metrics"):
+        for name in store.names(stage):
+            for partition in store.partitions(stage, name):
+                if is_wanted(name, partition):
+                    yield _drop_retired(store, stage, name, partition, dry_run=dry_run)
 
 
 def compact_captures(
@@ -62,27 +99,44 @@ def compact_captures(
 
     May run beside captures, readers and other compactions of the session, and again after any crash; `now` is in epoch
     seconds, for the age of what a dead process left. With `dry_run` nothing is changed, and `after` is what would be,
-    to a few bytes.
-
-    Raises CaptureDamagedError where a capture or the pack is damaged, and then changes nothing; DiskFullError.
+    to a few bytes. Where a capture or the pack is damaged nothing is changed either. Raises DiskFullError.
     """
     folder = data_folder / "raw" / dataset / folder_name(session_date)
     with durable.locked_folder(folder):
-        archive = Archive(data_folder / "raw")
-        captures = archive.captures(dataset, session_date)
         own = [folder / name for name in sorted(durable.list_names(folder)) if name.endswith(SEALED_SUFFIX)]
         files = [*own, *([folder / PACK_NAME] if (folder / PACK_NAME).exists() else [])]
         before = _taken(files)
+        done = Compacted("raw", dataset, session_date, before, before)
         if len(files) < 2:
-            return Compacted(dataset, session_date, len(captures), before, before)
-        if dry_run:
-            after = Taken(1, sum(each.stored_bytes for each in captures), 0)
-            return Compacted(dataset, session_date, len(captures), before, after)
-        durable.remove_orphans(folder, now=now)
-        added = _pack(archive, folder, captures)
-        _require_packed(archive, folder / PACK_NAME, [file for file in own if _capture_id(file) not in added])
+            return done
+        try:
+            archive = Archive(data_folder / "raw")
+            captures = archive.captures(dataset, session_date)
+            if dry_run:
+                return replace(done, after=_estimate(captures))
+            durable.remove_orphans(folder, now=now)
+            added = _pack(archive, folder, captures)
+            _require_packed(archive, folder / PACK_NAME, [file for file in own if _capture_id(file) not in added])
+        except CaptureDamagedError as error:
+            return replace(done, problem=str(error))
         durable.remove(own)
-        return Compacted(dataset, session_date, len(captures), before, _taken([folder / PACK_NAME]))
+        return replace(done, after=_taken([folder / PACK_NAME]))
+
+
+def _drop_retired(store: TableStore, stage: str, name: str, partition: Partition, *, dry_run: bool) -> Compacted:
+    folder = store.root / stage / name / folder_name(partition)
+    before = _taken([*folder.glob("*.parquet")])
+    done = Compacted(stage, name, partition, before, before)
+    try:
+        gone = store.drop_retired(stage, name, partition, dry_run=dry_run)
+    except PartitionDamagedError as error:
+        return replace(done, problem=str(error))
+    return replace(done, after=before - _taken(gone) if dry_run else _taken([*folder.glob("*.parquet")]))
+
+
+def _estimate(captures: Sequence[Capture]) -> Taken:
+    size = sum(capture.stored_bytes for capture in captures)
+    return Taken(1, size, -(-size // _BLOCK_BYTES) * _BLOCK_BYTES)
 
 
 def _pack(archive: Archive, folder: Path, captures: list[Capture]) -> set[str]:

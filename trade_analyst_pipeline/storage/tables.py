@@ -140,26 +140,25 @@ class TableStore:
                 return _stamped(folder, present, wanted)
         return self._commit(folder, replace(wanted, files=_write_rows(folder, frame, wanted)))
 
-    def drop_retired(self, stage: str, name: str, partition: Partition, *, dry_run: bool = False) -> tuple[int, int]:
+    def drop_retired(self, stage: str, name: str, partition: Partition, *, dry_run: bool = False) -> list[Path]:
         """Remove the files of a partition that newer ones replaced longer than the grace time ago.
 
-        Gives how many and their bytes; with `dry_run` what it would be. Rows, fence and hash stay as they are. For a
-        partition that is stored; raises PartitionDamagedError, DiskFullError.
+        Gives those removed; with `dry_run` those that would be. Rows, fence and hash stay as they are. For a partition
+        that is stored; raises PartitionDamagedError, DiskFullError.
         """
         folder, now = self._table(stage, name) / folder_name(partition), self._clock.now().timestamp()
         with locked_fence(folder):
             present = read_manifest(folder)
             if present is None:
-                return 0, 0
+                return []
             over = [file for file in present.retired if now - file.retired_at >= self._grace.total_seconds()]
             paths = [folder / file.name for file in over if (folder / file.name).exists()]
-            size = sum(path.stat().st_size for path in paths)
             if over and not dry_run:
                 # the manifest last: one that lists what has gone is still well, a file that none lists is not
                 durable.remove(paths)
                 left = tuple(file for file in present.retired if file not in over)
                 write_manifest(folder, replace(present, retired=left))
-        return len(paths), size
+        return paths
 
     def manifest(self, stage: str, name: str, partition: Partition) -> Manifest | None:
         """The manifest of a partition, None when nothing is stored; raises PartitionDamagedError."""
