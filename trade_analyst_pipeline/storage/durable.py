@@ -87,8 +87,9 @@ def list_names(folder: Path) -> list[str]:
 
 def make_folders(root: Path, *names: str) -> Path:
     """Make `root/name/name/…` and all above it durably; raises StorageError when a part below root is a link."""
-    for missing in reversed([part for part in (root, *root.parents) if not part.is_dir()]):
+    for missing in reversed([part for part in root.parents if not part.is_dir()]):
         _make_folder(missing)
+    _make_folder(root)
     folder = root
     for name in names:
         folder = folder / name
@@ -98,15 +99,31 @@ def make_folders(root: Path, *names: str) -> Path:
 
 
 def _make_folder(folder: Path) -> bool:
-    """Make it, and sync the folder it is in; whether it was not there yet."""
+    """Make it, and sync the folder it is in; whether it was not there yet.
+
+    One that is there and empty may have been made by another process just now, which has not synced it yet; anything
+    in it was put there after a sync.
+    """
+    is_new = True
     try:
         with disk_full_as_ours(folder):
             folder.mkdir()
     except FileExistsError:
-        return False
-    with open_folder(folder.parent) as descriptor:
+        is_new = False
+    if is_new or _is_empty(folder):
+        sync_folder(folder.parent)
+    return is_new
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether it is a folder with nothing in it; a link is none."""
+    return folder.is_dir() and not folder.is_symlink() and not list_names(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk."""
+    with open_folder(folder) as descriptor:
         os.fsync(descriptor)
-    return True
 
 
 def _refuse_link(folder: Path) -> None:
@@ -180,15 +197,23 @@ def building(path: Path) -> Iterator[Path]:
 
     On any error that file is gone and `path` is untouched. Raises DiskFullError.
     """
-    temporary = path.with_name(_temporary_name(path.name))
-    try:
-        with disk_full_as_ours(path):
+    with beside(path) as temporary, disk_full_as_ours(path):
+        try:
             yield temporary
             sync_file(temporary)
             rename(temporary, path)
+        finally:
+            temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A free path beside `path` for a file that may take its place; what lies there at the end is gone."""
+    temporary = path.with_name(_temporary_name(path.name))
+    try:
+        yield temporary
     finally:
-        for left in (temporary, temporary.with_name(temporary.name + ".wal")):
-            left.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

@@ -53,6 +53,28 @@ def test_every_state_after_a_power_cut_is_whole(kind: str, tmp_path: Path) -> No
     assert all(wells)
 
 
+FOLDERS = {
+    "partition": ("tables", "samples", "session_date=2026-01-05"),
+    "archive": ("raw", "options", "session_date=2026-01-05"),
+}
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("kind", sorted(FOLDERS))
+def test_a_folder_that_another_process_makes_at_the_same_time_is_synced(kind: str, depth: int, tmp_path: Path) -> None:
+    """Whoever finds a folder that its maker has not synced yet syncs it before anything in it is acknowledged."""
+    folders = [tmp_path.joinpath("root", *FOLDERS[kind][:number]) for number in range(len(FOLDERS[kind]) + 1)]
+    for folder in folders[: depth + 1]:
+        folder.mkdir()
+    with Recorder(folders[0]) as recorder:
+        folders[depth + 1].mkdir()  # as the other process does it, up to its sync
+        KINDS[kind][0](folders[0], 1)
+        recorder.told(1)
+    wells = [is_well(kind, state, tmp_path / str(number)) for number, state in enumerate(states(recorder))]
+    assert len(wells) >= 5
+    assert all(wells)
+
+
 def without_file_syncs(steps: Steps, recorder: Recorder) -> Steps:
     """No content is forced to the disk."""
     files = {step.inode for step in steps if isinstance(step, Content)} | set(recorder.before.files)
