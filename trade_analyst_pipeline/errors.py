@@ -26,6 +26,7 @@ TradeAnalystError
 ├── StorageError
 │   ├── CaptureDamagedError       an archived capture fails its checks
 │   ├── CaptureMissingError       a capture that a table was made from is not archived
+│   ├── ArchiveCopyError          a copy of the archive cannot be taken in, written or relied on
 │   ├── PartitionDamagedError     a table file or manifest fails its checks
 │   ├── PartitionMissingError     nothing is stored under that partition
 │   ├── FencedWriteError          a newer run has already written this partition
@@ -221,6 +222,10 @@ class CaptureDamagedError(StorageError):
 
 class CaptureMissingError(StorageError):
     """A capture that a table was made from is not archived."""
+
+
+class ArchiveCopyError(StorageError):
+    """A copy of the archive cannot be taken in, written or relied on; what of it was taken before stands."""
 
 
 class PartitionDamagedError(StorageError):

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from trade_analyst_pipeline.cli import (
+    archive,
     compact,
     data,
     gaps,
@@ -49,6 +50,8 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
         data.import_recordings,
         "trade-analyst import chain.json --dataset options --captured-at 2025-05-09T20:59:00Z --symbol '$SPX'",
     ),
+    "archive export": (archive.export_archive, "trade-analyst archive export /mnt/backup/market"),
+    "archive import": (archive.import_archive, "trade-analyst archive import /mnt/backup/market --from 2026-01-02"),
     "rebuild": (data.rebuild, "trade-analyst rebuild --from 2026-01-02 --dataset options"),
     "verify": (verify.verify, "trade-analyst verify --from 2026-01-02 --json"),
     "compact": (compact.compact, "trade-analyst compact --dry-run"),
@@ -90,7 +93,10 @@ def _options(
     configure_logging(level="DEBUG" if debug else "WARNING")
 
 
-_groups = {"token": typer.Typer(no_args_is_help=True, help="The stored login: its state, renewal, end and key.")}
+_groups = {
+    "token": typer.Typer(no_args_is_help=True, help="The stored login: its state, renewal, end and key."),
+    "archive": typer.Typer(no_args_is_help=True, help="The archive as a whole: copies of it, and what may leave it."),
+}
 
 for _name, (_command, _example) in COMMANDS.items():
     _group, _, _last_word = _name.rpartition(" ")

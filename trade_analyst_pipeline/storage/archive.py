@@ -346,18 +346,24 @@ class Archive:
         known = self._known.get((path, offset))
         if known is not None and known[0] == stamp:
             return known[1]
+        place = path if member is None else path.with_name(member.capture_id + SEALED_SUFFIX)
+        capture = self._capture_in(path, place, member)
+        self._known[path, offset] = (stamp, capture)
+        return capture
+
+    def prove(self, path: Path, place: Path) -> None:
+        """Read every byte of a file that is to become the capture at `place`; raises CaptureDamagedError."""
+        self.verify(self._capture_in(path, place))
+
+    def _capture_in(self, path: Path, place: Path, member: Member | None = None) -> Capture:
         part = f"capture {member.capture_id}: footer" if member else "footer"
-        size = member.size_bytes if member else None
+        offset, size = (member.offset, member.size_bytes) if member else (0, None)
         with _damage_named(path, part), OpenFile(durable.open_file(path), offset, size) as file:
             footer, _end = self._footer(file)
             header = footer.header
-            name = header.capture_id + SEALED_SUFFIX
-            own = (*_folder_names(header.dataset, header.session_date), name)
-            place = path if member is None else path.with_name(member.capture_id + SEALED_SUFFIX)
+            own = (*_folder_names(header.dataset, header.session_date), header.capture_id + SEALED_SUFFIX)
             _require(place.parts[-len(own) :] == own, f"is that of {'/'.join(own)}")
-            capture = footer.capture(path, file.size, offset)
-        self._known[path, offset] = (stamp, capture)
-        return capture
+            return footer.capture(path, file.size, offset)
 
     def _footer(self, file: OpenFile) -> tuple[Footer, int]:
         """The footer of a sealed file and where it starts; raises DamagedFrameError."""

@@ -53,7 +53,7 @@ def _look_at_pack(
     try:
         members = archive.members(path)
     except CaptureDamagedError as error:
-        return Looked((Flaw(name, "damaged", _without_path(error, path)),))
+        return Looked((Flaw(name, "damaged", without_path(error, path)),))
     except (StorageError, OSError) as error:
         return Looked((Flaw(name, "damaged", f"it cannot be read: {error}"),))
     found = Looked((), 1, path.stat().st_size)
@@ -87,7 +87,7 @@ def _look_at_capture(
     try:
         capture = archive.capture(path, member)
     except CaptureDamagedError as error:
-        return Looked((Flaw(name, "damaged", _without_path(error, path)),))
+        return Looked((Flaw(name, "damaged", without_path(error, path)),))
     except (StorageError, OSError) as error:
         return Looked((Flaw(name, "damaged", f"it cannot be read: {error}"),))
     try:
@@ -96,7 +96,7 @@ def _look_at_capture(
                 problem = f"{of}record {number}, {response.request.path}: {problem}"
                 flaws.append(Flaw(name, "repeated_keys", problem))
     except CaptureDamagedError as error:
-        flaws.append(Flaw(name, "damaged", f"{_without_path(error, path)}{_bad_records(archive, capture)}"))
+        flaws.append(Flaw(name, "damaged", f"{without_path(error, path)}{_bad_records(archive, capture)}"))
     return Looked(tuple(flaws), 1, capture.stored_bytes)
 
 
@@ -116,7 +116,7 @@ def _unreadable(archive: Archive, capture: Capture) -> Iterator[tuple[int, tuple
             yield number, entry.request.symbols
 
 
-def _without_path(error: CaptureDamagedError, path: Path) -> str:
+def without_path(error: CaptureDamagedError, path: Path) -> str:
     """The part of a file that is damaged and how, without the path before it and the advice behind it."""
     return str(error).removeprefix(f"{path}: ").partition(". The capture is damaged")[0]
 

@@ -355,6 +355,37 @@ class CaptureWriter:
 def start(folder: Path, header: Header) -> CaptureWriter | None:
     """A writer for a new capture in `folder`, or None when that id is taken, sealed or not."""
     path = folder / (header.capture_id + UNSEALED_SUFFIX)
+    descriptor = _claim(path)
+    if descriptor is None:
+        return None
+    try:
+        return CaptureWriter(path, descriptor, header, _Contents())
+    except BaseException:
+        path.unlink()
+        os.close(descriptor)
+        raise
+
+
+def place(whole: Path, final: Path) -> bool:
+    """Make a whole, synced file in the same folder the sealed capture `final`; False when that id is taken or claimed.
+
+    What a dead process left of a capture of that id is sealed first, or removed where it holds nothing.
+    """
+    claimed = final.with_suffix(UNSEALED_SUFFIX)
+    recover(claimed)
+    descriptor = _claim(claimed)
+    if descriptor is None:
+        return False
+    try:
+        durable.rename(whole, final)
+    finally:
+        claimed.unlink()
+        os.close(descriptor)
+    return True
+
+
+def _claim(path: Path) -> int | None:
+    """An unsealed file of that name, made and locked; None when the id is taken, sealed or not."""
     try:
         descriptor = os.open(path, _CREATE_FLAGS, 0o644)
     except FileExistsError:
@@ -367,12 +398,7 @@ def start(folder: Path, header: Header) -> CaptureWriter | None:
         path.unlink()
         os.close(descriptor)
         return None
-    try:
-        return CaptureWriter(path, descriptor, header, _Contents())
-    except BaseException:
-        path.unlink()
-        os.close(descriptor)
-        raise
+    return descriptor
 
 
 def recover(path: Path) -> Capture | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,8 @@ from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.catalogue import build_catalogue, catalogue_views
+from trade_analyst_pipeline.storage.copy_in import import_copy
+from trade_analyst_pipeline.storage.copy_out import export_copy
 from trade_analyst_pipeline.storage.tables import TableStore
 
 DAY = date(2026, 1, 5)
@@ -84,6 +87,17 @@ def captured(root: Path) -> int:
     return len(numbers)
 
 
+def arrive(root: Path, number: int) -> None:
+    """Take in a copy that holds one capture of two records, the `number`th."""
+    with tempfile.TemporaryDirectory() as name:
+        whole = {"environment": "simulate", "wanted": lambda *_: True}
+        capture(Path(name) / "from", number)
+        list(export_copy(Path(name) / "from", Path(name) / "copy", created_time=MOMENT, **whole))
+        (moved,) = import_copy(root, Path(name) / "copy", now=MOMENT.timestamp(), **whole)
+    if moved.outcome not in ("copied", "held"):
+        raise StorageError(moved.detail)
+
+
 # --- a catalogue: its generation is the number of its views
 
 
@@ -101,6 +115,7 @@ def catalogued(root: Path) -> int:
 KINDS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path], int]]] = {
     "partition": (commit, committed),
     "archive": (capture, captured),
+    "import": (arrive, captured),
     "catalogue": (catalogue, catalogued),
 }
 

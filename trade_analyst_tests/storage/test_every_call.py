@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.reliability, pytest.mark.slow, pytest.mark.full_only]
 FAILURES = ("ENOSPC", "EIO", "EDQUOT")
 # What an error of a commit may be: ours, or the system's own with its number.
 TYPED = {"done", "DiskFullError", "StorageError", "OSError", *(error.__name__ for error in OSError.__subclasses__())}
+TYPED |= {"ArchiveCopyError"}  # the copy to take in cannot be opened
 CUTS = 75
 
 

@@ -43,7 +43,7 @@ def is_well(kind: str, state: State, place: Path) -> bool:
     return found >= (state.told or 0) and read(place) == found + 1
 
 
-@pytest.mark.parametrize("kind", ["partition", "archive"])
+@pytest.mark.parametrize("kind", ["partition", "archive", "import"])
 def test_every_state_after_a_power_cut_is_whole(kind: str, tmp_path: Path) -> None:
     """Each state that a cut at any moment can leave: 0 unreadable, 0 acknowledged and lost."""
     recorder = recorded(kind, tmp_path / "root")
@@ -119,6 +119,9 @@ CONTROLS: Sequence[tuple[str, Callable[[Steps, Recorder], Steps]]] = [
     ("archive", without_file_syncs),
     ("archive", without_folder_syncs),
     ("archive", renaming_before_the_sync),
+    ("import", without_file_syncs),
+    ("import", without_folder_syncs),
+    ("import", renaming_before_the_sync),
 ]
 
 
