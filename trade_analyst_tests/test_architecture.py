@@ -3,6 +3,8 @@
 import ast
 import importlib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,7 @@ RANKS = {
     "validation": 2,
     "storage": 2,
     "ops.logs": 2,
+    "kernels": 2,  # compiled arithmetic knows nothing of ours, and only metrics use it
     "quarantine": 3,
     "datasets": 3,
     "metrics": 3,
@@ -58,6 +61,7 @@ LIBRARY_HOMES = {
     "duckdb": {"storage", "export"},
     "structlog": {"ops.logs"},
     "exchange_calendars": {"market"},
+    "numba": {"kernels"},
 }
 # Everything else is handed the time; these live by the machine's clock.
 CLOCK_READERS = {
@@ -123,7 +127,11 @@ def rank_problems(name: str, imported: set[str]) -> list[str]:
                 problems.append(f"{name} imports its sibling {other}")
         elif RANKS[theirs] >= RANKS[own]:
             problems.append(f"{name} (rank {RANKS[own]}) imports {other} (rank {RANKS[theirs]})")
-        elif (RANKS[theirs] == 2 and own in WITHOUT_RANK_2) or (own == "metrics" and theirs == "schwab.messages"):
+        elif (
+            ("kernels" in (own, theirs) and own != "metrics")
+            or (RANKS[theirs] == 2 and own in WITHOUT_RANK_2 and theirs != "kernels")
+            or (own == "metrics" and theirs == "schwab.messages")
+        ):
             problems.append(f"{name} imports {other}")
     return problems
 
@@ -147,6 +155,8 @@ def test_modules_import_lower_ranks_only() -> None:
         ("ops.redaction", "errors"),
         ("capture.take", "lineage"),
         ("helpers", "errors"),
+        ("kernels.normal", "market.prices"),
+        ("lineage.metrics", "kernels.normal"),
     ],
 )
 def test_forbidden_imports_are_found(name: str, imported: str) -> None:
@@ -163,6 +173,14 @@ def test_libraries_stay_where_they_belong() -> None:
         if unit(name) not in LIBRARY_HOMES[library]
     ]
     assert strangers == []
+
+
+def test_kernels_are_compiled_only_once_called() -> None:
+    """Importing every metric does not import the compiler: a command that needs none does not wait for it."""
+    metrics = [f"{PACKAGE}.{name}" for name in modules() if unit(name) == "metrics"]
+    code = f"import sys, importlib\nfor name in {metrics}: importlib.import_module(name)\nprint('numba' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
 
 
 def environment_reads(tree: ast.Module) -> list[int]:
