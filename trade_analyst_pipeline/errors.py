@@ -48,6 +48,7 @@ Each message says what, where and what to do next. None ever holds a token, key,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from trade_analyst_pipeline.ops.redaction import redact
 from trade_analyst_pipeline.ops.visible import visible
@@ -217,7 +218,14 @@ class StorageError(TradeAnalystError):
 
 
 class CaptureDamagedError(StorageError):
-    """An archived capture fails its checks."""
+    """An archived capture, the file at `path`, fails its checks."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[CaptureDamagedError], tuple[str, Path]]:
+        return type(self), (str(self), self.path)
 
 
 class CaptureMissingError(StorageError):

@@ -10,6 +10,7 @@ from functools import partial
 from trade_analyst_pipeline.capture.chains import FullChains, Split, missing_pieces
 from trade_analyst_pipeline.capture.plan import Snapshot, symbols_by_product
 from trade_analyst_pipeline.capture.requesting import Held, Lack, Question
+from trade_analyst_pipeline.capture.sound import SoundCaptures
 from trade_analyst_pipeline.capture.take import DEFINITIVE
 from trade_analyst_pipeline.datasets import expirations, instruments, markets, movers, ohlc, options, quotes
 from trade_analyst_pipeline.market.chain_pieces import ChainPiece, piece_of
@@ -163,13 +164,15 @@ def _lacks_expirations(snapshot: Snapshot, archive: Archive | None, response: Ra
 
 def _had_expirations(archive: Archive, snapshot: Snapshot, listing: MarketDataRequest) -> bool:
     days = [day for day in archive.sessions(snapshot.dataset) if day < snapshot.session_date]
-    return any(
-        not expirations.is_without_any(archive.response(capture, entry))
+    sound = SoundCaptures(archive)  # what cannot be read says neither
+    answers = (
+        sound.reading(partial(archive.response, capture, entry))
         for day in reversed(days[-LATELY_SESSIONS:])
-        for capture in archive.captures(snapshot.dataset, day)
+        for capture in sound.of(snapshot.dataset, day)
         for _, entry in archive.counting([capture])
         if entry.request == listing
     )
+    return any(answer is not None and not expirations.is_without_any(answer) for answer in answers)
 
 
 def _markets(snapshot: Snapshot, _: BoundedChainSettings) -> Question:

@@ -13,6 +13,7 @@ from typing import Final
 
 from trade_analyst_pipeline.capture.plan import Snapshot
 from trade_analyst_pipeline.capture.requesting import Held, Lack
+from trade_analyst_pipeline.capture.sound import SoundCaptures
 from trade_analyst_pipeline.datasets import options
 from trade_analyst_pipeline.errors import ResponseRejectedError, SymbolNotFoundError
 from trade_analyst_pipeline.market.chain_outline import listed_expirations, outline
@@ -153,11 +154,11 @@ class FullChains:
 
 
 def _earlier_sizes(archive: Archive, snapshot: Snapshot) -> Iterator[dict[str, Sizes]]:
-    """The sizes of the full chains of each earlier instant, the latest first."""
+    """The sizes of the full chains of each earlier instant, the latest first; what cannot be read is not remembered."""
     known = [session for session in archive.sessions(snapshot.dataset) if session <= snapshot.session_date]
     for session in reversed(known[-_MEMORY_SESSIONS:]):
         by_instant: dict[datetime, list[Capture]] = {}
-        for capture in archive.captures(snapshot.dataset, session):
+        for capture in SoundCaptures(archive).of(snapshot.dataset, session):
             by_instant.setdefault(capture.scheduled_time, []).append(capture)
         for instant in sorted(by_instant, reverse=True):
             if instant < snapshot.scheduled_time:

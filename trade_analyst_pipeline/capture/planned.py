@@ -6,10 +6,12 @@ session follows from the plans in force then, whatever is set later. Whether it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime
-from pathlib import Path
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time
+from functools import cached_property, lru_cache, partial
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -17,12 +19,14 @@ import msgspec
 from trade_analyst_pipeline.capture.ask import ask
 from trade_analyst_pipeline.capture.plan import REACHES_BACK, SHOWS_TRADING, Snapshot, closing_snapshots
 from trade_analyst_pipeline.capture.requesting import Question
+from trade_analyst_pipeline.capture.sound import SoundCaptures
 from trade_analyst_pipeline.capture.timetable import Watched, watched
+from trade_analyst_pipeline.datasets import ohlc
 from trade_analyst_pipeline.errors import CaptureDamagedError
 from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.settings import MOMENTS, BoundedChainSettings, Cadence, Settings
-from trade_analyst_pipeline.storage.archive import Archive, Capture
+from trade_analyst_pipeline.storage.archive import Archive, instant_of
 
 NAME: Final = "plan"
 KINDS: Final = ("closing", "intraday", "reference", "movers", "end_of_day")
@@ -33,7 +37,10 @@ _BOUNDS: Final = BoundedChainSettings()
 
 @dataclass(frozen=True)
 class Plan:
-    """What is taken from the instant `since` (UTC) on, until the next plan: by runs of these `kinds` alone."""
+    """What is taken from the instant `since` (UTC) on, until the next plan: by runs of these `kinds` alone.
+
+    `former` are the symbols that plans before it took and it does not, by dataset.
+    """
 
     since: datetime
     kinds: tuple[str, ...]
@@ -41,21 +48,27 @@ class Plan:
     minutes_before: tuple[int, ...]
     bars: tuple[str, ...]
     extended_hours: bool
+    former: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def snapshots(self, session_date: date) -> list[Snapshot]:
-        """All snapshots that its runs take of a session, ascending by instant."""
+    def snapshots(self, dataset: str, session_date: date) -> list[Snapshot]:
+        """All snapshots of a dataset that its runs take of a session, ascending by instant."""
+        cadences = self._asked(dataset)
         closing = {
             each.scheduled_time
-            for dataset in MOMENTS
+            for name in MOMENTS
             for each in closing_snapshots(
-                dataset,
-                session_date,
-                tuple(self.cadences.get(dataset, ())),
-                minutes_before=self.minutes_before,
+                name, session_date, tuple(self.cadences.get(name, ())), minutes_before=self.minutes_before
             )
         }
-        found = Watched(self.cadences, self.minutes_before).snapshots(session_date)
+        found = Watched({dataset: cadences}, self.minutes_before).snapshots(session_date)
         return [each for each in found if _kind(each, closing) in self.kinds]
+
+    def _asked(self, dataset: str) -> Mapping[str, Cadence]:
+        """The symbols that a request names: of a fund no bars of minutes are asked for, be they the only ones."""
+        cadences = self.cadences.get(dataset, {})
+        if dataset not in REACHES_BACK:
+            return cadences
+        return {name: each for name, each in cadences.items() if any(ohlc.has_bars(name, bars) for bars in self.bars)}
 
     def question(self, snapshot: Snapshot) -> Question:
         """What such a snapshot asks."""
@@ -95,7 +108,8 @@ def note_plan(plan: Plan, archive: Archive) -> bool:
     What a process that died over it left unsealed is sealed first. Where the last one cannot be read it is written.
     """
     archive.recover(NAME)
-    last = _last(archive)
+    on_record = Plans(SoundCaptures(archive))
+    last, plan = on_record.last(), replace(plan, former=on_record.former(plan))
     if last and replace(plan, since=last.since) == last:
         return False
     day = plan.since.astimezone(NEW_YORK).date()
@@ -106,55 +120,103 @@ def note_plan(plan: Plan, archive: Archive) -> bool:
     return True
 
 
-def plans(archive: Archive) -> list[Plan]:
-    """All plans on record, ascending; raises CaptureDamagedError."""
-    found = [plan for capture in archive.captures(NAME) for plan in _plans_in(archive, capture)]
-    return sorted(found, key=lambda plan: plan.since)
+@dataclass(frozen=True)
+class InForce:
+    """A plan and its time, UTC: from `since` on, until the next one, None without; `plan` None: it cannot be read."""
+
+    since: datetime
+    until: datetime | None
+    plan: Plan | None
+
+    def holds_at(self, instant: datetime) -> bool:
+        """Whether it is the one in force then."""
+        return self.since <= instant and (self.until is None or instant < self.until)
 
 
-def _last(archive: Archive) -> Plan | None:
-    """The plan in the newest file; None without one, and where it cannot be read."""
-    day = max(archive.sessions(NAME), default=None)
-    if day is None:
-        return None
+class Plans:
+    """The plans on record when it was made, each file read once a day asks for it.
+
+    One that cannot be read is noted among the damaged captures, and what was planned in its time is unknown.
+    """
+
+    def __init__(self, captures: SoundCaptures) -> None:
+        self._captures = captures
+        self._read = lru_cache(maxsize=8)(self._read_anew)
+
+    def of(self, day: date) -> list[InForce]:
+        """The plans in force at some instant of a day of New York, ascending."""
+        first = max(bisect_left(self._files, day, key=itemgetter(0)) - 1, 0)
+        last = bisect_right(self._files, day, key=itemgetter(0))
+        instants = [_since(*each) for each in self._files[first : last + 1]]
+        found = zip(self._files[first:last], instants, [*instants[1:], None], strict=False)
+        return [InForce(since, until, self._read(capture_id)) for (_, capture_id), since, until in found]
+
+    def snapshots(self, dataset: str, session_date: date) -> list[tuple[Snapshot, Plan]]:
+        """The snapshots of a session, each by the plan in force when it was due, ascending by instant."""
+        return [
+            (snapshot, each.plan)
+            for each in self.of(session_date)
+            if each.plan is not None
+            for snapshot in each.plan.snapshots(dataset, session_date)
+            if each.holds_at(snapshot.scheduled_time)
+        ]
+
+    def last(self) -> Plan | None:
+        """The plan in the newest file; None without one, and where it cannot be read."""
+        return self._read(self._files[-1][1]) if self._files else None
+
+    def known(self, dataset: str, day: date) -> dict[str, None]:
+        """The symbols that any plan up to the end of a day takes of a dataset."""
+        plan = self._latest(day)
+        return {} if plan is None else dict.fromkeys((*plan.cadences.get(dataset, ()), *plan.former.get(dataset, ())))
+
+    def former(self, plan: Plan) -> dict[str, tuple[str, ...]]:
+        """By dataset the symbols that any plan on record takes and this one does not."""
+        last = self._latest(date.max)
+        names = [] if last is None else [*last.cadences, *last.former]
+        found = {}
+        for name in dict.fromkeys(names):
+            own = plan.cadences.get(name, {})
+            found[name] = tuple(symbol for symbol in self.known(name, date.max) if symbol not in own)
+        return {name: symbols for name, symbols in found.items() if symbols}
+
+    def why_not(self, dataset: str, day: date, symbol: str) -> str:
+        """In words why nothing of a symbol was to be had of a day."""
+        plan = self._latest(day)
+        return "nothing was planned then" if plan is None else plan.why_not(dataset, symbol)
+
+    @cached_property
+    def _files(self) -> list[tuple[date, str]]:
+        """Day and id of each, ascending; an empty id for a day of which the ids cannot be told."""
+        found = []
+        for day in self._captures.archive.sessions(NAME):
+            ids = self._captures.ids(NAME, day)
+            found += [(day, each) for each in ([""] if isinstance(ids, CaptureDamagedError) else ids)]
+        return found
+
+    def _latest(self, day: date) -> Plan | None:
+        """The last plan up to the end of a day that can be read."""
+        filed = self._files[: bisect_right(self._files, day, key=itemgetter(0))]
+        return next((plan for _, each in reversed(filed) if (plan := self._read(each)) is not None), None)
+
+    def _read_anew(self, capture_id: str) -> Plan | None:
+        return self._captures.reading(partial(_plan_in, self._captures.archive, capture_id)) if capture_id else None
+
+
+def _since(filed: date, capture_id: str) -> datetime:
+    """From when on a plan holds, as its id says; where that does not, from the beginning of its day."""
+    return instant_of(capture_id) or datetime.combine(filed, time(), NEW_YORK)
+
+
+def _plan_in(archive: Archive, capture_id: str) -> Plan:
+    """The plan in a capture; raises CaptureDamagedError."""
+    capture = archive.find(NAME, capture_id)
+    bodies = [response.body for response in archive.responses(capture)]
     try:
-        return _plans_in(archive, archive.find(NAME, archive.capture_ids(NAME, day)[-1]))[-1]
-    except CaptureDamagedError:
-        return None
-
-
-def _plans_in(archive: Archive, capture: Capture) -> list[Plan]:
-    return [_decoded(response.body, capture.path) for response in archive.responses(capture)]
-
-
-def _decoded(body: bytes, path: Path) -> Plan:
-    try:
-        return _PLAN.decode(body)
+        return _PLAN.decode(bodies[-1] if bodies else b"")
     except msgspec.DecodeError as error:
         message = (
-            f"{path}: the plan in it cannot be read ({error}); use the version of this program that wrote it, or a "
-            "newer one. Moved out of the archive, it leaves what was planned then unknown"
+            f"{capture.path}: the plan in it cannot be read ({error}); use the version of this program that wrote it, "
+            "or a newer one. Moved out of the archive, it leaves what was planned then unknown"
         )
-        raise CaptureDamagedError(message) from error
-
-
-def in_force(plans: Sequence[Plan], instant: datetime) -> Plan | None:
-    """The plan in force at an instant; None before the first."""
-    return next((plan for plan in reversed(plans) if plan.since <= instant), None)
-
-
-def planned_snapshots(plans: Sequence[Plan], session_date: date) -> list[tuple[Snapshot, Plan]]:
-    """The snapshots of a session, each by the plan in force when it was due, ascending by instant."""
-    found = []
-    for number, plan in enumerate(plans):
-        until = plans[number + 1].since if number + 1 < len(plans) else None
-        if until is not None and until.astimezone(NEW_YORK).date() < session_date:
-            continue
-        if plan.since.astimezone(NEW_YORK).date() > session_date:
-            break
-        found += [
-            (snapshot, plan)
-            for snapshot in plan.snapshots(session_date)
-            if plan.since <= snapshot.scheduled_time and (until is None or snapshot.scheduled_time < until)
-        ]
-    return found
+        raise CaptureDamagedError(message, capture.path) from error

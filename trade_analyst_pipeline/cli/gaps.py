@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -12,9 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trade_analyst_pipeline.cli.shown import parse_session, say_line, show_table
+from trade_analyst_pipeline.errors import CaptureDamagedError
 
 if TYPE_CHECKING:
-    from trade_analyst_pipeline.capture.gaps import Ledger, Line
+    from trade_analyst_pipeline.capture.gap_lines import Line
+    from trade_analyst_pipeline.capture.gaps import Ledger
+    from trade_analyst_pipeline.capture.plan import Snapshot
+    from trade_analyst_pipeline.capture.take import Outcome
     from trade_analyst_pipeline.settings import Settings
 
 DEFAULT_DAYS = 7
@@ -31,8 +36,8 @@ def gaps(
 ) -> None:
     """Show what was expected of each session, what was captured, and a typed gap for all else.
 
-    Exit code 1 when something is lacking, be it lost for ever. --repair asks the source again for just what it can
-    still give; then `trade-analyst rebuild` makes the tables anew.
+    Exit code 1 when something is lacking, be it lost for ever, or a file cannot be read. --repair asks the source again
+    for just what it can still give; then `trade-analyst rebuild` makes the tables anew.
     """
     from trade_analyst_pipeline.datasets import DATASETS
     from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
@@ -52,19 +57,21 @@ def gaps(
         raise typer.BadParameter(message, param_hint="--from/--to")
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
-    def look() -> list[Line]:
+    def look() -> tuple[list[Line], list[CaptureDamagedError]]:
         ledger = SourceResource(settings).ledger(StorageResource(settings).archive)
-        return list(_lines(ledger, days, dataset or list(DATASETS), set(symbol or ())))
+        return list(_lines(ledger, days, dataset or list(DATASETS), set(symbol or ()))), ledger.damaged
 
-    lines = look()
+    lines, damaged = look()
     if repair:
         _repair(settings, lines)
-        lines = look()
+        lines, damaged = look()
     if json:
-        typer.echo(json_text.dumps(document_of(lines), indent=2))
+        typer.echo(json_text.dumps(document_of(lines, damaged), indent=2))
     else:
         _show(lines)
-    sys.exit(1 if any(line.is_lacking for line in lines) else 0)
+        for error in damaged:
+            say_line(str(error))
+    sys.exit(1 if damaged or any(line.is_lacking for line in lines) else 0)
 
 
 def _lines(ledger: Ledger, days: Sequence[date], datasets: Sequence[str], symbols: set[str]) -> Iterable[Line]:
@@ -75,38 +82,46 @@ def _lines(ledger: Ledger, days: Sequence[date], datasets: Sequence[str], symbol
 
 def _repair(settings: Settings, lines: Sequence[Line]) -> None:
     """Ask for what can still be had, through the ordinary capture; tell what came of it and what cannot be had."""
-    from trade_analyst_pipeline.capture.gaps import askable
+    from trade_analyst_pipeline.capture.gap_lines import askable
     from trade_analyst_pipeline.cli.source import running_source
     from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
 
-    lost = sum(line.repair is not None and line.repair.state == "lost" for line in lines)
-    if lost:
-        typer.echo(
-            f"{lost} gaps are lost: the source does not show those sessions or moments any more, or has said for good "
-            "that it has none. They are not asked for.",
-            err=True,
-        )
-    wanted = askable(lines)
+    repairs = [line.repair for line in lines if line.repair is not None and line.repair.state == "lost"]
+    for why, count in Counter(repair.why for repair in repairs).items():
+        typer.echo(f"Not asked for: {count} gaps, because {why}.", err=True)
+    wanted: dict[tuple[str, date], list[Snapshot]] = {}
+    for snapshot in askable(lines):
+        wanted.setdefault((snapshot.dataset, snapshot.session_date), []).append(snapshot)
     if not wanted:
         typer.echo("There is nothing to ask for.", err=True)
         return
+    archive = StorageResource(settings).archive
     with running_source(settings) as running:
-        for outcome in SourceResource(running).take(wanted, StorageResource(settings).archive):
-            snapshot = outcome.snapshot
-            became = "; ".join(dict.fromkeys(gap.detail for gap in outcome.gaps)) or "complete"
-            moment = f"{snapshot.scheduled_time:%Y-%m-%d %H:%M} UTC"
-            say_line(f"{snapshot.dataset} of {moment}, {len(snapshot.symbols)} symbols: {became}", err=True)
+        for (name, day), snapshots in wanted.items():
+            try:
+                for outcome in SourceResource(running).take(snapshots, archive):
+                    say_line(_became(outcome), err=True)
+            except CaptureDamagedError as error:
+                say_line(f"{name} of {day} cannot be asked for: {error}", err=True)
     typer.echo("`trade-analyst rebuild` makes the tables of what came.", err=True)
 
 
-def document_of(lines: Sequence[Line]) -> dict[str, Any]:
+def _became(outcome: Outcome) -> str:
+    snapshot = outcome.snapshot
+    became = "; ".join(dict.fromkeys(gap.detail for gap in outcome.gaps)) or "complete"
+    moment = f"{snapshot.scheduled_time:%Y-%m-%d %H:%M} UTC"
+    return f"{snapshot.dataset} of {moment}, {len(snapshot.symbols)} symbols: {became}"
+
+
+def document_of(lines: Sequence[Line], damaged: Sequence[CaptureDamagedError]) -> dict[str, Any]:
     """The ledger as plain values; `docs/commands.md` describes them."""
-    from trade_analyst_pipeline.capture.gaps import sums
+    from trade_analyst_pipeline.capture.gap_lines import sums
 
     total = sums(lines)
     return {
         "sums": {**asdict(total), "adds_up": total.adds_up},
         "lines": [_plain(line) for line in lines if line.type is not None],
+        "damaged": [{"file": str(error.path), "problem": str(error)} for error in damaged],
     }
 
 
@@ -122,7 +137,7 @@ def _written(instant: datetime | None) -> str | None:
 
 
 def _show(lines: Sequence[Line]) -> None:
-    from trade_analyst_pipeline.capture.gaps import sums
+    from trade_analyst_pipeline.capture.gap_lines import sums
 
     groups: dict[tuple[date, str], list[Line]] = {}
     for line in lines:
@@ -146,9 +161,10 @@ def _show(lines: Sequence[Line]) -> None:
 
 
 def _told(line: Line) -> str:
-    state = "" if line.repair is None else line.repair.state
-    until = f" until {_written(line.repair.until)}" if line.repair is not None and line.repair.until else ""
-    return (
-        f"{line.dataset} {line.symbol} of {_written(line.scheduled_time)}: {line.type}"
-        f"{f' ({line.word})' if line.word else ''}, {state}{until}. {line.detail}"
-    )
+    repair = line.repair
+    until = f" until {_written(repair.until)}" if repair is not None and repair.until else ""
+    state = "" if repair is None else f"{repair.state}{until}"
+    if repair is not None and repair.state == "lost":
+        state = f"lost: {repair.why}{f', only{until}' if until else ''}"
+    word = f" ({line.word})" if line.word else ""
+    return f"{line.dataset} {line.symbol} of {_written(line.scheduled_time)}: {line.type}{word}, {state}. {line.detail}"

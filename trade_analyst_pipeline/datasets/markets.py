@@ -121,6 +121,28 @@ def normalize(responses: Iterable[RawResponse], *, session_date: date) -> Normal
     return intake.normalized(table.finished(intake))
 
 
+@dataclass(frozen=True)
+class ExchangeHours:
+    """Regular trading of the exchange on a day as the source states it, UTC; both None where it is shut."""
+
+    opens: datetime | None
+    closes: datetime | None
+
+
+def exchange_hours(responses: Iterable[RawResponse], *, session_date: date) -> ExchangeHours | None:
+    """What the newest answer that tells of that day says of stocks; None where none does, or not in words to trust."""
+    table = normalize(responses, session_date=session_date).frame
+    told = table.filter((pl.col("market") == "equity") & (pl.col("hours_date") == session_date))
+    newest = told.filter(pl.col("snapshot_time") == pl.col("snapshot_time").max())
+    products = newest.select("is_open", "regular_open_time", "regular_close_time").unique().rows()
+    if len(products) != 1:
+        return None
+    ((is_open, opens, closes),) = products
+    if not is_open:
+        return ExchangeHours(None, None)
+    return ExchangeHours(opens, closes) if opens and closes and opens < closes else None
+
+
 Span = tuple[str, str, datetime, datetime]  # part and text as sent, start and end in UTC
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from trade_analyst_pipeline.capture.gaps import sums
+from trade_analyst_pipeline.capture.gap_lines import sums
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.reporting import fail_when_sessions_are_missing
 from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
@@ -122,7 +122,7 @@ def no_gaps(dataset: str) -> dg.AssetChecksDefinition:
         found = sums(line for day in days for line in ledger.lines(dataset, day))
         types: dict[str, Any] = {f"gaps_{kind}": count for kind, count in found.gaps.items()}
         return dg.AssetCheckResult(
-            passed=found.adds_up and not found.lacking,
+            passed=found.adds_up and not found.lacking and not ledger.damaged,
             severity=dg.AssetCheckSeverity.WARN,
             metadata={
                 "expected": found.expected,
@@ -131,6 +131,7 @@ def no_gaps(dataset: str) -> dg.AssetChecksDefinition:
                 "requests_answered": found.answered,
                 "requests_missing": found.missing,
                 **types,
+                **({"damaged": "; ".join(map(str, ledger.damaged))} if ledger.damaged else {}),
             },
         )
 

@@ -11,7 +11,7 @@ import ssl
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
-from trade_analyst_pipeline.capture.gaps import sums
+from trade_analyst_pipeline.capture.gap_lines import sums
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.resources import (
     SourceResource,
@@ -114,12 +114,12 @@ def check_client(settings: Settings) -> None:
 
 
 def gap_count(settings: Settings, day: date) -> GapCount:
-    """How a session stands in the ledger of gaps; raises CaptureDamagedError."""
+    """How a session stands in the ledger of gaps."""
     ledger = SourceResource(settings).ledger(StorageResource(settings).archive)
     lines = [line for dataset in DATASETS for line in ledger.lines(dataset, day)]
     found, lacking = sums(lines), Counter(str(line.type) for line in lines if line.is_lacking)
-    can_be_had = sum(found.repair.get(state, 0) for state in ("open", "repairable"))
-    return GapCount(day, found.expected, found.captured, dict(lacking), can_be_had)
+    can_be_had = sum(line.can_be_had for line in lines)
+    return GapCount(day, found.expected, found.captured, dict(lacking), can_be_had, tuple(map(str, ledger.damaged)))
 
 
 def budget_state(settings: Settings) -> BudgetState | None:

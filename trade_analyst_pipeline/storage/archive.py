@@ -39,6 +39,7 @@ __all__ = ["Archive", "Capture", "CaptureWriter", "Gap", "IndexEntry", "Lacking"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MOST_OF_ONE_TIME = 10_000
 _CHUNK_BYTES = 1 << 20
+_INSTANT = "%Y%m%dT%H%M%S%fZ"
 _Stamp = tuple[int, int, int]
 
 
@@ -70,7 +71,7 @@ class Archive:
         folder = durable.make_folders(self._root, *_folder_names(dataset, session_date))
         scheduled, started = scheduled_time.astimezone(UTC), started_time.astimezone(UTC)
         for number in range(self._first_number(folder), _MOST_OF_ONE_TIME):
-            capture_id = f"{scheduled:%Y%m%dT%H%M%S%fZ}-{dataset}-{number:04d}"
+            capture_id = f"{scheduled:{_INSTANT}}-{dataset}-{number:04d}"
             header = Header(capture_id, dataset, session_date, scheduled, started, symbols, terms)
             writer = captures.start(folder, header)
             if writer is not None and self._is_packed(folder, capture_id):
@@ -375,6 +376,14 @@ class Archive:
         return captures.decode(frame.payload, Footer), offset
 
 
+def instant_of(capture_id: str) -> datetime | None:
+    """The instant (UTC) that a capture is scheduled for by its id; None for what is no id."""
+    try:
+        return datetime.strptime(capture_id.partition("-")[0], _INSTANT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def _gaps_of(captures: Sequence[Capture]) -> list[Gap]:
     return [gap for capture in captures for gap in capture.gaps]
 
@@ -420,4 +429,4 @@ def _damage_named(of: Path | Capture, part: str) -> Iterator[None]:
             f"{path}: {part}: {error}. The capture is damaged; restore the file from a copy, or move it out of the "
             "archive so that its session shows as a gap"
         )
-        raise CaptureDamagedError(message) from error
+        raise CaptureDamagedError(message, path) from error

@@ -179,7 +179,7 @@ def _read_back(temporary: Path, path: Path, wanted: tuple[Member, ...]) -> None:
             listed = read_directory(file).members
         except DamagedFrameError as error:
             message = f"{path}: what was written is not what is read back ({error}); nothing was changed"
-            raise CaptureDamagedError(message) from error
+            raise CaptureDamagedError(message, path) from error
         _require_same(path, listed, wanted)
         _require_same(path, tuple(_hashed(file, member) for member in listed), wanted)
 
@@ -198,7 +198,7 @@ def _require_same(path: Path, found: tuple[Member, ...], wanted: tuple[Member, .
                 f"{path}: capture {other.capture_id} does not match its SHA-256; nothing was changed. Run "
                 "`trade-analyst verify`, and restore the file from a copy"
             )
-            raise CaptureDamagedError(message)
+            raise CaptureDamagedError(message, path)
 
 
 def _require_packed(archive: Archive, path: Path, own: list[Path]) -> None:
@@ -215,7 +215,7 @@ def _require_packed(archive: Archive, path: Path, own: list[Path]) -> None:
                     f"{file}: it is not the capture of this id in {PACK_NAME}; both are kept, and the one in the pack "
                     "is read. Move the file out of the archive"
                 )
-                raise CaptureDamagedError(message)
+                raise CaptureDamagedError(message, file)
 
 
 def _capture_id(file: Path) -> str:

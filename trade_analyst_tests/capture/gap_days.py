@@ -62,10 +62,11 @@ FAULTS: Mapping[str, str] = {
     "not_running": "process_down",
     "killed": "process_down",
     "halted": "halted",
+    "shut": "market_closed",
     "removed": "not_scheduled",
     "schedule_off": "not_scheduled",
 }
-"""Each fault that is injected, and the type it has to have; closed days come by themselves."""
+"""Each fault that is injected, and the type it has to have; days the calendar has closed come by themselves."""
 
 Item = tuple[str, datetime, str]
 
@@ -97,12 +98,12 @@ def ticks_of(day: date) -> dict[datetime, dict[str, tuple[str, ...]]]:
     return found
 
 
-def settings_of(symbols: Sequence[str] = SYMBOLS) -> Settings:
+def settings_of(symbols: Sequence[str] = SYMBOLS, minutes: int = 120) -> Settings:
     """Settings of a live source with these symbols, every two hours."""
     return load_settings(
         environment="live",
         universe={"symbols": symbols},
-        capture={"intraday_minutes": 120},
+        capture={"intraday_minutes": minutes},
         schwab={"requests_per_minute": 30},
     )
 
@@ -171,7 +172,7 @@ class Transport:
             return httpx.Response(status, headers={"content-type": "application/json"}, stream=Body(b"{}"))
         if self.fault == "page":
             return httpx.Response(200, headers={"content-type": "text/html"}, stream=Body(b"<html>Soon</html>"))
-        is_empty = self.fault in {"halted", "empty"} and is_victim and path == "/chains"
+        is_empty = (self.fault in {"halted", "empty"} and is_victim and path == "/chains") or self.fault == "shut"
         if self.fault != "cut":
             self.answered |= {(symbol, url) for symbol in named}
         text = json.dumps(self._body(path, named, is_empty=is_empty)).encode()
@@ -185,11 +186,16 @@ class Transport:
                 symbol: {"symbol": symbol, "quote": {"securityStatus": "Halted" if symbol in halted else "Normal"}}
                 for symbol in named
             }
+        if path == "/markets" and is_empty:
+            shut = {"date": str(self.day), "marketType": "EQUITY", "product": "equity", "isOpen": False}
+            return {"equity": {"equity": shut}}
         if path == "/expirationchain":
             return {"expirationList": [{"expirationDate": listed, "optionRoots": "X"}]}
         if path == "/chains":
             calls = {} if is_empty else {f"{listed}:11": {"5.0": [{"strikePrice": 5.0}]}}
             return {"numberOfContracts": len(calls), "callExpDateMap": calls, "putExpDateMap": {}}
+        if is_empty:
+            return {"screeners": []} if path.startswith("/movers/") else {"candles": []}
         return {"candles": [{"datetime": 0}]}
 
 

@@ -7,7 +7,6 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -17,11 +16,14 @@ import pytest
 import virtual_time
 from gap_days import FAULTS, FIRST, NEW_YORK, SYMBOLS, Item, Scene, at, is_open, settings_of, ticks_of
 
-from trade_analyst_pipeline.capture.gaps import Ledger, Line, sums
-from trade_analyst_pipeline.capture.planned import KINDS
+from trade_analyst_pipeline.capture.gap_lines import Line, sums
+from trade_analyst_pipeline.capture.gaps import Ledger
+from trade_analyst_pipeline.capture.planned import KINDS, Plans
+from trade_analyst_pipeline.capture.sound import SoundCaptures
 from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.storage.archive import Archive
 
-SESSIONS, SESSIONS_IN_FULL = 18, 250
+SESSIONS, SESSIONS_IN_FULL = 19, 250
 REQUESTS = {"quotes": 1, "options": 2, "ohlc": 2, "expirations": 1, "instruments": 1, "markets": 1}
 
 
@@ -94,7 +96,7 @@ def affected(fault: str | None, ticks: list[dict[str, tuple[str, ...]]], rng: ra
     if fault in {"no_slot", "killed"}:
         number = rng.choice([number for number, due in enumerate(ticks) if "options" in due][:3])
         return number, number
-    if fault == "not_running" and rng.random() < 0.5:
+    if fault == "shut" or (fault == "not_running" and rng.random() < 0.5):
         return 0, len(ticks) - 1
     first, last = sorted(rng.choices(range(len(ticks)), k=2))
     return first, last
@@ -116,6 +118,8 @@ def expected_type(fault: str | None, dataset: str, symbol: str, victim: str) -> 
         return "error" if dataset in {"options", "expirations"} and symbol == victim else None
     if fault == "killed":
         return "process_down" if dataset == "options" else None
+    if fault == "shut":
+        return "market_closed" if dataset in {"options", "ohlc", "movers"} else None
     return FAULTS[fault] if fault in FAULTS and fault not in {"removed", "schedule_off"} else None
 
 
@@ -167,33 +171,27 @@ def day_of(instant: datetime) -> date:
     return instant.astimezone(NEW_YORK).date()
 
 
-class Forgetful(Ledger):
-    """A ledger that knows nothing of captures never begun."""
-
-    def _due(self, *args: object) -> dict[datetime, object]:  # type: ignore[override]
-        found = super()._due(*args)  # type: ignore[arg-type]
-        return {instant: due for instant, due in found.items() if due.captures}
-
-
-class Modern(Ledger):
-    """A ledger that holds the settings of today against every session."""
-
-    def __init__(self, *args: object, **named: object) -> None:
-        super().__init__(*args, **named)  # type: ignore[arg-type]
-        self.plans[:] = [self.plans[-1].__class__(**{**vars(self.plans[-1]), "since": self.plans[0].since})]
+def plans_in(folder: Path) -> Plans:
+    """The plans of another archive."""
+    return Plans(SoundCaptures(Archive(folder)))
 
 
 @pytest.mark.reliability
 def test_every_symbol_and_day_adds_up(tmp_path: Path, harness_seed: int, *, is_full: bool) -> None:
-    """Sixteen kinds of faults: the identity holds everywhere, types are right, later settings change nothing."""
+    """Sixteen kinds of faults: the identity holds everywhere, types are right, later settings change nothing.
+
+    A ledger that knows of nothing but captures, and one that holds the settings of today against each day, are caught.
+    """
     scene, truth = Scene(tmp_path), Truth()
     live(scene, truth, SESSIONS_IN_FULL if is_full else SESSIONS, harness_seed)
     end = at(truth.days[-1] + timedelta(days=1), 12, 0)
 
-    def judged(kind: Callable[..., Ledger]) -> Verdict:
-        return verdict(lines_of(kind(scene.archive, now=end, goes_back=False), truth), truth, scene)
+    def judged(plans: Plans | None = None) -> Verdict:
+        ledger = Ledger(scene.archive, now=end, goes_back=False)
+        ledger.plans = plans or ledger.plans
+        return verdict(lines_of(ledger, truth), truth, scene)
 
-    found = judged(Ledger)
+    found = judged()
     print(f"{len(truth.days)} days, faults by ticks {dict(truth.faults)}: {found} of {len(truth.items)} items")
     assert found.broken_days == 0
     assert found.wrong_types <= found.gaps / 100
@@ -204,5 +202,7 @@ def test_every_symbol_and_day_adds_up(tmp_path: Path, harness_seed: int, *, is_f
     scene.note(end, settings_of(("AAPL", "XOM")), ("closing",))
     assert lines_of(Ledger(scene.archive, now=end, goes_back=False), truth) == before
 
-    assert judged(Forgetful).broken_days > 0
-    assert judged(Modern).broken_days > 0
+    assert judged(plans_in(tmp_path / "none")).broken_days > 0
+    today = Scene(tmp_path / "today")
+    today.note(at(FIRST, 0, 0), settings_of(("AAPL", "XOM")), ("closing",))
+    assert judged(plans_in(tmp_path / "today" / "raw")).broken_days > 0

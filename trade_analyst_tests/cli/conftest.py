@@ -1,13 +1,23 @@
 """The command line called in-process, as the shell would."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
+from live_source import LiveSource
 
+from trade_analyst_pipeline.cli import login
 from trade_analyst_pipeline.cli.main import main
+from trade_analyst_pipeline.cli.source import _free_port
+from trade_analyst_pipeline.defs import resources
+from trade_analyst_pipeline.market.clock import MachineClock
+from trade_analyst_pipeline.settings import load_settings
+from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
+from trade_analyst_pipeline.simulator.server import SimulatorServer
 
 
 @dataclass(frozen=True)
@@ -45,3 +55,42 @@ def run_command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ou
     logging.setLogRecordFactory(factory)
     root.setLevel(level)
     root.handlers[:] = handlers
+
+
+@pytest.fixture
+def live(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveSource]:
+    """A live account that nobody has logged in to, with one stock and one ETF in the universe."""
+    assert project
+    redirect_uri = f"https://127.0.0.1:{_free_port()}/callback"
+    server = SimulatorServer(
+        seed=7, ca_file=Path("ca.pem").absolute(), now=lambda: source.now, redirect_uris=(redirect_uri,)
+    )
+    source = LiveSource(server)
+    with server:
+        values = {
+            "ENVIRONMENT": "live",
+            "UNIVERSE__SYMBOLS": json.dumps(["AAPL", "IWM"]),
+            "SCHWAB__BASE_URL": server.base_url,
+            "SCHWAB__REDIRECT_URI": redirect_uri,
+            "SCHWAB__REDIRECT_ALLOWLIST": json.dumps([redirect_uri]),
+            "APP_KEY": SIMULATOR_APP_KEY,
+            "APP_SECRET": SIMULATOR_APP_SECRET,
+            "TOKEN_KEY": Fernet.generate_key().decode(),
+            "CAPTURE__WORKERS": "1",
+        }
+        for name, value in values.items():
+            monkeypatch.setenv(f"TRADE_ANALYST_{name}", value)
+        for name in ("DAGSTER_HOME", "DAGSTER_INSTANCE_DIR", "DAGSTER_EVENT_BATCH_SIZE"):
+            monkeypatch.setenv(name, "")  # set by the command, and then forgotten again
+            monkeypatch.delenv(name)
+        monkeypatch.setattr(resources, "certificate_authority", lambda _: server.ca_file)
+        monkeypatch.setattr(MachineClock, "now", lambda _: source.now)
+        monkeypatch.setattr(MachineClock, "sleep", lambda _, seconds: source.sleep(seconds))
+        yield source
+
+
+@pytest.fixture
+def logged_in(live: LiveSource) -> LiveSource:
+    """The same, logged in to."""
+    login.login_to_simulator(load_settings())
+    return live

@@ -1,32 +1,20 @@
-"""The main job on a live account: a source that shows one session only, and a clock nobody can set back.
-
-The source is the simulator under the address of a live one; it stands at the same instant as the machine's clock, and
-nothing but the certificate it is trusted by tells the code that it is none.
-"""
+"""The main job on a live account: a source that shows one session only, and a clock nobody can set back."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 import pytest
-from cryptography.fernet import Fernet
+from live_source import LiveSource
 
 from trade_analyst_pipeline.cli import login
-from trade_analyst_pipeline.cli.source import _free_port
-from trade_analyst_pipeline.defs import resources
-from trade_analyst_pipeline.market.clock import MachineClock
 from trade_analyst_pipeline.settings import load_settings
 from trade_analyst_pipeline.simulator.faults import html_page
-from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
-from trade_analyst_pipeline.simulator.server import SimulatorServer
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.tables import TableStore
 
@@ -45,64 +33,6 @@ class Outcome(Protocol):
     code: int
     out: str
     err: str
-
-
-@dataclass
-class LiveSource:
-    """A live source and the machine's clock, both at `now`."""
-
-    server: SimulatorServer
-    now: datetime = datetime(2026, 11, 23, 20, 56, tzinfo=UTC)
-
-    async def sleep(self, seconds: float) -> None:
-        """Time passes only here, where the request limit makes somebody wait."""
-        self.now += timedelta(seconds=seconds)
-        await asyncio.sleep(0)
-
-    def requests(self) -> dict[str, int]:
-        """How often each path was asked for since the last look."""
-        counts = {path: count for path, count in self.server.requests.items() if not path.startswith("/v1")}
-        self.server.requests.clear()
-        return counts
-
-
-@pytest.fixture
-def live(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveSource]:
-    """A live account that nobody has logged in to, with one stock and one ETF in the universe."""
-    assert project
-    redirect_uri = f"https://127.0.0.1:{_free_port()}/callback"
-    server = SimulatorServer(
-        seed=7, ca_file=Path("ca.pem").absolute(), now=lambda: source.now, redirect_uris=(redirect_uri,)
-    )
-    source = LiveSource(server)
-    with server:
-        values = {
-            "ENVIRONMENT": "live",
-            "UNIVERSE__SYMBOLS": json.dumps(["AAPL", "IWM"]),
-            "SCHWAB__BASE_URL": server.base_url,
-            "SCHWAB__REDIRECT_URI": redirect_uri,
-            "SCHWAB__REDIRECT_ALLOWLIST": json.dumps([redirect_uri]),
-            "APP_KEY": SIMULATOR_APP_KEY,
-            "APP_SECRET": SIMULATOR_APP_SECRET,
-            "TOKEN_KEY": Fernet.generate_key().decode(),
-            "CAPTURE__WORKERS": "1",
-        }
-        for name, value in values.items():
-            monkeypatch.setenv(f"TRADE_ANALYST_{name}", value)
-        for name in ("DAGSTER_HOME", "DAGSTER_INSTANCE_DIR", "DAGSTER_EVENT_BATCH_SIZE"):
-            monkeypatch.setenv(name, "")  # set by the command, and then forgotten again
-            monkeypatch.delenv(name)
-        monkeypatch.setattr(resources, "certificate_authority", lambda _: server.ca_file)
-        monkeypatch.setattr(MachineClock, "now", lambda _: source.now)
-        monkeypatch.setattr(MachineClock, "sleep", lambda _, seconds: source.sleep(seconds))
-        yield source
-
-
-@pytest.fixture
-def logged_in(live: LiveSource) -> LiveSource:
-    """The same, logged in to."""
-    login.login_to_simulator(load_settings())
-    return live
 
 
 def gaps(dataset: str) -> list[tuple[date, str]]:

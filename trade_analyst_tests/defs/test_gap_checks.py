@@ -9,7 +9,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from trade_analyst_pipeline.capture.planned import note_plan, plan_of, plans
+from trade_analyst_pipeline.capture.planned import Plans, note_plan, plan_of
+from trade_analyst_pipeline.capture.sound import SoundCaptures
 from trade_analyst_pipeline.defs.checks import no_gaps
 from trade_analyst_pipeline.defs.partitions import session_partitions
 from trade_analyst_pipeline.defs.plan_record import kinds_on, plan_on_record
@@ -43,9 +44,10 @@ def test_the_daemon_keeps_the_plan_on_record(settings: Settings, tmp_path: Path)
         assert kinds_on(instance, are_on=True) == ["closing", "intraday", "reference", "movers", "end_of_day"]
         for _ in range(2):
             plan_on_record(settings)(dg.build_sensor_context(instance), storage=storage)
-    (plan,) = plans(storage.archive)
-    assert (plan.since, plan.kinds, plan.cadences["quotes"]) == (EVENING, (), {"AAPL": 15})
-    assert plan.snapshots(DAY) == []
+    (found,) = Plans(SoundCaptures(storage.archive)).of(DAY)
+    assert found.plan is not None
+    assert (found.since, found.plan.kinds, found.plan.cadences["quotes"]) == (EVENING, (), {"AAPL": 15})
+    assert found.plan.snapshots("quotes", DAY) == []
 
 
 def test_what_is_lacking_warns(settings: Settings) -> None:

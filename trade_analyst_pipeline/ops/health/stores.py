@@ -34,24 +34,31 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class GapCount:
-    """How a session stands in the ledger of gaps: snapshots of a symbol, and those lacking still, by type."""
+    """How a session stands in the ledger of gaps: snapshots of a symbol, and those lacking still, by type.
+
+    `damaged` says of each file it would have to know of and cannot read what is wrong with it.
+    """
 
     session_date: date
     expected: int
     captured: int
     lacking: Mapping[str, int]
     can_be_had: int
+    damaged: Sequence[str] = ()
 
 
 def check_gaps(found: GapCount) -> Finding:
     """Of the last complete session all is captured that the plan and the captures on record say was to be had."""
-    if not found.expected:
+    if not found.expected and not found.damaged:
         return skipped(f"nothing on record says what was to be had of session {found.session_date}")
     detail = f"session {found.session_date}: {found.captured} of {found.expected} snapshots of a symbol captured"
-    if not found.lacking:
+    if not found.lacking and not found.damaged:
         return ok(detail)
-    types = ", ".join(f"{kind} {count}" for kind, count in sorted(found.lacking.items()))
-    detail += f"; lacking: {types}; {found.can_be_had} can be had still"
+    if found.lacking:
+        types = ", ".join(f"{kind} {count}" for kind, count in sorted(found.lacking.items()))
+        detail += f"; lacking: {types}; {found.can_be_had} can be had still"
+    if found.damaged:
+        detail += f"; files that cannot be read: {len(found.damaged)}, the first {found.damaged[0]}"
     return warn(detail, "`trade-analyst gaps` lists them; `--repair` asks for what can be had.")
 
 
