@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from trade_analyst_pipeline import metrics
 from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
 from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.quarantine import quarantine_schema
 
@@ -22,11 +23,12 @@ HEAD = """\
 
 <!-- Written by `make docs` from the declarations in the code; do not edit by hand. -->
 
-Every table of the data folder: what a row is (its key), each column with type, unit and meaning, and the rules a row
-has to meet. **bold** columns are never null. A row that breaks a rule marked *error* goes to quarantine with the rule's
-name; one that breaks a *warning* is kept and counted. One column name means one quantity in one unit everywhere. Times
-are UTC, `session_date` is the exchange's date. Every Parquet file carries `schema_name`, `schema_version`,
-`data_version`, `code_version`, `created_at`, `source_captures` and `row_count` in its metadata.
+Every table of the data folder, and those that functions make and nothing stores yet: what a row is (its key), each
+column with type, unit and meaning, and the rules a row has to meet. **bold** columns are never null. A row that breaks
+a rule marked *error* goes to quarantine with the rule's name; one that breaks a *warning* is kept and counted. One
+column name means one quantity in one unit everywhere. Times are UTC, `session_date` is the exchange's date. Every
+Parquet file carries `schema_name`, `schema_version`, `data_version`, `code_version`, `created_at`, `source_captures`
+and `row_count` in its metadata.
 
 ## How a table changes
 
@@ -67,7 +69,7 @@ def table_schemas() -> Iterator[tuple[str, TableSchema]]:
     for name, dataset in DATASETS.items():
         yield f"tables/{name}", dataset.schema
     for schema in metric_schemas():
-        yield f"metrics/{schema.name}", schema
+        yield f"metrics/{schema.name}" if schema in METRIC_SCHEMAS else f"{schema.name} (not stored)", schema
     yield f"quarantine/ ({', '.join(DATASETS)})", quarantine_schema(next(iter(DATASETS)))
 
 

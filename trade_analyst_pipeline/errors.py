@@ -35,6 +35,7 @@ TradeAnalystError
 ├── ResponseRejectedError         a whole response is unusable (carries the reason)
 ├── VerdictError                  too many bad rows: the partition keeps its last good data
 ├── ImportRefusedError            a file offered to `import` is not a recorded response of that dataset
+├── TapeError                     a tape of trades, or a posterior table, cannot be used as it is
 ├── PointInTimeError              a table cannot be read as of an instant
 ├── QueryError                    an SQL text that cannot be answered
 ├── ExportError                   a table cannot be exported as asked
@@ -271,6 +272,10 @@ class VerdictError(TradeAnalystError):
 
 class ImportRefusedError(TradeAnalystError):
     """A file offered to `import` is not a recorded response of that dataset."""
+
+
+class TapeError(TradeAnalystError):
+    """A tape of trades or quotes, or a table of posteriors, cannot be used as it is."""
 
 
 class PointInTimeError(TradeAnalystError):

@@ -153,6 +153,7 @@ def test_modules_import_lower_ranks_only() -> None:
         ("simulator.server", "datasets.options"),
         ("ops.logs", "ops.health.report"),
         ("ops.redaction", "errors"),
+        ("datasets.quotes", "kernels.quote_join"),
         ("capture.take", "lineage"),
         ("helpers", "errors"),
         ("kernels.normal", "market.prices"),

@@ -561,6 +561,43 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
     Column("put_call_volume_ratio_5", pl.Float64(), "ratio", "Volumes summed over 5 sessions; null if any is missing."),
     Column("put_call_volume_ratio_10", pl.Float64(), "ratio", "As put_call_volume_ratio_5, over 10 sessions."),
     Column("put_call_volume_ratio_21", pl.Float64(), "ratio", "As put_call_volume_ratio_5, over 21 sessions."),
+    # trades with the quote in force, and their sides
+    Column("sequence", pl.Int64(), None, "Order of a symbol's trades of one time."),
+    Column("trade_price", pl.Float64(), "dollars", "Price of the trade; null: the print has none."),
+    Column("trade_size", pl.Float64(), "contracts or shares", "Size of the trade; null: not known."),
+    Column(
+        "quote_quality",
+        pl.String(),
+        None,
+        "How the quote in force was had: exact, strict, concurrent, concurrent_fine, matched, arrival, "
+        "previous_update, unseen, option_prior or block.",
+    ),
+    Column(
+        "trade_location",
+        pl.String(),
+        None,
+        "Where the trade stands against bid and ask: far_below, below, bid, lower_outer, lower_near, mid, upper_near, "
+        "upper_outer, ask, above or far_above; null: no usable quote, or no price.",
+    ),
+    Column("tick_direction", pl.String(), None, "up or down from the last different price; null: there is none yet."),
+    Column("aggressor_side", pl.String(), None, "buyer or seller: who crossed the spread; null: see aggressor_status."),
+    Column(
+        "aggressor_rule",
+        pl.String(),
+        None,
+        "What decided: quote, at_quote, near_quote or tick; posterior where neither quote nor tick says so; null: no "
+        "side.",
+    ),
+    Column("aggressor_status", pl.String(), None, "ok, no_price, first_trade, undecided, or even (chances are equal)."),
+    Column("buy_probability", pl.Float64(), "fraction", "Chance that the buyer was the aggressor; null: no price."),
+    Column(
+        "confidence", pl.Float64(), "fraction", "The greater of buy_probability and 1 less it, 0.5 to 1; null with it."
+    ),
+    Column("posterior_version", pl.String(), None, "Version of the posterior table that buy_probability is from."),
+    Column("customer_side", pl.String(), None, "buyer or seller: what an option's customer was; null: see its status."),
+    Column("customer_rule", pl.String(), None, "The rule that decided customer_side; null: no side."),
+    Column("customer_confidence", pl.Float64(), "fraction", "Published accuracy of that rule; null: no side."),
+    Column("customer_status", pl.String(), None, "ok, no_price, first_trade, undecided, or multi_leg."),
     # realized_volatility
     Column("close_to_close_volatility", pl.Float64(), "fraction", "Sample deviation of daily log returns, annualised."),
     Column("zero_mean_volatility", pl.Float64(), "fraction", "Root mean square of daily log returns, annualised."),

@@ -21,9 +21,19 @@ import polars as pl
 import pytest
 
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.metrics import (
+    aggressor_confidence,
+    aggressor_side,
+    iv_history,
+    iv_rank,
+    put_call_ratio,
+    realized_volatility,
+)
 
 SCHEMAS = (
+    aggressor_side.SCHEMA,
+    aggressor_side.CUSTOMER_SCHEMA,
+    aggressor_confidence.SCHEMA,
     iv_history.SCHEMA,
     iv_rank.SCHEMA,
     put_call_ratio.SCHEMA,

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.metrics import (
+    aggressor_confidence,
+    aggressor_side,
+    iv_history,
+    iv_rank,
+    put_call_ratio,
+    realized_volatility,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,8 @@ def test_every_metric_has_a_section(page: Path) -> None:
     """Each metric table has a section of its own."""
     sections = set(re.findall(r"^## (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
     schemas = (iv_history.SCHEMA, iv_rank.SCHEMA, put_call_ratio.SCHEMA, put_call_ratio.DAILY_SCHEMA)
-    assert sections == {schema.name for schema in (*schemas, realized_volatility.SCHEMA)}
+    of_trades = (aggressor_side.SCHEMA, aggressor_side.CUSTOMER_SCHEMA, aggressor_confidence.SCHEMA)
+    assert sections == {schema.name for schema in (*schemas, *of_trades, realized_volatility.SCHEMA)}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +45,7 @@ def test_every_metric_has_a_section(page: Path) -> None:
         *("ok", "single", "after_hours", "no_expiry", "no_quotes", "no_volatility", "no_forward", "no_strikes"),
         *("sides_disagree", "calendar", "forward_spread", "short_expiry", "rate_assumed", "early_snapshot"),
         *("expiry_skipped", "partial", "flat", "short", "stale", "no_calls", "no_trades", "no_open_interest"),
+        *("first_trade", "undecided", "even", "multi_leg", "option_prior", "previous_update", "unseen"),
         *("no_price", "no_delta", "unknown", "underlying", "expiration", "universe", "days_over_90", "delta_unknown"),
     ],
 )
