@@ -12,6 +12,8 @@ import math
 
 from numba import njit
 
+from trade_analyst_pipeline.kernels.elementary import exp
+
 SQRT_2_PI = 2.5066282746310002
 
 # Coefficients of even and of odd powers, the highest first: two chains that a processor works on at once.
@@ -76,7 +78,7 @@ _MOMENT_ODD = (
 )
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _polynomial(even: tuple[float, ...], odd: tuple[float, ...], q: float) -> float:
     square = q * q
     sum_even, sum_odd = even[0], odd[0]
@@ -87,13 +89,13 @@ def _polynomial(even: tuple[float, ...], odd: tuple[float, ...], q: float) -> fl
     return sum_even + q * sum_odd
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def mills_ratio(z: float) -> float:
     """N(-z) / n(z) for z >= 0, within two units of the last place."""
     return _polynomial(_RATIO_EVEN, _RATIO_ODD, (z - 5.0) / (z + 5.0)) / (z + 0.8)
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def mills_pair(z: float) -> tuple[float, float]:
     """M(0, z) and M(1, z) for z >= 0: Mills' ratio and 1 - z times it, both within a few units of the last place."""
     q = (z - 5.0) / (z + 5.0)
@@ -101,16 +103,16 @@ def mills_pair(z: float) -> tuple[float, float]:
     return ratio, _polynomial(_MOMENT_EVEN, _MOMENT_ODD, q) / (z * (z + 1.25) + 1.0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def pdf(x: float) -> float:
     """Density of the normal distribution; relative precision is kept in the tails, since x is squared in two parts."""
     if not abs(x) < 40.0:
         return x * 0.0 if math.isnan(x) else 0.0
     head = math.floor(x * 1024.0) / 1024.0
-    return math.exp(-0.5 * head * head) * math.exp(-0.5 * (x - head) * (x + head)) / SQRT_2_PI
+    return exp(-0.5 * head * head) * exp(-0.5 * (x - head) * (x + head)) / SQRT_2_PI
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def cdf(x: float) -> float:
     """Distribution function of the normal distribution; relative precision is kept in the left tail."""
     if not abs(x) < 40.0:

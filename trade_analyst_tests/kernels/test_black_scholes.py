@@ -65,5 +65,7 @@ def test_ends(form: str) -> None:
     assert black_scholes.undiscounted_price(100.0, 90.0, 1e-200, False) == 0.0
     assert black_scholes.undiscounted_price(100.0, 90.0, 1e6, True) == pytest.approx(100.0, rel=1e-15)
     assert black_scholes.undiscounted_price(100.0, 90.0, 1e6, False) == pytest.approx(90.0, rel=1e-15)
-    assert black_scholes.log_moneyness(1e-200, 1e200) == pytest.approx(-400 * math.log(10), rel=1e-15)
+    with np.errstate(all="ignore"):  # what is computed and not chosen may be no number
+        far = black_scholes.log_moneyness(np.float64(1e-200), np.float64(1e200))
+    assert far == pytest.approx(-400 * math.log(10), rel=1e-15)
     assert black_scholes.log_moneyness(1.0 + EPS, 1.0) == pytest.approx(EPS, rel=1e-10)
