@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trade_analyst_pipeline.settings import Settings
 
 RUNS = 3
-PARTITIONED = ("raw/options", "tables/options", "metrics/put_call_ratio")
+PARTITIONED = ("raw/options", "tables/options", "metrics/put_call_ratio", "metrics/forward")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def _plain(settings: Settings, days: Sequence[date]) -> Callable[[], float]:
         started, now = time.perf_counter(), source.now()
         _use_up(source.take(source.plan("options", days), storage.archive))
         _use_up(tables.build_tables(storage.data_folder, "options", days, workers=1, created_time=now))
-        _use_up(metrics.build_put_call_ratio(storage.tables, days, created_time=now))
+        for metric in metrics.SNAPSHOT_METRICS:
+            _use_up(metrics.build_snapshot_metric(storage.tables, metric, days, created_time=now))
         for refresh, picture in (
             (metrics.refresh_iv_history, pictures.iv_history_picture),
             (metrics.refresh_iv_rank, pictures.iv_rank_picture),

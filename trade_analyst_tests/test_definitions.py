@@ -31,7 +31,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ASSETS = {
     *("token", "raw/options", "raw/quotes", "raw/ohlc", "tables/options", "tables/quotes", "tables/ohlc"),
     *("metrics/put_call_ratio", "metrics/put_call_ratio_daily", "metrics/iv_history", "metrics/iv_rank"),
-    *("metrics/realized_volatility", "exports/metrics", "raw/expirations", "raw/markets", "raw/instruments"),
+    *(
+        "metrics/forward",
+        "metrics/realized_volatility",
+        "exports/metrics",
+        "raw/expirations",
+        "raw/markets",
+        "raw/instruments",
+    ),
     *("raw/movers", "tables/expirations", "tables/markets", "tables/instruments", "tables/movers"),
 }
 ONCE_A_DAY = {

@@ -28,7 +28,10 @@ from trade_analyst_pipeline.export import publish_session
 from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
 from trade_analyst_pipeline.lineage.code_versions import code_version
 from trade_analyst_pipeline.lineage.metrics import (
-    build_put_call_ratio,
+    FORWARD,
+    PUT_CALL_RATIO,
+    SnapshotMetric,
+    build_snapshot_metric,
     refresh_iv_history,
     refresh_iv_rank,
     refresh_put_call_ratio_daily,
@@ -60,7 +63,7 @@ def all_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsset]
         token_asset(),
         *(raw_asset(dataset, partitions) for dataset in DATASETS.values()),
         *(table_asset(dataset, partitions) for dataset in DATASETS.values()),
-        put_call_ratio_asset(partitions),
+        *snapshot_assets(partitions),
         *series_assets(),
         exports_asset(partitions),
     ]
@@ -255,31 +258,46 @@ def _seen_table(seen: Mapping[str, int]) -> str:
     )
 
 
-def put_call_ratio_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    """`metrics/put_call_ratio`: ratios of each snapshot of the session."""
-    key = asset_key("metrics", "put_call_ratio")
+def snapshot_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The metrics of each snapshot, kept by the session."""
+    return [
+        snapshot_asset(
+            PUT_CALL_RATIO,
+            partitions,
+            "Put/call ratios by volume, open interest, premium and delta: per symbol, expiration and bucket.",
+        ),
+        snapshot_asset(
+            FORWARD, partitions, "Forward price and interest rate of each expiry of a chain, by put-call parity."
+        ),
+    ]
+
+
+def snapshot_asset(
+    metric: SnapshotMetric, partitions: dg.PartitionsDefinition, description: str
+) -> dg.AssetsDefinition:
+    """`metrics/<metric>`: a metric of each snapshot of the session."""
+    schema = metric.schema
+    key = asset_key("metrics", schema.name)
 
     @dg.asset(
         key=key,
-        deps=[asset_key("tables", "options")],
+        deps=[asset_key(*source) for source in metric.sources],
         group_name="metrics",
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
-        description=(
-            "Put/call ratios by volume, open interest, premium and delta: per symbol, expiration and bucket. "
-            f"{_filled('options')}"
-        ),
-        metadata=column_metadata(put_call_ratio.SCHEMA),
+        description=f"{description} {_filled('options')}",
+        metadata=column_metadata(schema),
         kinds={"polars", "parquet"},
     )
-    def ratios(context: dg.AssetExecutionContext, source: Source, storage: Storage) -> Iterator[Event]:
+    def snapshots(context: dg.AssetExecutionContext, source: Source, storage: Storage) -> Iterator[Event]:
         now = source.now()
         sessions = sessions_of(context, now)
-        built = _collect(context, build_put_call_ratio(storage.tables, sessions, created_time=now), len(sessions))
-        manifests = storage.tables.manifests("metrics", put_call_ratio.SCHEMA.name)
+        results = build_snapshot_metric(storage.tables, metric, sessions, created_time=now)
+        built = _collect(context, results, len(sessions))
+        manifests = storage.tables.manifests("metrics", schema.name)
         yield from report_sessions(context, key, [_built_result(result, manifests) for result in built])
 
-    return ratios
+    return snapshots
 
 
 def series_assets() -> list[dg.AssetsDefinition]:

@@ -37,6 +37,7 @@ CHAIN_ASSETS = (
     "raw/options",
     "tables/options",
     "metrics/put_call_ratio",
+    "metrics/forward",
     "metrics/put_call_ratio_daily",
     "metrics/iv_history",
     "metrics/iv_rank",

@@ -19,10 +19,16 @@ from trade_analyst_pipeline.lineage.chain import METRIC_DATASETS, Scope, manifes
 from trade_analyst_pipeline.lineage.code_versions import code_version, step_of
 from trade_analyst_pipeline.lineage.judging import judge, recorded
 from trade_analyst_pipeline.lineage.merging import Fed
-from trade_analyst_pipeline.lineage.metrics import WHOLE_SERIES, iv_history_of, option_sources, put_call_ratios
+from trade_analyst_pipeline.lineage.metrics import (
+    SNAPSHOT_METRICS,
+    WHOLE_SERIES,
+    iv_history_of,
+    option_sources,
+    snapshot_rows,
+)
 from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.metrics import iv_history, put_call_ratio
+from trade_analyst_pipeline.metrics import iv_history
 from trade_analyst_pipeline.quarantine import quarantine_schema
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.content_hash import canonical, content_hash
@@ -114,10 +120,11 @@ def _look_at_metric(data_folder: Path, schema: TableSchema, scope: Scope) -> Loo
 
 def _made(store: TableStore, schema: TableSchema, stored: list[Manifest]) -> Mapping[Partition, pl.DataFrame]:
     """A metric by partition, computed from its tables as they stand."""
-    if schema.name == put_call_ratio.SCHEMA.name:
-        tables = option_sources(store)
-        ratios = put_call_ratios(store, [day for day in tables if day in {made.partition for made in stored}])
-        return dict(ratios.items())
+    for metric in SNAPSHOT_METRICS:
+        if schema.name == metric.schema.name:
+            held = {made.partition for made in stored}
+            days = [day for day in option_sources(store) if day in held]
+            return dict(snapshot_rows(store, metric, days).items())
     if schema.name == iv_history.SCHEMA.name:
         rows = iv_history_of(store, list(option_sources(store)))
     else:

@@ -18,7 +18,7 @@ from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import CaptureDamagedError, CaptureMissingError, PartitionDamagedError
 from trade_analyst_pipeline.lineage.built import combined_reference
 from trade_analyst_pipeline.lineage.metrics import WHOLE_SERIES, option_sources, years_of
-from trade_analyst_pipeline.metrics import iv_history, put_call_ratio
+from trade_analyst_pipeline.metrics import forward, iv_history, put_call_ratio
 from trade_analyst_pipeline.storage.archive import Archive, Capture
 from trade_analyst_pipeline.storage.captures import SEALED_SUFFIX
 from trade_analyst_pipeline.storage.flaws import Flaw
@@ -28,6 +28,7 @@ from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStor
 METRIC_DATASETS = {
     put_call_ratio.SCHEMA.name: "options",
     put_call_ratio.DAILY_SCHEMA.name: "options",
+    forward.SCHEMA.name: "options",
     iv_history.SCHEMA.name: "options",
     "iv_rank": "options",
     "realized_volatility": "ohlc",
@@ -211,7 +212,8 @@ def _wanted_from_options(store: TableStore) -> _Wanted:
         sources = option_sources(store)
     except PartitionDamagedError:
         return
-    yield put_call_ratio.SCHEMA.name, {day: [source] for day, source in sources.items()}
+    for schema in (put_call_ratio.SCHEMA, forward.SCHEMA):
+        yield schema.name, {day: [source] for day, source in sources.items()}
     years = years_of(sources)
     yield iv_history.SCHEMA.name, {year: [each for day, each in sources.items() if day.year == year] for year in years}
 

@@ -65,7 +65,8 @@ STEPS: Final[Mapping[str, Step]] = {
     str(step): step
     for step in (
         *map(_table, DATASETS),
-        _metric("put_call_ratio", "put_call_ratios"),
+        _metric("put_call_ratio", "PUT_CALL_RATIO"),
+        _metric("forward", "FORWARD"),
         _metric("iv_history", "iv_history_of"),
         _metric("iv_rank", "IV_RANK"),
         _metric("put_call_ratio_daily", "PUT_CALL_RATIO_DAILY"),

@@ -16,7 +16,7 @@ import polars as pl
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.market.session_hours import up_to_close
 from trade_analyst_pipeline.market.sessions import sessions_ending
-from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.metrics import forward, iv_history, iv_rank, put_call_ratio, realized_volatility
 from trade_analyst_pipeline.storage.tables import TableStore
 
 Row = Mapping[str, Any]
@@ -108,6 +108,11 @@ def _put_call_ratio(store: TableStore, row: Row) -> MetricSource:
     return _of_snapshots((), snapshots, put_call_ratio.put_call_ratio)
 
 
+def _forward(_store: TableStore, row: Row) -> MetricSource:
+    snapshot = pl.DataFrame([{name: row[name] for name in _SNAPSHOT}], schema=_schema_of(_SNAPSHOT))
+    return _of_snapshots((), snapshot, forward.forward)
+
+
 def _put_call_ratio_daily(store: TableStore, row: Row) -> MetricSource:
     """The closing snapshots of as many sessions as the longest smoothing counts."""
     days = sessions_ending(row["session_date"], max(put_call_ratio.SMOOTHED_SESSIONS))
@@ -153,6 +158,7 @@ METRIC_SOURCES: Final[Mapping[str, Callable[[TableStore, Row], MetricSource]]] =
     iv_history.SCHEMA.name: _iv_history,
     iv_rank.SCHEMA.name: _iv_rank,
     put_call_ratio.SCHEMA.name: _put_call_ratio,
+    forward.SCHEMA.name: _forward,
     put_call_ratio.DAILY_SCHEMA.name: _put_call_ratio_daily,
     realized_volatility.SCHEMA.name: _realized_volatility,
 }

@@ -24,11 +24,10 @@ from trade_analyst_pipeline.lineage.built import (
 )
 from trade_analyst_pipeline.lineage.code_versions import is_made_by, made_by
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.metrics import forward, iv_history, iv_rank, put_call_ratio, realized_volatility
 from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStore
 
 CHUNK_SESSIONS = 40
-_RATIOS = f"metrics/{put_call_ratio.SCHEMA.name}"
 
 
 class Reader(Protocol):
@@ -41,48 +40,78 @@ class Reader(Protocol):
         ...
 
 
-def build_put_call_ratio(
-    store: TableStore, sessions: Sequence[date], *, created_time: datetime, again: bool = False
+@dataclass(frozen=True)
+class SnapshotMetric:
+    """A metric kept by the session that is computed from the same session of `sources`, each a stage and a name."""
+
+    schema: TableSchema
+    sources: tuple[tuple[str, str], ...]
+    compute: Callable[[Reader, Sequence[date]], pl.DataFrame]
+
+    @property
+    def step(self) -> str:
+        """The step that makes it."""
+        return f"metrics/{self.schema.name}"
+
+
+def _put_call_ratio(store: Reader, days: Sequence[date]) -> pl.DataFrame:
+    scan = store.scan("tables", "options", partitions=days, schema=options.SCHEMA)
+    return put_call_ratio.put_call_ratio(scan.select(put_call_ratio.INPUT_COLUMNS).collect())
+
+
+def _forward(store: Reader, days: Sequence[date]) -> pl.DataFrame:
+    scan = store.scan("tables", "options", partitions=days, schema=options.SCHEMA)
+    return forward.forward(scan.select(forward.INPUT_COLUMNS).collect())
+
+
+PUT_CALL_RATIO = SnapshotMetric(put_call_ratio.SCHEMA, (("tables", "options"),), _put_call_ratio)
+FORWARD = SnapshotMetric(forward.SCHEMA, (("tables", "options"),), _forward)
+# Each after those it is made of.
+SNAPSHOT_METRICS = (PUT_CALL_RATIO, FORWARD)
+
+
+def build_snapshot_metric(
+    store: TableStore, metric: SnapshotMetric, sessions: Sequence[date], *, created_time: datetime, again: bool = False
 ) -> Iterator[Built]:
-    """Bring `metrics/put_call_ratio` up to date with `tables/options` of each session, yielding results in order.
+    """Bring a metric up to date with what it is made from in each session, yielding results in order.
 
     With `again` every one of them is computed, whatever is stored.
     """
+    name = metric.schema.name
     for chunk in batched(sessions, CHUNK_SESSIONS):
-        tables = {day: store.manifest("tables", "options", day) for day in chunk}
-        present = {day: None if again else store.manifest("metrics", "put_call_ratio", day) for day in chunk}
-        stale = [
-            day for day in chunk if (made := tables[day]) and not is_made_from(present[day], _RATIOS, [reference(made)])
-        ]
-        fences = {day: store.take_fence("metrics", "put_call_ratio", day) for day in stale}
-        tables |= {day: store.manifest("tables", "options", day) for day in stale}
-        ratios = put_call_ratios(store, stale)
+        sources = snapshot_sources(store, metric, chunk)
+        present = {day: None if again else store.manifest("metrics", name, day) for day in chunk}
+        stale = [day for day in chunk if sources[day] and not is_made_from(present[day], metric.step, sources[day])]
+        fences = {day: store.take_fence("metrics", name, day) for day in stale}
+        sources |= snapshot_sources(store, metric, stale)
+        made = snapshot_rows(store, metric, stale)
         for day in chunk:
-            made, held = tables[day], present[day]
-            if made is None:
-                yield Built("put_call_ratio", day, "empty", detail="tables/options holds nothing of this session")
-            elif day in ratios:
-                yield _write_ratios(store, day, fences[day], ratios[day], made, created_time)
+            held = present[day]
+            if not sources[day]:
+                missing = " and ".join("/".join(source) for source in metric.sources)
+                yield Built(name, day, "empty", detail=f"{missing} holds nothing of this session")
+            elif day in made:
+                manifest = _write_metric(store, made[day], metric.schema, day, fences[day], sources[day], created_time)
+                yield _built(manifest, day, "built")
             elif held is not None:
                 yield _built(held, day, "unchanged")
 
 
-def put_call_ratios(store: Reader, days: Sequence[date]) -> dict[date, pl.DataFrame]:
-    """`put_call_ratio` of each of these sessions, from `tables/options`."""
+def snapshot_sources(store: TableStore, metric: SnapshotMetric, days: Sequence[date]) -> dict[date, list[str]]:
+    """What the metric of each session is made from, as manifests name it; nothing where any of it is not there."""
+    found = {}
+    for day in days:
+        manifests = [store.manifest(stage, name, day) for stage, name in metric.sources]
+        found[day] = [reference(made) for made in manifests if made] if all(manifests) else []
+    return found
+
+
+def snapshot_rows(store: Reader, metric: SnapshotMetric, days: Sequence[date]) -> dict[date, pl.DataFrame]:
+    """The metric of each of these sessions."""
     if not days:
         return {}
-    scan = store.scan("tables", "options", partitions=days, schema=options.SCHEMA)
-    ratios = put_call_ratio.put_call_ratio(scan.select(put_call_ratio.INPUT_COLUMNS).collect())
-    parts = ratios.partition_by("session_date", as_dict=True)
-    return {day: parts.get((day,), put_call_ratio.SCHEMA.empty()) for day in days}
-
-
-def _write_ratios(
-    store: TableStore, day: date, fence: int, ratios: pl.DataFrame, made: Manifest, created_time: datetime
-) -> Built:
-    schema = put_call_ratio.SCHEMA
-    manifest = _write_metric(store, ratios, schema, day, fence, [reference(made)], created_time)
-    return _built(manifest, day, "built")
+    parts = metric.compute(store, days).partition_by("session_date", as_dict=True)
+    return {day: parts.get((day,), metric.schema.empty()) for day in days}
 
 
 def _built(manifest: Manifest, day: date, status: Literal["built", "unchanged"]) -> Built:

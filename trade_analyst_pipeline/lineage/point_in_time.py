@@ -15,16 +15,17 @@ import polars as pl
 from trade_analyst_pipeline.errors import PointInTimeError
 from trade_analyst_pipeline.lineage.metrics import (
     CHUNK_SESSIONS,
+    SNAPSHOT_METRICS,
     WHOLE_SERIES,
     Reader,
     batched,
     iv_history_of,
     option_sources,
-    put_call_ratios,
+    snapshot_rows,
 )
 from trade_analyst_pipeline.lineage.schemas import table_schemas
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.metrics import iv_history, put_call_ratio
+from trade_analyst_pipeline.metrics import iv_history
 from trade_analyst_pipeline.storage.tables import Partition, TableStore
 
 _SERIES = {series.schema.name: series for series in WHOLE_SERIES}
@@ -85,8 +86,10 @@ class TablesAsOf(Reader):
         days = list(option_sources(self._store))
         if name == iv_history.SCHEMA.name:
             return iv_history_of(self, days)
-        if name == put_call_ratio.SCHEMA.name:
-            parts = [part for chunk in batched(days, CHUNK_SESSIONS) for part in put_call_ratios(self, chunk).values()]
-            return pl.concat([put_call_ratio.SCHEMA.empty(), *parts])
+        for metric in SNAPSHOT_METRICS:
+            if name == metric.schema.name:
+                chunks = batched(days, CHUNK_SESSIONS)
+                parts = [part for chunk in chunks for part in snapshot_rows(self, metric, chunk).values()]
+                return pl.concat([metric.schema.empty(), *parts])
         message = f"metrics.{name} cannot be computed as of an instant"
         raise PointInTimeError(message)

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
-from trade_analyst_pipeline.lineage.metrics import SERIES_OF, build_put_call_ratio
+from trade_analyst_pipeline.lineage.metrics import SERIES_OF, SNAPSHOT_METRICS, build_snapshot_metric
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.tables import TableStore
@@ -40,6 +40,7 @@ def rebuild_metrics(data_folder: Path, dataset: str, *, created_time: datetime) 
     store = TableStore(data_folder)
     if dataset == "options":
         days = [day for day in store.partitions("tables", "options") if isinstance(day, date)]
-        yield from build_put_call_ratio(store, days, created_time=created_time, again=True)
+        for metric in SNAPSHOT_METRICS:
+            yield from build_snapshot_metric(store, metric, days, created_time=created_time, again=True)
     for refresh in SERIES_OF.get(dataset, ()):
         yield refresh(store, created_time=created_time, again=True)

@@ -10,7 +10,13 @@ import pytest
 from small_captures import CREATED, MONDAY, TUESDAY, WEDNESDAY, Captures, statuses
 
 from trade_analyst_pipeline.lineage.built import BuiltSeries
-from trade_analyst_pipeline.lineage.metrics import SERIES, build_put_call_ratio, refresh_realized_volatility
+from trade_analyst_pipeline.lineage.metrics import (
+    PUT_CALL_RATIO,
+    SERIES,
+    SNAPSHOT_METRICS,
+    build_snapshot_metric,
+    refresh_realized_volatility,
+)
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.metrics import realized_volatility
 from trade_analyst_pipeline.storage.tables import TableStore
@@ -35,7 +41,9 @@ def test_another_version_stamps_every_metric_once(captures: Captures, become: Ca
         become(version)
         build(captures, "options", MONDAY)
         build(captures, "ohlc", MONDAY)
-        assert statuses(list(build_put_call_ratio(store, [MONDAY], created_time=CREATED))) == {MONDAY: became}
+        for metric in SNAPSHOT_METRICS:
+            built = list(build_snapshot_metric(store, metric, [MONDAY], created_time=CREATED))
+            assert statuses(built) == {MONDAY: became}
         years = (2026,) if became == "built" else ()
         assert {name: built.written_years for name, built in refreshed(store).items()} == {
             "iv_history": years,
@@ -74,7 +82,7 @@ def test_ratios_of_a_session_tell_their_range_and_size(captures: Captures) -> No
     build(captures, "options", MONDAY)
     store = TableStore(captures.folder)
     for status in ("built", "unchanged"):
-        one, other = build_put_call_ratio(store, [MONDAY, WEDNESDAY], created_time=CREATED)
+        one, other = build_snapshot_metric(store, PUT_CALL_RATIO, [MONDAY, WEDNESDAY], created_time=CREATED)
         manifest = store.manifest("metrics", "put_call_ratio", MONDAY)
         assert manifest is not None
         assert (one.status, one.rows, one.size_bytes) == (status, manifest.row_count, manifest.size_bytes)

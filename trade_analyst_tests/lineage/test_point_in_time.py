@@ -17,7 +17,7 @@ from small_captures import CREATED, MONDAY, PAYLOADS, TUESDAY, WEDNESDAY, Captur
 
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import PointInTimeError, QueryError
-from trade_analyst_pipeline.lineage.metrics import SERIES, build_put_call_ratio
+from trade_analyst_pipeline.lineage.metrics import SERIES, SNAPSHOT_METRICS, build_snapshot_metric
 from trade_analyst_pipeline.lineage.point_in_time import read_as_of
 from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, table_schemas
 from trade_analyst_pipeline.lineage.tables import build_tables
@@ -252,7 +252,8 @@ def build_all(folder: Path) -> None:
     for name in ("options", "ohlc"):
         list(build_tables(folder, name, [MONDAY, TUESDAY, WEDNESDAY], workers=1, created_time=CREATED))
     store = TableStore(folder)
-    list(build_put_call_ratio(store, [MONDAY, TUESDAY, WEDNESDAY], created_time=CREATED))
+    for metric in SNAPSHOT_METRICS:
+        list(build_snapshot_metric(store, metric, [MONDAY, TUESDAY, WEDNESDAY], created_time=CREATED))
     for refresh in SERIES:
         refresh(store, created_time=CREATED)
 

@@ -21,6 +21,7 @@ def test_a_damaged_capture_stops_neither_later_sessions_nor_metrics(captures: Ca
         *(("options", MONDAY, "built"), ("options", TUESDAY, "failed"), ("options", WEDNESDAY, "built")),
         *(("ohlc", MONDAY, "failed"), ("ohlc", TUESDAY, "built")),
         *(("put_call_ratio", MONDAY, "built"), ("put_call_ratio", WEDNESDAY, "built")),
+        *(("forward", MONDAY, "built"), ("forward", WEDNESDAY, "built")),
     ]
     assert [built.detail.partition(": ")[0] for built in sessions if built.status == "failed"] == [
         str(damaged.path),

@@ -18,7 +18,7 @@ from trade_analyst_pipeline.errors import (
     PartitionDamagedError,
     TraceError,
 )
-from trade_analyst_pipeline.lineage.metrics import SERIES, build_put_call_ratio
+from trade_analyst_pipeline.lineage.metrics import SERIES, SNAPSHOT_METRICS, build_snapshot_metric
 from trade_analyst_pipeline.lineage.schemas import table_schemas
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.lineage.traces import SourceRecord, Trace
@@ -38,7 +38,8 @@ def build(captures: Captures, *names: str) -> TableStore:
     for name in names:
         list(build_tables(captures.folder, name, archive.sessions(name), workers=1, created_time=CREATED))
     days = [day for day in store.partitions("tables", "options") if isinstance(day, date)]
-    list(build_put_call_ratio(store, days, created_time=CREATED))
+    for metric in SNAPSHOT_METRICS:
+        list(build_snapshot_metric(store, metric, days, created_time=CREATED))
     for refresh in SERIES:
         refresh(store, created_time=CREATED)
     return store
@@ -99,7 +100,13 @@ def test_every_row_of_tables_and_metrics_is_made_again(captures: Captures) -> No
     captures.bars(TUESDAY, {day: 100.0 + number for number, day in enumerate(days)})
     store = build(captures, "options", "quotes", "ohlc")
     tables = ("tables.options", "tables.quotes", "tables.ohlc", "metrics.iv_history", "metrics.iv_rank")
-    for table in (*tables, "metrics.put_call_ratio", "metrics.put_call_ratio_daily", "metrics.realized_volatility"):
+    for table in (
+        *tables,
+        "metrics.put_call_ratio",
+        "metrics.put_call_ratio_daily",
+        "metrics.forward",
+        "metrics.realized_volatility",
+    ):
         assert [found.key for found in traces_of_all(store, table) if found.verdict != "equal"] == [], table
 
 

@@ -26,7 +26,7 @@ from trade_analyst_pipeline.errors import (
     SourceError,
     SourceUnavailableError,
 )
-from trade_analyst_pipeline.lineage.metrics import build_put_call_ratio, refresh_iv_history
+from trade_analyst_pipeline.lineage.metrics import PUT_CALL_RATIO, build_snapshot_metric, refresh_iv_history
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.market.clock import SimulatedClock
 from trade_analyst_pipeline.metrics import iv_history, put_call_ratio
@@ -117,7 +117,7 @@ def test_metrics_use_the_last_whole_chain(market: Market, tmp_path: Path) -> Non
     assert 2_000 < found.rule_counts["chain_incomplete"] < found.rows / 2
 
     store = TableStore(tmp_path)
-    list(build_put_call_ratio(store, [DAY], created_time=LAST))
+    list(build_snapshot_metric(store, PUT_CALL_RATIO, [DAY], created_time=LAST))
     refresh_iv_history(store, created_time=LAST)
     ratios = (
         store.scan("metrics", "put_call_ratio", schema=put_call_ratio.SCHEMA)

@@ -24,6 +24,7 @@ from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import (
     aggressor_confidence,
     aggressor_side,
+    forward,
     iv_history,
     iv_rank,
     put_call_ratio,
@@ -34,6 +35,7 @@ SCHEMAS = (
     aggressor_side.SCHEMA,
     aggressor_side.CUSTOMER_SCHEMA,
     aggressor_confidence.SCHEMA,
+    forward.SCHEMA,
     iv_history.SCHEMA,
     iv_rank.SCHEMA,
     put_call_ratio.SCHEMA,
@@ -41,6 +43,7 @@ SCHEMAS = (
     realized_volatility.SCHEMA,
 )
 MODULES = {
+    "forward": forward,
     "iv_history": iv_history,
     "iv_rank": iv_rank,
     "put_call_ratio": put_call_ratio,
@@ -96,7 +99,8 @@ def test_every_column_is_named_in_its_section(sections: dict[str, str], schema: 
 
 
 @pytest.mark.parametrize(
-    ("name", "fewest"), [("iv_history", 14), ("iv_rank", 5), ("put_call_ratio", 12), ("realized_volatility", 2)]
+    ("name", "fewest"),
+    [("forward", 14), ("iv_history", 14), ("iv_rank", 5), ("put_call_ratio", 12), ("realized_volatility", 2)],
 )
 def test_every_word_of_the_code_is_named_in_its_section(sections: dict[str, str], name: str, fewest: int) -> None:
     """A status, flag or scope that the code can write, also one added later, is in the section of its metric."""
@@ -123,6 +127,25 @@ def test_windows_and_limits_are_those_of_the_code(sections: dict[str, str]) -> N
     assert "n = 10, 21, 63 and 252 returns" in sections["realized_volatility"]
     assert realized_volatility.SESSIONS_PER_YEAR == 252
     assert put_call_ratio.SMOOTHED_SESSIONS == (5, 10, 21)
+
+
+def test_forward_example_by_hand(sections: dict[str, str], inputs: dict[str, Any]) -> None:
+    """From the quotes printed, a straight line through calls minus puts gives discount factor, forward and rate."""
+    mids = {(row["strike"], row["option_type"]): (row["bid"] + row["ask"]) / 2 for row in inputs["expiry"].to_dicts()}
+    gaps = {strike: mids[strike, "C"] - mids[strike, "P"] for strike, letter in mids if letter == "C"}
+    (low, high), first = (80.0, 85.0), inputs["expiry"].row(0, named=True)
+    discount = (gaps[low] - gaps[high]) / (high - low)
+    days = (first["expiration_time"] - first["snapshot_time"]).total_seconds() / 86400
+    forward_price, rate = low + gaps[low] / discount, -math.log(discount) * 365 / days
+    assert all(gap == pytest.approx(discount * (forward_price - strike), abs=0.006) for strike, gap in gaps.items())
+    text = prose(sections["forward"])
+    assert (
+        f"from {gaps[low]:.2f} to {gaps[high]:.2f}, so D = {gaps[low] - gaps[high]:.2f} / 5 = {discount:.2f};" in text
+    )
+    assert f"{gaps[low]:.2f} / {discount:.2f} = {forward_price:.0f}." in text
+    assert f"With {days:.5f} days, " in text
+    assert f"365 / {days:.5f} = {rate:.5f}." in text
+    assert f"('ok', {forward_price:.1f}, {discount:.2f}, 'parity', {rate:.5f})" in sections["forward"]
 
 
 def expiry_by_hand(rows: list[dict[str, Any]]) -> tuple[float, float, float, float]:

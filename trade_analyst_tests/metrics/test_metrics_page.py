@@ -11,6 +11,7 @@ import pytest
 from trade_analyst_pipeline.metrics import (
     aggressor_confidence,
     aggressor_side,
+    forward,
     iv_history,
     iv_rank,
     put_call_ratio,
@@ -34,7 +35,7 @@ def test_examples_give_the_numbers_printed(page: Path) -> None:
 def test_every_metric_has_a_section(page: Path) -> None:
     """Each metric table has a section of its own."""
     sections = set(re.findall(r"^## (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    schemas = (iv_history.SCHEMA, iv_rank.SCHEMA, put_call_ratio.SCHEMA, put_call_ratio.DAILY_SCHEMA)
+    schemas = (forward.SCHEMA, iv_history.SCHEMA, iv_rank.SCHEMA, put_call_ratio.SCHEMA, put_call_ratio.DAILY_SCHEMA)
     of_trades = (aggressor_side.SCHEMA, aggressor_side.CUSTOMER_SCHEMA, aggressor_confidence.SCHEMA)
     assert sections == {schema.name for schema in (*schemas, *of_trades, realized_volatility.SCHEMA)}
 
@@ -47,6 +48,8 @@ def test_every_metric_has_a_section(page: Path) -> None:
         *("expiry_skipped", "partial", "flat", "short", "stale", "no_calls", "no_trades", "no_open_interest"),
         *("first_trade", "undecided", "even", "multi_leg", "option_prior", "previous_update", "unseen"),
         *("no_price", "no_delta", "unknown", "underlying", "expiration", "universe", "days_over_90", "delta_unknown"),
+        *("no_expiration_time", "expired", "one_sided", "no_pairs", "inconsistent", "few_pairs", "extrapolated"),
+        *("adjusted", "parity", "curve", "chain", "assumed"),
     ],
 )
 def test_every_word_a_row_may_hold_is_explained(page: Path, word: str) -> None:
