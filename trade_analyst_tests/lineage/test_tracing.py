@@ -271,7 +271,12 @@ def test_a_damaged_or_missing_capture_is_named(captures: Captures) -> None:
 @pytest.mark.parametrize(
     ("table", "values", "column", "said"),
     [
-        ("tables.nothing", {}, None, "there is no table 'tables.nothing'; choose one of metrics.iv_history"),
+        (
+            "tables.nothing",
+            {},
+            None,
+            "there is no table 'tables.nothing'; choose one of metrics.forward, metrics.iv_history",
+        ),
         ("quotes", {"sym": "S1"}, None, "tables.quotes has no column 'sym'"),
         ("quotes", {"symbol": "S1"}, "bidd", "tables.quotes has no column 'bidd'"),
         ("quotes", {"symbol": "S9"}, None, "no row of tables.quotes has symbol=S9"),
