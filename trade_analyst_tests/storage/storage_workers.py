@@ -17,6 +17,7 @@ from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.catalogue import build_catalogue, catalogue_views
+from trade_analyst_pipeline.storage.compaction import compact_captures
 from trade_analyst_pipeline.storage.copy_in import import_copy
 from trade_analyst_pipeline.storage.copy_out import export_copy
 from trade_analyst_pipeline.storage.tables import TableStore
@@ -98,6 +99,16 @@ def arrive(root: Path, number: int) -> None:
         raise StorageError(moved.detail)
 
 
+# --- a compacted archive: as above, each capture put into the pack with those before
+
+
+def capture_and_compact(root: Path, number: int) -> None:
+    """Seal the `number`th capture and compact the session; raises StorageError where damage was in the way."""
+    capture(root, number)
+    if problem := compact_captures(root, "options", DAY, now=MOMENT.timestamp()).problem:
+        raise StorageError(problem)
+
+
 # --- a catalogue: its generation is the number of its views
 
 
@@ -116,6 +127,7 @@ KINDS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path], int]]] = {
     "partition": (commit, committed),
     "archive": (capture, captured),
     "import": (arrive, captured),
+    "compaction": (capture_and_compact, captured),
     "catalogue": (catalogue, catalogued),
 }
 

@@ -43,7 +43,7 @@ def is_well(kind: str, state: State, place: Path) -> bool:
     return found >= (state.told or 0) and read(place) == found + 1
 
 
-@pytest.mark.parametrize("kind", ["partition", "archive", "import"])
+@pytest.mark.parametrize("kind", ["partition", "archive", "import", "compaction"])
 def test_every_state_after_a_power_cut_is_whole(kind: str, tmp_path: Path) -> None:
     """Each state that a cut at any moment can leave: 0 unreadable, 0 acknowledged and lost."""
     recorder = recorded(kind, tmp_path / "root")
@@ -111,6 +111,35 @@ def renaming_before_the_sync(steps: Steps, _: Recorder) -> Steps:
     return changed
 
 
+def removing_before_the_switch(steps: Steps, _: Recorder) -> Steps:
+    """What leaves in favour of a file that comes, leaves first: each removal behind a rename goes before it."""
+    changed = list(steps)
+    for place, step in enumerate(steps):
+        if _is_removal(step):
+            last = max((n for n in range(place) if _is_rename(changed[n])), default=None)
+            if last is not None:
+                changed.insert(last, changed.pop(place))
+    return changed
+
+
+def removing_without_a_sync(steps: Steps, _: Recorder) -> Steps:
+    """Between a rename and a removal in its favour the folder is not synced."""
+    changed = list(steps)
+    for place in range(len(steps) - 2, 0, -1):
+        before, step, behind = steps[place - 1 : place + 2]
+        if _is_rename(before) and isinstance(step, Synced) and _is_removal(behind):
+            del changed[place]
+    return changed
+
+
+def _is_rename(step: Step) -> bool:
+    return isinstance(step, Entry) and {None} < {*step.changed.values()}
+
+
+def _is_removal(step: Step) -> bool:
+    return isinstance(step, Entry) and {None} == {*step.changed.values()}
+
+
 CONTROLS: Sequence[tuple[str, Callable[[Steps, Recorder], Steps]]] = [
     ("partition", without_file_syncs),
     ("partition", without_folder_syncs),
@@ -122,6 +151,10 @@ CONTROLS: Sequence[tuple[str, Callable[[Steps, Recorder], Steps]]] = [
     ("import", without_file_syncs),
     ("import", without_folder_syncs),
     ("import", renaming_before_the_sync),
+    ("compaction", without_file_syncs),
+    ("compaction", without_folder_syncs),
+    ("compaction", removing_before_the_switch),
+    ("compaction", removing_without_a_sync),
 ]
 
 
