@@ -72,8 +72,8 @@ def compact(
     """Compact captures and tables of the sessions from `first` (None for no bound) to `last`, inclusive.
 
     With `datasets` only their captures, tables and quarantine; else all, and metrics. A year counts as a session of
-    any. `now` and `dry_run` are as in `compact_captures`; a folder with damage is left alone and said. Yields each
-    folder as it is done. Raises DiskFullError.
+    any. `now`, by which replaced files have outlived their grace, and `dry_run` are as in `compact_captures`; a folder
+    with damage is left alone and said. Yields each folder as it is done. Raises DiskFullError.
     """
     archive, store = Archive(data_folder / "raw"), TableStore(data_folder)
 
@@ -89,7 +89,7 @@ def compact(
         for name in store.names(stage):
             for partition in store.partitions(stage, name):
                 if is_wanted(name, partition):
-                    yield _drop_retired(store, stage, name, partition, dry_run=dry_run)
+                    yield _drop_retired(store, stage, name, partition, now=now, dry_run=dry_run)
 
 
 def compact_captures(
@@ -103,6 +103,8 @@ def compact_captures(
     """
     folder = data_folder / "raw" / dataset / folder_name(session_date)
     with durable.locked_folder(folder):
+        if not dry_run:
+            durable.remove_orphans(folder, now=now)
         own = [folder / name for name in sorted(durable.list_names(folder)) if name.endswith(SEALED_SUFFIX)]
         files = [*own, *([folder / PACK_NAME] if (folder / PACK_NAME).exists() else [])]
         before = _taken(files)
@@ -114,7 +116,6 @@ def compact_captures(
             captures = archive.captures(dataset, session_date)
             if dry_run:
                 return replace(done, after=_estimate(captures))
-            durable.remove_orphans(folder, now=now)
             added = _pack(archive, folder, captures)
             _require_packed(archive, folder / PACK_NAME, [file for file in own if _capture_id(file) not in added])
         except CaptureDamagedError as error:
@@ -123,12 +124,14 @@ def compact_captures(
         return replace(done, after=_taken([folder / PACK_NAME]))
 
 
-def _drop_retired(store: TableStore, stage: str, name: str, partition: Partition, *, dry_run: bool) -> Compacted:
+def _drop_retired(
+    store: TableStore, stage: str, name: str, partition: Partition, *, now: float, dry_run: bool
+) -> Compacted:
     folder = store.root / stage / name / folder_name(partition)
     before = _taken([*folder.glob("*.parquet")])
     done = Compacted(stage, name, partition, before, before)
     try:
-        gone = store.drop_retired(stage, name, partition, dry_run=dry_run)
+        gone = store.drop_retired(stage, name, partition, now=now, dry_run=dry_run)
     except PartitionDamagedError as error:
         return replace(done, problem=str(error))
     return replace(done, after=before - _taken(gone) if dry_run else _taken([*folder.glob("*.parquet")]))

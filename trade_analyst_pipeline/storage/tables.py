@@ -140,13 +140,15 @@ class TableStore:
                 return _stamped(folder, present, wanted)
         return self._commit(folder, replace(wanted, files=_write_rows(folder, frame, wanted)))
 
-    def drop_retired(self, stage: str, name: str, partition: Partition, *, dry_run: bool = False) -> list[Path]:
-        """Remove the files of a partition that newer ones replaced longer than the grace time ago.
+    def drop_retired(
+        self, stage: str, name: str, partition: Partition, *, now: float, dry_run: bool = False
+    ) -> list[Path]:
+        """Remove the files of a partition that newer ones replaced longer than the grace time before `now` (epoch s).
 
         Gives those removed; with `dry_run` those that would be. Rows, fence and hash stay as they are. For a partition
         that is stored; raises PartitionDamagedError, DiskFullError.
         """
-        folder, now = self._table(stage, name) / folder_name(partition), self._clock.now().timestamp()
+        folder = self._table(stage, name) / folder_name(partition)
         with locked_fence(folder):
             present = read_manifest(folder)
             if present is None:
