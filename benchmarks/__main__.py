@@ -18,10 +18,12 @@ from benchmarks import metrics, session
 from benchmarks.chains import LIMIT, chain_figures
 from benchmarks.dagster_overhead import dagster_overhead
 from benchmarks.hostile import hostile_figures
+from benchmarks.ledger import ledger_figures
 from benchmarks.main_job import DAGSTER, MainJob, main_job
 from benchmarks.normalize import measure_normalize
 from benchmarks.storage import storage_figures
 from benchmarks.wire_to_table import measure_wire_to_table
+from trade_analyst_pipeline.ops.health.examination import CHECK_SECONDS
 
 PACKAGES = ("polars", "dagster", "duckdb", "pandera", "msgspec", "orjson", "httpx", "pandas", "numpy")
 FIRST_LIMIT, SECOND_LIMIT, DAGSTER_LIMIT = 120.0, 15.0, 1 / 3
@@ -211,6 +213,26 @@ def storage_rows() -> Iterator[Row]:
     )
 
 
+def ledger_rows() -> Iterator[Row]:
+    """The ledger of gaps: the plans of a day beside the same bytes read plainly, and a session looked at."""
+    found = ledger_figures()
+    yield Row(
+        f"two plans of {found.symbols:,} symbols out of {found.plans_on_record} on record, for the ledger of gaps",
+        "ledger",
+        f"{1000 * found.plans:.1f} ms",
+        f"the same {found.plan_bytes:,} bytes read plainly {1000 * found.plain:.1f} ms",
+        found.plans / found.plain,
+    )
+    for name, seconds in (("quotes, as a check does", found.one), ("all datasets, as healthcheck does", found.whole)):
+        yield Row(
+            f"  ledger of a session: {name}",
+            "ledger",
+            f"{seconds:.2f} s",
+            f"limit of all health checks {CHECK_SECONDS} s",
+            seconds / CHECK_SECONDS,
+        )
+
+
 def metric_rows() -> Iterator[Row]:
     """The metrics, one of them beside pandas."""
     found = metrics.iv_rank_against_pandas()
@@ -231,6 +253,7 @@ QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "hostile": hostile_rows,
     "chains": chain_rows,
     "storage": storage_rows,
+    "ledger": ledger_rows,
     "metrics": metric_rows,
     "session": session_rows,
 }

@@ -22,7 +22,7 @@ from trade_analyst_pipeline.capture.gap_types import GapType, type_of, word_of
 from trade_analyst_pipeline.capture.later_bars import LaterBars
 from trade_analyst_pipeline.capture.market_state import MarketState
 from trade_analyst_pipeline.capture.plan import REACHES_BACK, SHOWS_TRADING, Snapshot, is_capturable
-from trade_analyst_pipeline.capture.planned import Plans
+from trade_analyst_pipeline.capture.planned import Plan, Plans
 from trade_analyst_pipeline.capture.requesting import EMPTY_ANSWER, Held, Question
 from trade_analyst_pipeline.capture.sound import SoundCaptures
 from trade_analyst_pipeline.capture.take import DEFINITIVE, held_of
@@ -83,6 +83,7 @@ class Ledger:
         self._archive = archive
         self._now = now
         self._goes_back = goes_back
+        self._last_first: tuple[object, Mapping[str, Requests]] | None = None
 
     @property
     def damaged(self) -> list[CaptureDamagedError]:
@@ -127,8 +128,15 @@ class Ledger:
         if due.is_whole or not (due.attempts or due.planned):
             return [{}]
         if not due.attempts:
-            return [_by_symbol(next(iter(due.planned.values())).question(snapshot).missing(_NOTHING))]
+            return [self._first_asked(snapshot, next(iter(due.planned.values())))]
         return [self._missing(snapshot, due, due.attempts[:number]) for number in range(1, len(due.attempts) + 1)]
+
+    def _first_asked(self, snapshot: Snapshot, plan: Plan) -> Mapping[str, Requests]:
+        """What is asked first of a snapshot that was never begun: the same at every instant of a session."""
+        key = (plan.since, snapshot.dataset, snapshot.session_date, snapshot.symbols)
+        if self._last_first is None or self._last_first[0] != key:
+            self._last_first = key, _by_symbol(plan.question(snapshot).missing(_NOTHING))
+        return self._last_first[1]
 
     def _missing(self, snapshot: Snapshot, due: Due, attempts: Sequence[Attempt]) -> dict[str, Requests]:
         gaps = [gap for attempt in attempts for gap in attempt.capture.gaps if gap.request is not None]
@@ -205,7 +213,7 @@ class Ledger:
 
     def _repair(self, at: _Instant, symbol: str, missing: Requests, instants: Sequence[datetime]) -> Repair:
         dataset, day = at.snapshot.dataset, at.snapshot.session_date
-        wanted = [request for request in missing if request not in at.refused]
+        wanted = [request for request in missing if request not in at.refused] if at.refused else missing
         if not wanted:
             return Repair("lost", why="the source has said for good that it has none")
         if dataset in REACHES_BACK and (served := self._later.serving(day, symbol, wanted)) is not None:

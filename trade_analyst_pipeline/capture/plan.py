@@ -61,8 +61,10 @@ def not_begun(session_date: date, now: datetime) -> str | None:
 
 def symbols_by_product(symbols: Iterable[str]) -> dict[Product, tuple[str, ...]]:
     """The symbols whose options close together, in the order given; products without a symbol are left out."""
-    groups = {product: tuple(s for s in symbols if option_product(s) == product) for product in PRODUCTS}
-    return {product: members for product, members in groups.items() if members}
+    groups: dict[Product, list[str]] = {product: [] for product in PRODUCTS}
+    for symbol in symbols:
+        groups[option_product(symbol)].append(symbol)
+    return {product: tuple(members) for product, members in groups.items() if members}
 
 
 def closing_snapshots(
@@ -109,6 +111,8 @@ def closing_due(
     session_date = current_session(minute)
     if session_date is None:
         return []
+    if not any(minute in closing_snapshot_times(session_date, product, minutes_before) for product in PRODUCTS):
+        return []
     planned = closing_snapshots(dataset, session_date, symbols, minutes_before=minutes_before)
     return [snapshot for snapshot in planned if snapshot.scheduled_time == minute]
 
@@ -130,7 +134,8 @@ def intraday_due(
     symbols = [s for s, every in cadences.items() if isinstance(every, int) and since_open % every == 0]
     closing = closing_due(dataset, minute, tuple(symbols), minutes_before=minutes_before)
     held = {symbol for snapshot in closing for symbol in snapshot.symbols}
-    trading = tuple(s for s in symbols if s not in held and minute < session_close(session_date, option_product(s)))
+    closes = {product: session_close(session_date, product) for product in PRODUCTS}
+    trading = tuple(symbol for symbol in symbols if symbol not in held and minute < closes[option_product(symbol)])
     return [Snapshot(dataset, session_date, minute, trading)] if trading else []
 
 

@@ -6,12 +6,10 @@ session follows from the plans in force then, whatever is set later. Whether it 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
-from functools import cached_property, lru_cache, partial
-from operator import itemgetter
+from functools import cache, lru_cache, partial
 from typing import Final
 
 import msgspec
@@ -134,21 +132,26 @@ class InForce:
 
 
 class Plans:
-    """The plans on record when it was made, each file read once a day asks for it.
+    """The plans on record, each file read once a day asks for it.
 
     One that cannot be read is noted among the damaged captures, and what was planned in its time is unknown.
     """
 
     def __init__(self, captures: SoundCaptures) -> None:
         self._captures = captures
+        self._ids = cache(self._ids_anew)
         self._read = lru_cache(maxsize=8)(self._read_anew)
 
     def of(self, day: date) -> list[InForce]:
-        """The plans in force at some instant of a day of New York, ascending."""
-        first = max(bisect_left(self._files, day, key=itemgetter(0)) - 1, 0)
-        last = bisect_right(self._files, day, key=itemgetter(0))
-        instants = [_since(*each) for each in self._files[first : last + 1]]
-        found = zip(self._files[first:last], instants, [*instants[1:], None], strict=False)
+        """The plans in force at some instant of a day of New York, ascending; `until` of the last is None."""
+        filed: list[tuple[date, str]] = []
+        for earlier in self._captures.archive.sessions_back(NAME, day):
+            filed = [(earlier, each) for each in self._ids(earlier)] + filed
+            if earlier < day:
+                break
+        first = max(sum(earlier < day for earlier, _ in filed) - 1, 0)
+        instants = [_since(*each) for each in filed[first:]]
+        found = zip(filed[first:], instants, [*instants[1:], None], strict=True) if filed else ()
         return [InForce(since, until, self._read(capture_id)) for (_, capture_id), since, until in found]
 
     def snapshots(self, dataset: str, session_date: date) -> list[tuple[Snapshot, Plan]]:
@@ -162,8 +165,9 @@ class Plans:
         ]
 
     def last(self) -> Plan | None:
-        """The plan in the newest file; None without one, and where it cannot be read."""
-        return self._read(self._files[-1][1]) if self._files else None
+        """The newest plan; None without one, and where it cannot be read."""
+        newest = next(self._captures.archive.sessions_back(NAME, date.max), None)
+        return None if newest is None else self._read(self._ids(newest)[-1])
 
     def known(self, dataset: str, day: date) -> dict[str, None]:
         """The symbols that any plan up to the end of a day takes of a dataset."""
@@ -185,19 +189,16 @@ class Plans:
         plan = self._latest(day)
         return "nothing was planned then" if plan is None else plan.why_not(dataset, symbol)
 
-    @cached_property
-    def _files(self) -> list[tuple[date, str]]:
-        """Day and id of each, ascending; an empty id for a day of which the ids cannot be told."""
-        found = []
-        for day in self._captures.archive.sessions(NAME):
-            ids = self._captures.ids(NAME, day)
-            found += [(day, each) for each in ([""] if isinstance(ids, CaptureDamagedError) else ids)]
-        return found
-
     def _latest(self, day: date) -> Plan | None:
         """The last plan up to the end of a day that can be read."""
-        filed = self._files[: bisect_right(self._files, day, key=itemgetter(0))]
-        return next((plan for _, each in reversed(filed) if (plan := self._read(each)) is not None), None)
+        days = self._captures.archive.sessions_back(NAME, day)
+        plans = (self._read(each) for earlier in days for each in reversed(self._ids(earlier)))
+        return next((plan for plan in plans if plan is not None), None)
+
+    def _ids_anew(self, day: date) -> list[str]:
+        """The ids of the plans of a day that has some, ascending; an empty one where they cannot be told."""
+        ids = self._captures.ids(NAME, day)
+        return [""] if isinstance(ids, CaptureDamagedError) else ids
 
     def _read_anew(self, capture_id: str) -> Plan | None:
         return self._captures.reading(partial(_plan_in, self._captures.archive, capture_id)) if capture_id else None

@@ -39,6 +39,7 @@ __all__ = ["Archive", "Capture", "CaptureWriter", "Gap", "IndexEntry", "Lacking"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MOST_OF_ONE_TIME = 10_000
 _CHUNK_BYTES = 1 << 20
+_RECENT = 8  # captures whose index is kept: whoever lists captures mostly looks into them next
 _INSTANT = "%Y%m%dT%H%M%S%fZ"
 _Stamp = tuple[int, int, int]
 
@@ -50,6 +51,7 @@ class Archive:
         self._root = root.resolve()
         self._codec = FrameCodec()
         self._known: dict[tuple[Path, int], tuple[_Stamp, Capture]] = {}
+        self._indexes: dict[tuple[Path, int], tuple[_Stamp, tuple[IndexEntry, ...]]] = {}
         self._packed: dict[Path, tuple[_Stamp, Mapping[str, Member]]] = {}
 
     def begin(
@@ -121,8 +123,13 @@ class Archive:
 
     def sessions(self, dataset: str) -> list[date]:
         """Session dates with at least one sealed capture, ascending."""
-        names = {day: durable.list_names(self._folder(dataset, day)) for day in self._days(dataset)}
-        return [day for day, held in names.items() if any(map(_is_sealed, held))]
+        return [*self.sessions_back(dataset, date.max)][::-1]
+
+    def sessions_back(self, dataset: str, until: date) -> Iterator[date]:
+        """Session dates up to `until` with at least one sealed capture, descending, each looked up when it is due."""
+        for day in reversed(self._days(dataset)):
+            if day <= until and any(map(_is_sealed, durable.list_names(self._folder(dataset, day)))):
+                yield day
 
     def responses(self, capture: Capture) -> Iterator[RawResponse]:
         """The responses as they arrived, in the order they were archived.
@@ -178,8 +185,15 @@ class Archive:
 
     def index(self, capture: Capture) -> tuple[IndexEntry, ...]:
         """What each record answers, in archive order, from the footer alone; raises CaptureDamagedError."""
+        place = (capture.path, capture.offset)
+        stamp = _stamp(capture.path) if capture.path.exists() else None  # None: it has gone into the pack
+        if stamp is not None and place in self._indexes and self._indexes[place][0] == stamp:
+            return self._indexes[place][1]
         with _damage_named(capture, "footer"), self._opened(capture) as file:
-            return self._footer(file)[0].index
+            index = self._footer(file)[0].index
+        if stamp is not None:
+            self._indexes = dict([*self._indexes.items()][1 - _RECENT :]) | {place: (stamp, index)}
+        return index
 
     def response(self, capture: Capture, entry: IndexEntry) -> RawResponse:
         """The response of one entry of a capture's index, checked; raises CaptureDamagedError."""

@@ -67,7 +67,7 @@ def test_a_day_reads_the_plans_in_force_on_it_alone(archive: Archive) -> None:
         capture.path.write_bytes(b"no capture")
     captures = SoundCaptures(Archive(archive.captures(NAME, NEXT)[0].path.parents[2]))
     found = Plans(captures).of(FIRST + timedelta(days=2))
-    assert found == [InForce(instants[1], instants[2], written[1]), InForce(instants[2], instants[3], written[2])]
+    assert found == [InForce(instants[1], instants[2], written[1]), InForce(instants[2], None, written[2])]
     assert captures.damaged == {}
     assert [each.plan for each in Plans(captures).of(NEXT)] == [None, written[1]]
     assert [error.path.parent.name for error in captures.damaged.values()] == [f"session_date={FIRST}"]
