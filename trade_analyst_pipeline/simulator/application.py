@@ -19,8 +19,9 @@ from urllib.parse import parse_qsl
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from trade_analyst_pipeline.simulator import routes
 from trade_analyst_pipeline.simulator.answers import Answer, json_answer
@@ -28,6 +29,9 @@ from trade_analyst_pipeline.simulator.faults import Ask, FaultPlan, empty_candle
 from trade_analyst_pipeline.simulator.limits import Conditions
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.oauth import OAuthDesk
+from trade_analyst_pipeline.simulator.streamer import StreamSocket, Transports
+from trade_analyst_pipeline.simulator.streamer_desk import StreamerDesk
+from trade_analyst_pipeline.simulator.tape import Tape
 from trade_analyst_pipeline.simulator.wire_reference import errors_body
 
 _FIXED_HEADERS = {
@@ -97,6 +101,8 @@ class SimulatorApp:
         self.faults = faults if faults is not None else FaultPlan()
         self.conditions = Conditions()
         self.requests: Counter[str] = Counter()
+        self.streamer = StreamerDesk(Tape(market), desk.accepts)
+        self.transports: Transports = _no_transport
         self._now = now
         self._compress = compress
 
@@ -108,6 +114,11 @@ class SimulatorApp:
                 Route("/v1/oauth/token", self._token, methods=["POST"]),
                 Route("/marketdata/v1{rest:path}", self._market_data),
                 Route("/at/{instant}/marketdata/v1{rest:path}", self._market_data),
+                Route("/trader/v1/userPreference", self._preference),
+                Route("/at/{instant}/trader/v1/userPreference", self._preference),
+                Route("/truth/{what:str}", self._truth),
+                WebSocketRoute("/ws", self._stream),
+                WebSocketRoute("/at/{instant}/ws", self._stream),
             ]
         )
 
@@ -136,6 +147,39 @@ class SimulatorApp:
         if path == "/pricehistory" and self.conditions.burst is not None and self.conditions.burst.is_over():
             answer = answer if answer.status != 200 else empty_candles()(answer)
         return await self._reply(request, Ask(path, symbols, instant), answer)
+
+    async def _preference(self, request: Request) -> Response:
+        """Where the streamer is: at the address that was asked, under the same instant."""
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        instant = request.path_params.get("instant")
+        place = "" if instant is None else f"/at/{instant}"
+        body = self.streamer.preference(f"wss://{request.headers.get('host', '')}{place}/ws")
+        answer = json_answer(body) if self.desk.accepts(token) else json_answer({"message": "Unauthorized"}, 401)
+        return await self._reply(request, Ask("/userPreference"), answer)
+
+    async def _truth(self, request: Request) -> Response:
+        """Every print or quote of a symbol between two instants, as CSV: what is behind the stream, sent or not."""
+        tape, params = self.streamer.tape, request.query_params
+        tell = tape.prints if request.path_params["what"] == "prints" else tape.quotes
+        try:
+            first, until = (parse_instant(params.get(name, "")) for name in ("first", "until"))
+            table = tell(params.get("symbol", ""), first, until, self.streamer.rules.conflation)
+        except KeyError as error:
+            answer = json_answer(errors_body(404, "Not Found", f"no flow of {error}"), 404)
+        except ValueError as error:
+            answer = json_answer(errors_body(400, "Bad Request", str(error)), 400)
+        else:
+            answer = Answer(200, table.write_csv().encode(), "text/csv;charset=UTF-8")
+        return await self._reply(request, Ask("/truth"), answer)
+
+    async def _stream(self, websocket: WebSocket) -> None:
+        text = websocket.path_params.get("instant")
+        try:
+            instant = self._now() if text is None else parse_instant(text)
+        except ValueError:
+            await websocket.close()
+            return
+        await StreamSocket(self.streamer, self.transports).serve(websocket, text or "", instant)
 
     def _closed(self, instant: datetime) -> Answer | None:
         closure = self.conditions.closure_at(instant)
@@ -176,6 +220,10 @@ class SimulatorApp:
         if answer.drip_bytes > 0:
             return _DrippingResponse(replace(answer, body=body), headers)
         return (_CutResponse if answer.is_cut else Response)(body, answer.status, headers)
+
+
+def _no_transport(_: tuple[str, int]) -> None:
+    """Nobody knows the sockets behind an application that another server serves."""
 
 
 def _form(body: bytes) -> list[tuple[str, str]]:

@@ -28,6 +28,9 @@ from trade_analyst_pipeline.simulator.limits import (
     QuotaChange,
     QuotaRules,
 )
+from trade_analyst_pipeline.simulator.stream_faults import STREAM_FAULTS
+from trade_analyst_pipeline.simulator.streamer_desk import StreamerDesk, StreamRules
+from trade_analyst_pipeline.simulator.tape import Conflation
 from trade_analyst_pipeline.simulator.wire_faults import WIRE_FAULTS
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)]
@@ -90,6 +93,25 @@ class MaintenanceSection(_Section, frozen=True):
     closure: Literal["page", "message", "gateway"] = "page"
 
 
+class StreamSection(_Section, frozen=True):
+    """The table `[stream]`; a `speed` of "fastest" sends as fast as the client reads."""
+
+    speed: Annotated[float, msgspec.Meta(gt=0.0, le=10_000.0)] | Literal["fastest"] = 1.0
+    conflated_share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.0
+    conflated_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
+    heartbeat_seconds: Annotated[float, msgspec.Meta(gt=0.0)] = 10.0
+    most_symbols: Count = 500
+
+    def rules(self) -> StreamRules:
+        """The streamer's rules."""
+        return StreamRules(
+            speed=None if self.speed == "fastest" else self.speed,
+            conflation=Conflation(self.conflated_share, self.conflated_ms),
+            heartbeat_seconds=self.heartbeat_seconds,
+            most_symbols=self.most_symbols,
+        )
+
+
 class FaultSection(_Section, frozen=True):
     """`[[fault]]`: whom it strikes, and what the kind needs to be told."""
 
@@ -124,11 +146,27 @@ class Scenario(_Section, frozen=True):
     outage: tuple[OutageSection, ...] = ()
     maintenance: tuple[MaintenanceSection, ...] = ()
     fault: tuple[FaultSection, ...] = ()
+    stream: StreamSection = StreamSection()
 
     @property
     def wire_faults(self) -> tuple[FaultSection, ...]:
         """The faults that only a proxy can play."""
-        return tuple(section for section in self.fault if section.kind not in FAULT_KINDS)
+        return tuple(section for section in self.fault if section.kind in WIRE_FAULTS)
+
+    def apply_stream(self, desk: StreamerDesk) -> None:
+        """Set the streamer's rules and switch its faults on, in the order of the file."""
+        desk.rules = self.stream.rules()
+        for section in self.fault:
+            if section.kind in STREAM_FAULTS:
+                times = None if section.times == "always" else section.times
+                desk.faults.add(
+                    section.kind,
+                    path=section.path,
+                    symbol=section.symbol,
+                    times=times,
+                    skip=section.skip,
+                    **_told(section),
+                )
 
     def apply(self, conditions: Conditions, plan: FaultPlan) -> None:
         """Set a server's conditions and switch the faults on, in the order of the file; not those of the wire."""
@@ -212,8 +250,10 @@ def _check_fault(path: Path, place: int, section: FaultSection) -> None:
         _check_told(path, where, section)
     elif section.kind in WIRE_FAULTS:
         _check_wire(path, where, section)
+    elif section.kind in STREAM_FAULTS:
+        _check_stream(path, where, section)
     else:
-        _refuse(path, f"{where}: no such kind; there are {', '.join([*FAULT_KINDS, *WIRE_FAULTS])}")
+        _refuse(path, f"{where}: no such kind; there are {', '.join([*FAULT_KINDS, *WIRE_FAULTS, *STREAM_FAULTS])}")
 
 
 def _check_told(path: Path, where: str, section: FaultSection) -> None:
@@ -235,6 +275,15 @@ def _check_wire(path: Path, where: str, section: FaultSection) -> None:
     if WIRE_FAULTS[section.kind].is_before_tls:
         told |= {"path": section.path, "symbol": section.symbol}
     extra = sorted(name for name, value in told.items() if value is not None)
+    if extra:
+        _refuse(path, f"{where} takes no {', '.join(extra)}")
+
+
+def _check_stream(path: Path, where: str, section: FaultSection) -> None:
+    """A message has no instant to be chosen by; of the rest, a kind takes what it knows."""
+    told = {**_told(section), "instant": section.instant}
+    known = {STREAM_FAULTS[section.kind].takes}
+    extra = sorted(name for name, value in told.items() if value is not None and name not in known)
     if extra:
         _refuse(path, f"{where} takes no {', '.join(extra)}")
 

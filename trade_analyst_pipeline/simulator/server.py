@@ -29,6 +29,8 @@ from trade_analyst_pipeline.simulator.limits import Conditions
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.oauth import DEFAULT_REDIRECT_URIS, DeskOptions, OAuthDesk
 from trade_analyst_pipeline.simulator.scenario import Scenario
+from trade_analyst_pipeline.simulator.streamer import transports_in
+from trade_analyst_pipeline.simulator.streamer_desk import StreamerDesk
 
 _FINISH_SECONDS = 5.0
 _STEP_SECONDS = 0.02
@@ -123,6 +125,7 @@ class SimulatorServer:
         self._wire_faults = () if scenario is None else scenario.wire_faults
         if scenario is not None:
             scenario.apply(self._app.conditions, self._app.faults)
+            scenario.apply_stream(self._app.streamer)
         self._wanted_port = port
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
@@ -138,6 +141,11 @@ class SimulatorServer:
     def conditions(self) -> Conditions:
         """What limits the answers at present."""
         return self._app.conditions
+
+    @property
+    def streamer(self) -> StreamerDesk:
+        """The streamer: its rules, faults and record, and the tape behind it."""
+        return self._app.streamer
 
     @property
     def requests(self) -> Counter[str]:
@@ -190,7 +198,8 @@ class SimulatorServer:
         port, ca_file = (0, self._front.inner_ca_file) if self._front else (self._wanted_port, self.ca_file)
         self._socket = _loopback_socket(port)
         self.base_url = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = _Server(self._config(ca_file), announce)
+        server = self._server = _Server(self._config(ca_file), announce)
+        self._app.transports = transports_in(lambda: server.server_state.connections)
         if self._front:
             self._open_front(self._front)
         return self._server
@@ -221,7 +230,9 @@ class SimulatorServer:
                 server_header=False,
                 date_header=False,
                 lifespan="off",
-                ws="none",
+                ws="websockets-sansio",
+                ws_per_message_deflate=False,
+                ws_max_size=1 << 20,
                 timeout_graceful_shutdown=1,
             )
             config.load()

@@ -6,6 +6,7 @@ the browser's stand-in opens there the link it shows. Nothing else of it is chan
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -18,11 +19,13 @@ from typing import Any
 
 import httpx
 import pytest
+from streaming import MIDDAY
 from visiting import BEFORE_CLOSE, SEED, Visitor, trusting
 
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.oauth import SIMULATOR_APP_KEY, SIMULATOR_APP_SECRET
 from trade_analyst_pipeline.simulator.server import SimulatorServer
+from trade_analyst_pipeline.simulator.streamer_desk import StreamRules
 
 schwab = pytest.importorskip("schwab", reason="NOT RUN: schwab-py is not installed")
 
@@ -154,6 +157,68 @@ class Browser:
     def open(self, url: str) -> None:
         """Go there."""
         httpx.get(consented(self._source, url), verify=False, trust_env=False)  # noqa: S501 - as a person would
+
+
+SERVICES = {
+    "level_one_equity": ("AAPL", "BID_PRICE"),
+    "level_one_option": ("AAPL  251219C00240000", "BID_PRICE"),
+    "level_one_futures": ("/ES", "BID_PRICE"),
+    "chart_equity": ("MSFT", "CLOSE_PRICE"),
+    "nasdaq_book": ("AAPL", "BIDS"),
+    "nyse_book": ("JPM", "BIDS"),
+    "options_book": ("AAPL  251219C00240000", "BIDS"),
+}
+
+
+@pytest.mark.auth_real_flow
+@pytest.mark.filterwarnings("ignore:.*websockets:DeprecationWarning", "ignore:remove second argument of ws_handler")
+def test_schwab_py_streams(
+    source: SimulatorServer,
+    redirect_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Login, a subscription of each service, image and changes by the library's own field names, logout."""
+    source.streamer.rules = StreamRules(speed=60.0, step_ms=1000)
+    monkeypatch.setattr(source._app, "_now", lambda: MIDDAY)  # hours before the close
+    host, _, port = source.base_url.removeprefix("https://").partition(":")
+    reach = schwab.streaming.ws_client.connect
+
+    def mapped(url: str, **options: Any) -> Any:
+        assert url == "wss://api.schwabapi.com/ws"
+        return reach(f"wss://{host}:{port}/ws", **options)
+
+    monkeypatch.setattr(schwab.streaming.ws_client, "connect", mapped)
+    client = log_in_by_hand(source, redirect_uri, tmp_path / "token.json", monkeypatch, capsys)
+    stream = schwab.streaming.StreamClient(client, ssl_context=ssl.create_default_context(cafile=str(source.ca_file)))
+    seen: dict[str, list[dict[str, Any]]] = {name: [] for name in SERVICES}
+
+    async def whole() -> None:
+        await stream.login()
+        for name, (symbol, _) in SERVICES.items():
+            getattr(stream, f"add_{name}_handler")(lambda told, name=name: seen[name].extend(told["content"]))
+            await getattr(stream, f"{name}_subs")([symbol])
+        while not all(len(items) > 1 for items in seen.values()):
+            await asyncio.wait_for(stream.handle_message(), 20.0)
+        await stream.level_one_equity_add(["MSFT"])
+        await stream.level_one_equity_unsubs(["AAPL"])
+        await stream.logout()
+
+    asyncio.run(whole())
+    assert source.streamer.logins == 1
+    for name, (symbol, field) in SERVICES.items():
+        first, *later = [item for item in seen[name] if item["key"] == symbol]
+        assert field in first
+        assert later
+    first, *later = (item for item in seen["level_one_equity"])
+    assert first["cusip"] == "037833100"
+    assert len(first) > 50
+    assert all(len(item) < 40 for item in later)
+    bar = seen["chart_equity"][0]
+    history = source.market.minute_bars("MSFT", MIDDAY.date())
+    row = history.filter(history["start_time"].dt.epoch("ms") == bar["CHART_TIME_MILLIS"])
+    assert (row["close"][0], row["volume"][0]) == (bar["CLOSE_PRICE"], bar["VOLUME"])
 
 
 @pytest.mark.auth_real_flow
