@@ -179,7 +179,7 @@ def hostile_rows() -> Iterator[Row]:
 
 
 def storage_rows() -> Iterator[Row]:
-    """A durable commit, tables from the archive, stored bytes and a query."""
+    """A durable commit, tables from the archive, stored bytes, a query and compaction."""
     found = storage_figures()
     yield Row(
         f"durable commit of {found.commit.of:,} rows",
@@ -205,11 +205,26 @@ def storage_rows() -> Iterator[Row]:
             archive / found.bytes_each[other],
         )
     yield Row(
-        f"one symbol of {found.query.of:,} rows of iv_history by SQL (limit {_milliseconds(QUERY_LIMIT)})",
+        f"one symbol of {found.query.of:,} rows of iv_history by SQL, compacted (limit {_milliseconds(QUERY_LIMIT)})",
         "storage",
         _milliseconds(found.query.ours),
         f"one plain file {_milliseconds(found.query.other)}",
         found.query.ratio,
+    )
+    before, after = found.before, found.after
+    yield Row(
+        f"compaction of {before.files} captures, {found.compaction.of / 1e6:.1f} MB",
+        "storage",
+        _milliseconds(found.compaction.ours),
+        f"plain copy and one sync {_milliseconds(found.compaction.other)}",
+        found.compaction.ratio,
+    )
+    yield Row(
+        f"  bytes of the disk, {before.files} files to {after.files}",
+        "storage",
+        f"{after.disk_bytes:,}",
+        f"before {before.disk_bytes:,}",
+        after.disk_bytes / before.disk_bytes,
     )
 
 

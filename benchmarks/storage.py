@@ -1,5 +1,7 @@
 """What storing costs: a durable commit beside a plain write, tables from the archive beside decoding, bytes, a query.
 
+Also compaction beside a plain copy of the same bytes; the query is asked of a folder that was compacted.
+
 Partitions are those of a chain of the simulator's, asked as the capture asks it; five years of `iv_history` are drawn
 from a fixed seed. Both sides of a comparison take turns in one process, on the disk of the system's temporary files.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -29,12 +32,14 @@ from trade_analyst_pipeline.metrics import iv_history
 from trade_analyst_pipeline.schwab.messages import RawResponse
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.catalogue import create_views
-from trade_analyst_pipeline.storage.tables import TableStore
+from trade_analyst_pipeline.storage.compaction import Taken, compact, compact_captures
+from trade_analyst_pipeline.storage.tables import GRACE, TableStore
 from trade_analyst_pipeline.validation import validate
 
 DAY = INSTANT.date()
 ROWS = 100_000
 SNAPSHOTS = 5
+CAPTURES = 27
 SESSIONS, SYMBOLS = 1260, 500
 RUNS = 5
 
@@ -55,12 +60,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class StorageFigures:
-    """Times, and `bytes_each`: stored per contract and snapshot, by form (`archive`, `gzip`, `table`)."""
+    """Times, and `bytes_each`: stored per contract and snapshot, by form (`archive`, `gzip`, `table`).
+
+    Compaction is of so many bytes in 27 captures, which took `before` of the disk and then `after`.
+    """
 
     commit: Pair
     rebuild: Pair
     bytes_each: dict[str, float]
     query: Pair
+    compaction: Pair
+    before: Taken
+    after: Taken
 
 
 def storage_figures() -> StorageFigures:
@@ -72,6 +83,7 @@ def storage_figures() -> StorageFigures:
             commit(Path(folder) / "commit", table),
             *rebuild(Path(folder) / "rebuild", responses),
             query(Path(folder) / "query"),
+            *compaction(Path(folder) / "compaction", responses),
         )
 
 
@@ -145,17 +157,20 @@ def query(folder: Path) -> Pair:
     import duckdb
 
     store, history = TableStore(folder), five_years()
-    for (year,), rows in history.group_by(pl.col("session_date").dt.year()):
+    by_year = {int(year): rows for (year,), rows in history.group_by(pl.col("session_date").dt.year())}
+    for year, rows in [*((year, rows.head(-1)) for year, rows in by_year.items()), *by_year.items()]:
         store.write(
             "metrics",
             rows,
             schema=iv_history.SCHEMA,
-            partition=int(year),
-            fence=store.take_fence("metrics", "iv_history", int(year)),
+            partition=year,
+            fence=store.take_fence("metrics", "iv_history", year),
             source_captures=(),
             code_version="0",
             created_time=INSTANT,
         )
+    list(compact(folder, last=DAY, now=time.time() + GRACE.total_seconds()))
+    assert len(list(folder.rglob("*.parquet"))) == len(by_year)
     plain = folder / "plain.parquet"
     history.write_parquet(plain)
     wanted = "SELECT session_date, iv FROM {} WHERE symbol = 'S0250' AND series = 'iv30' ORDER BY session_date"
@@ -170,6 +185,40 @@ def query(folder: Path) -> Pair:
             assert len(connection.execute(wanted.format(f"'{plain}'")).fetchall()) == SESSIONS
 
     return Pair(*_medians(ours, scan, runs=4 * RUNS), history.height)
+
+
+def compaction(folder: Path, responses: list[RawResponse]) -> tuple[Pair, Taken, Taken]:
+    """The captures of a session, every 15 minutes one, made one file; their files read and written as one, and synced.
+
+    Of the disk: what they took before and after.
+    """
+    archive = Archive(folder / "0" / "raw")
+    for number in range(CAPTURES):
+        moment = INSTANT - timedelta(minutes=15 * number)
+        with archive.begin(dataset="options", session_date=DAY, scheduled_time=moment, started_time=moment) as writer:
+            for each in responses:
+                writer.append(RawResponse(each.request, each.status, each.body, (), moment, moment))
+            writer.seal(moment)
+    for turn in range(1, RUNS + 1):
+        shutil.copytree(folder / "0", folder / str(turn))
+    (folder / "plain").mkdir()
+    shutil.copytree(folder / "0", folder / "kept")
+    files = [folder / "kept" / capture.path.relative_to(folder / "0") for capture in archive.captures("options", DAY)]
+    done = []
+
+    def ours(turn: int) -> None:
+        done.append(compact_captures(folder / str(turn), "options", DAY, now=time.time()))
+
+    def plain(turn: int) -> None:
+        with (folder / "plain" / str(turn)).open("wb") as file:
+            for each in files:
+                file.write(each.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+    pair = Pair(*_medians(ours, plain), sum(each.stat().st_size for each in files))
+    assert all(each.after.files == 1 and not each.problem for each in done)
+    return pair, done[-1].before, done[-1].after
 
 
 def five_years() -> pl.DataFrame:
