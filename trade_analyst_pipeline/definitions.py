@@ -24,6 +24,7 @@ def _assemble(settings: Settings) -> dg.Definitions:
     from trade_analyst_pipeline.defs.assets import all_assets
     from trade_analyst_pipeline.defs.automation import failed_runs, jobs, login_ending, schedules
     from trade_analyst_pipeline.defs.checks import table_checks
+    from trade_analyst_pipeline.defs.compacting import compact_finished_sessions
     from trade_analyst_pipeline.defs.plan_record import plan_on_record
     from trade_analyst_pipeline.defs.progress import plain_console
     from trade_analyst_pipeline.defs.pruning import prune_run_records
@@ -36,7 +37,7 @@ def _assemble(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=all_assets(settings),
         asset_checks=[*table_checks(), login_lasts],
-        jobs=[*jobs(), prune_run_records],
+        jobs=[*jobs(), compact_finished_sessions, prune_run_records],
         schedules=schedules(settings),
         sensors=[failed_runs, login_ending, plan_on_record(settings)],
         resources={

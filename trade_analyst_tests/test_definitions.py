@@ -64,9 +64,11 @@ def test_the_graph_is_the_one_written_here(settings: Settings) -> None:
     keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
     assert keys == ASSETS
     repository = definitions.get_repository_def()
-    assert {"history", "snapshots", "reference", "end_of_day", "prune_run_records"} <= set(repository.job_names)
+    named = {"history", "snapshots", "reference", "end_of_day", "prune_run_records", "compact_finished_sessions"}
+    assert named <= set(repository.job_names)
     assert {schedule.name for schedule in repository.schedule_defs} == {
         *("closing_snapshots", "intraday_snapshots", "reference", "movers", "end_of_day", "prune_run_records"),
+        "compact_finished_sessions",
     }
     assert all(schedule.description for schedule in repository.schedule_defs)
     assert {sensor.name for sensor in repository.sensor_defs} == {"failed_runs", "login_ending", "plan_on_record"}
@@ -227,9 +229,9 @@ def test_each_class_of_runs_has_places_of_its_own(settings: Settings) -> None:
 
 
 def test_every_job_is_least_urgent_unless_a_schedule_says_otherwise(settings: Settings) -> None:
-    """What a person starts from the page of a job, and pruning, takes no place of the snapshots before a close."""
+    """What a person starts from the page of a job, and housekeeping, takes no place of the snapshots before a close."""
     repository = assemble(settings).get_repository_def()
-    for name in ("history", "snapshots", "reference", "end_of_day", "prune_run_records"):
+    for name in ("history", "snapshots", "reference", "end_of_day", "prune_run_records", "compact_finished_sessions"):
         assert repository.get_job(name).run_tags[URGENCY_TAG] == "backfill"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,22 +30,20 @@ def compact(
     be captured is left alone unless --to names it. Running it again does nothing. Exit 1 when damage was in the way.
     """
     from trade_analyst_pipeline.datasets import DATASETS
-    from trade_analyst_pipeline.market.sessions import NEW_YORK
     from trade_analyst_pipeline.settings import load_settings
     from trade_analyst_pipeline.storage import compaction
 
     if unknown := sorted(set(dataset or ()) - set(DATASETS)):
         message = f"no dataset {unknown[0]!r}; choose from {', '.join(DATASETS)}"
         raise typer.BadParameter(message, param_hint="--dataset")
-    now = datetime.now(UTC)
     found: list[Compacted] = []
     with row_progress("Compacting") as progress:
         for each in compaction.compact(
             load_settings().data_folder.resolve(),
             first=parse_session(from_session, "--from"),
-            last=parse_session(to_session, "--to") or now.astimezone(NEW_YORK).date() - timedelta(days=1),
+            last=parse_session(to_session, "--to"),
             datasets=dataset or (),
-            now=now.timestamp(),
+            now=datetime.now(UTC).timestamp(),
             dry_run=dry_run,
         ):
             found.append(each)

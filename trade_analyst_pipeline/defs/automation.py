@@ -16,6 +16,7 @@ import msgspec
 from trade_analyst_pipeline.capture.plan import AFTER_THE_OPEN, END_OF_DAY_DELAY, moments_due, once_a_session
 from trade_analyst_pipeline.capture.urgency import urgency_of_run
 from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.defs.compacting import compact_finished_sessions
 from trade_analyst_pipeline.defs.pruning import prune_run_records
 from trade_analyst_pipeline.defs.run_tags import LEAST_URGENT, TICK_TAG, urgency_tag
 from trade_analyst_pipeline.defs.token import Token, foresee, login_events, remembered
@@ -71,13 +72,21 @@ def _asset_job(name: str, keys: Sequence[str], description: str) -> dg.Unresolve
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """Closing snapshots, intraday snapshots, reference data, movers, end of day, pruning."""
+    """Closing snapshots, intraday snapshots, reference data, movers, end of day, compaction, pruning."""
     return [
         _snapshot_schedule(Priority.CLOSING, closing_crons(settings), settings, _CLOSING_WORDS),
         _snapshot_schedule(Priority.INTRADAY, intraday_cron(settings), settings, _INTRADAY_WORDS),
         _once_a_day("reference", _crons([_OPEN + AFTER_THE_OPEN]), settings, REFERENCE_DATASETS, _REFERENCE_WORDS),
         _once_a_day("movers", movers_crons(settings), settings, ("movers",), _MOVERS_WORDS),
         _end_of_day_schedule(settings),
+        dg.ScheduleDefinition(
+            name="compact_finished_sessions",
+            job=compact_finished_sessions,
+            cron_schedule="45 4 * * *",
+            execution_timezone=_ZONE,
+            default_status=_default_status(settings),
+            description="Makes the captures of each session before today's one file; replaced table files leave.",
+        ),
         dg.ScheduleDefinition(
             name="prune_run_records",
             job=prune_run_records,

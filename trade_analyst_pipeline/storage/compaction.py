@@ -12,11 +12,12 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 from trade_analyst_pipeline.errors import CaptureDamagedError, PartitionDamagedError
+from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.archive import Archive, Capture
 from trade_analyst_pipeline.storage.captures import SEALED_SUFFIX
@@ -63,22 +64,25 @@ class Compacted:
 def compact(
     data_folder: Path,
     *,
-    last: date,
-    first: date | None = None,
-    datasets: Collection[str] = (),
     now: float,
+    first: date | None = None,
+    last: date | None = None,
+    datasets: Collection[str] = (),
     dry_run: bool = False,
 ) -> Iterator[Compacted]:
     """Compact captures and tables of the sessions from `first` (None for no bound) to `last`, inclusive.
+
+    Without `last` it is the day before the one in New York: what can still be captured is left alone.
 
     With `datasets` only their captures, tables and quarantine; else all, and metrics. A year counts as a session of
     any. `now`, by which replaced files have outlived their grace, and `dry_run` are as in `compact_captures`; a folder
     with damage is left alone and said. Yields each folder as it is done. Raises DiskFullError.
     """
     archive, store = Archive(data_folder / "raw"), TableStore(data_folder)
+    end = last or datetime.fromtimestamp(now, NEW_YORK).date() - timedelta(days=1)
 
     def is_wanted(name: str, partition: Partition) -> bool:
-        in_range = isinstance(partition, int) or (first or partition) <= partition <= last
+        in_range = isinstance(partition, int) or (first or partition) <= partition <= end
         return in_range and (not datasets or name in datasets)
 
     for name in archive.names():
