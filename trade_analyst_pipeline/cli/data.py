@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
+    from trade_analyst_pipeline.lineage.rebuild import Current
+    from trade_analyst_pipeline.lineage.staleness import Stale
     from trade_analyst_pipeline.market.columns import TableSchema
 
 SHOWN_PROBLEMS = 5
@@ -69,15 +72,20 @@ def rebuild(
     to_session: Annotated[str | None, typer.Option("--to", help="Last session, YYYY-MM-DD. [all]")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset's tables; may be repeated.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes. [capture.workers]")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Make all anew, also what is current.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be made anew, and why.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: a JSON array.")] = False,
 ) -> None:
-    """Make tables, metrics and exports anew from the archive, without Dagster and without the source.
+    """Make anew from the archive whatever tables, metrics and exports are not current, without Dagster and the source.
 
-    Exports are those of the sessions exported before, and of the latest. The content is the same whatever the order
-    and the number of workers. Exit 1 when a session could not be built.
+    Current is what was made by the code there is from the captures there are, and is whole; --full makes that anew too,
+    with the same content. Exports are those of the sessions exported before, and of the latest. Exit 1 when a session
+    could not be built.
     """
     from trade_analyst_pipeline.datasets import DATASETS
     from trade_analyst_pipeline.lineage import rebuild as rebuilding
     from trade_analyst_pipeline.lineage.schemas import table_schemas
+    from trade_analyst_pipeline.lineage.staleness import plan
     from trade_analyst_pipeline.settings import load_settings
     from trade_analyst_pipeline.storage.catalogue import build_catalogue
 
@@ -87,15 +95,23 @@ def rebuild(
     if unknown:
         message = f"no dataset {unknown[0]!r}; choose from {', '.join(DATASETS)}"
         raise typer.BadParameter(message, param_hint="--dataset")
+    if full and dry_run:
+        message = "--full makes all anew, so there is nothing to find out"
+        raise typer.BadParameter(message, param_hint="--dry-run")
+    first, last = parse_session(from_session, "--from"), parse_session(to_session, "--to")
+    if dry_run:
+        _show_plan(plan(settings.data_folder, chosen, first=first, last=last), as_json=as_json)
+        return
     results = rebuilding.rebuild(
         settings.data_folder,
         datasets=chosen,
-        first=parse_session(from_session, "--from"),
-        last=parse_session(to_session, "--to"),
+        first=first,
+        last=last,
         workers=workers or settings.capture.workers,
         created_time=datetime.now(UTC),
+        full=full,
     )
-    failed = sum(_show_result(result) for result in results)
+    failed = sum([_show_result(result) for result in results])
     build_catalogue(settings.data_folder, declared=table_schemas())
     if published := publish_again(settings.data_folder, latest=True):
         typer.echo(published)
@@ -119,12 +135,31 @@ def publish_again(data_folder: Path, *, latest: bool) -> str:
     return f"exports/metrics: {len(days)} sessions, the last {days[-1]}" if days else ""
 
 
-def _show_result(result: Built | BuiltSeries) -> int:
+def _show_plan(stale: Sequence[Stale], *, as_json: bool) -> None:
+    """Print what would be made anew: every partition as JSON, or a line for those that follow for the same reasons."""
+    if as_json:
+        told = [{"table": each.table, "partition": str(each.partition), "reasons": each.reasons} for each in stale]
+        typer.echo(json.dumps(told))
+        return
+    for (table, reasons), group in groupby(stale, key=lambda each: (each.table, each.reasons)):
+        partitions = [each.partition for each in group]
+        many = "" if len(partitions) == 1 else f" to {partitions[-1]} ({len(partitions):,} partitions)"
+        say_line(f"{table} {partitions[0]}{many}: {'; '.join(reasons)}")
+    if not stale:
+        typer.echo("all is current")
+
+
+def _show_result(result: Built | BuiltSeries | Current) -> int:
     """Print one line, and one for each of the first problems; 1 when the session could not be built, else 0."""
     from trade_analyst_pipeline.lineage.built import BuiltSeries
+    from trade_analyst_pipeline.lineage.rebuild import Current
 
+    if isinstance(result, Current):
+        typer.echo(f"{result.table}: {result.sessions:,} sessions are current")
+        return 0
     if isinstance(result, BuiltSeries):
-        typer.echo(f"metrics/{result.name}: {result.rows:,} rows in {result.sessions} sessions")
+        made = f", {', '.join(map(str, result.written_years)) or 'no year'} made anew"
+        typer.echo(f"metrics/{result.name}: {result.rows:,} rows in {result.sessions} sessions{made}")
         return 0
     counts = f"{result.rows:,} rows, {result.quarantined:,} quarantined"
     line = f"{result.name} {result.session_date}: {result.status}, {counts}"

@@ -128,7 +128,7 @@ def _made(store: TableStore, schema: TableSchema, stored: list[Manifest]) -> Map
     if schema.name == iv_history.SCHEMA.name:
         rows = iv_history_of(store, list(option_sources(store)))
     else:
-        rows = next(each for each in WHOLE_SERIES if each.schema.name == schema.name).compute(store)
+        rows = next(each for each in WHOLE_SERIES if each.schema.name == schema.name).compute(store, None)
     years = rows.with_columns(__year=pl.col("session_date").dt.year()).partition_by("__year", as_dict=True)
     return {year: part.drop("__year") for (year,), part in years.items()}
 

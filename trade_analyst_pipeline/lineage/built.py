@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
-from trade_analyst_pipeline.lineage.code_versions import is_made_by
+from trade_analyst_pipeline.lineage.code_versions import changed_code
 from trade_analyst_pipeline.storage.tables import Manifest
 
 Status = Literal["built", "unchanged", "empty", "failed"]
+NOT_MADE = "not made yet"
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,28 @@ def combined_reference(manifests: Sequence[Manifest]) -> str:
     return f"{len(manifests)} partitions@{digest}"
 
 
-def is_made_from(present: Manifest | None, step: str, sources: Sequence[str]) -> bool:
-    """Whether a partition was made by a step as it is now from just these sources."""
-    return present is not None and present.source_captures == tuple(sources) and is_made_by(present, step)
+def why_stale(
+    present: Manifest | None, step: str, sources: Sequence[str], *, may_have_others: bool = False
+) -> tuple[str, ...]:
+    """Why a partition is not what its step makes of these sources now, in words; empty when it is.
+
+    With `may_have_others` it may have been made of others besides.
+    """
+    if present is None:
+        return (NOT_MADE,)
+    held, wanted = set(present.source_captures), set(sources)
+    lacking = "" if may_have_others else gone(present.source_captures, sources)
+    reasons = [changed_code(present, step), _listed("new source", sorted(wanted - held)), lacking]
+    return tuple(reason for reason in reasons if reason)
+
+
+def gone(held: Iterable[str], wanted: Collection[str]) -> str:
+    """Which sources something was made of that it would not be made of now, in words; empty without any."""
+    return _listed("not among its sources any more", sorted(set(held).difference(wanted)))
+
+
+def _listed(what: str, sources: Sequence[str]) -> str:
+    if not sources:
+        return ""
+    more = f" and {len(sources) - _SHOWN} more" if len(sources) > _SHOWN else ""
+    return f"{what}: {', '.join(source.partition('@')[0] for source in sources[:_SHOWN])}{more}"

@@ -7,7 +7,7 @@ be read is passed over here, for it is damage and told as such where every byte 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -16,8 +16,7 @@ from pathlib import Path
 
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import CaptureDamagedError, CaptureMissingError, PartitionDamagedError
-from trade_analyst_pipeline.lineage.built import combined_reference
-from trade_analyst_pipeline.lineage.metrics import WHOLE_SERIES, option_sources, years_of
+from trade_analyst_pipeline.lineage.metrics import wanted_sources
 from trade_analyst_pipeline.metrics import forward, iv_history, put_call_ratio
 from trade_analyst_pipeline.storage.archive import Archive, Capture
 from trade_analyst_pipeline.storage.captures import SEALED_SUFFIX
@@ -188,8 +187,10 @@ def _ids(captures: Sequence[Capture]) -> str:
 
 def _stale_metrics(store: TableStore, scope: Scope) -> Iterator[Flaw]:
     """Metrics that were not made of their tables as these stand; passed over where a manifest cannot be read."""
-    for name, made_of in chain(_wanted_from_options(store), _wanted_whole(store)):
-        if METRIC_DATASETS[name] not in scope.datasets:
+    for name in (metric for metric, dataset in METRIC_DATASETS.items() if dataset in scope.datasets):
+        try:
+            made_of = wanted_sources(store, name)
+        except PartitionDamagedError:
             continue
         held = {made.partition: made for made in readable_manifests(store, "metrics", name)}
         unreadable = set(store.partitions("metrics", name)) - set(held)
@@ -201,28 +202,3 @@ def _stale_metrics(store: TableStore, scope: Scope) -> Iterator[Flaw]:
                 yield Flaw(path, "not_built", "its tables are there, and it was not made of them yet")
             elif sorted(held[partition].source_captures) != sorted(sources):
                 yield Flaw(path, "not_built", "it was made of its tables as they were before")
-
-
-_Wanted = Iterator[tuple[str, Mapping[Partition, list[str]]]]
-
-
-def _wanted_from_options(store: TableStore) -> _Wanted:
-    """What per-session metrics have to be made of, by partition."""
-    try:
-        sources = option_sources(store)
-    except PartitionDamagedError:
-        return
-    for schema in (put_call_ratio.SCHEMA, forward.SCHEMA):
-        yield schema.name, {day: [source] for day, source in sources.items()}
-    years = years_of(sources)
-    yield iv_history.SCHEMA.name, {year: [each for day, each in sources.items() if day.year == year] for year in years}
-
-
-def _wanted_whole(store: TableStore) -> _Wanted:
-    for series in WHOLE_SERIES:
-        try:
-            made_from = store.manifests(*series.source)
-        except PartitionDamagedError:
-            continue
-        names = [combined_reference(made_from)]
-        yield series.schema.name, dict.fromkeys(years_of(made.partition for made in made_from), names)

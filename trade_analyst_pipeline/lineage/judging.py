@@ -14,9 +14,10 @@ from datetime import date, datetime
 
 import polars as pl
 
-from trade_analyst_pipeline.datasets import DATASETS, Dataset
+from trade_analyst_pipeline.datasets import Dataset
 from trade_analyst_pipeline.errors import VerdictError
-from trade_analyst_pipeline.lineage.code_versions import is_made_by, made_by
+from trade_analyst_pipeline.lineage.built import why_stale
+from trade_analyst_pipeline.lineage.code_versions import made_by
 from trade_analyst_pipeline.market.normalized import Normalized, ResponseProblem
 from trade_analyst_pipeline.quarantine import quarantine_rows, quarantine_schema
 from trade_analyst_pipeline.storage.archive import Archive, Capture
@@ -109,16 +110,22 @@ def current_judgement(store: TableStore, name: str, day: date, captures: Sequenc
     """The judgement of just these captures by the code there is; None when they have not been judged so."""
     kept = store.manifest("quarantine", name, day)
     ids = tuple(capture.capture_id for capture in captures)
-    if kept is None or kept.source_captures != ids or not is_made_by(kept, f"tables/{name}"):
-        return None
-    return kept if kept.findings.rule_counts else None
+    return kept if kept is not None and not why_judged_anew(kept, name, ids) else None
+
+
+def why_judged_anew(kept: Manifest | None, name: str, ids: Sequence[str]) -> tuple[str, ...]:
+    """Why captures have to be judged once more, in words; empty when what was found in them is current."""
+    reasons = why_stale(kept, f"tables/{name}", ids)
+    return reasons or (() if kept and kept.findings.rule_counts else ("made before findings were kept",))
+
+
+def is_refused(archive: Archive, kept: Manifest, captures: Sequence[Capture]) -> bool:
+    """Whether, as they were judged, no capture of the session was found fit for the table."""
+    failures = kept.findings.failures
+    return bool(failures) and len(failures) == len(archive.completions(captures))
 
 
 def is_current(table: Manifest | None, name: str, captures: Sequence[Capture]) -> bool:
     """Whether a partition was made by the code there is from all these captures, and maybe others."""
-    return (
-        table is not None
-        and set(table.source_captures).issuperset(capture.capture_id for capture in captures)
-        and is_made_by(table, f"tables/{name}")
-        and table.schema_version == DATASETS[name].schema.version
-    )
+    ids = [capture.capture_id for capture in captures]
+    return not why_stale(table, f"tables/{name}", ids, may_have_others=True)

@@ -6,7 +6,7 @@ computed from every archived capture, so that it is the same whatever was stored
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -24,6 +24,7 @@ from trade_analyst_pipeline.lineage.judging import (
     Judged,
     current_judgement,
     is_current,
+    is_refused,
     judge,
     keep_judgement,
     recorded,
@@ -51,7 +52,10 @@ def build_spanning(
 
 @dataclass
 class Fed:
-    """The rows of many captures by the sessions they describe, and the captures that each of these was fed by."""
+    """The rows of many captures by the sessions they describe, and the captures that each of these was fed by.
+
+    A session is fed by its own captures even where none of them holds a row of it.
+    """
 
     dataset: Dataset
     rows: pl.DataFrame
@@ -63,7 +67,7 @@ class Fed:
         if judged.valid is None:
             return
         self.pending.append(judged.valid)
-        for day in judged.valid["session_date"].unique():
+        for day in {judged.session_date, *judged.valid["session_date"].unique()}:
             self.sources.setdefault(day, set()).update(judged.sources)
         if sum(frame.height for frame in self.pending) > max(FOLDED_ROWS, self.rows.height):
             self.fold()
@@ -94,29 +98,27 @@ class _Merging:
 
         A capture that came late may have brought a value back that a later one was taken to repeat.
         """
-        merged = []
+        merged = dict[date, set[date]]()
         for day in days:
-            built = self._session(day)
-            if built.status == "built" or built.detail == NO_ROWS:
-                merged.append(day)
-            yield built
-        yield from self._merge_again(
-            [day for day in self._archived() if day not in set(days) and merged and day > merged[0]]
-        )
+            yield self._session(day, merged)
+        if merged:
+            later = [day for day in self._archived() if day not in merged and day > min(merged)]
+            yield from self._merge_again(later, set[date]().union(*merged.values()))
 
-    def _merge_again(self, days: Sequence[date]) -> Iterator[Built]:
-        """Merge captures of sessions that were not asked for once more, reporting only those that fail."""
+    def _merge_again(self, days: Sequence[date], fed: Collection[date]) -> Iterator[Built]:
+        """Merge what the captures of these sessions say of sessions that were fed, reporting only those that fail."""
         for day in days:
             try:
                 if captures := recorded(self.archive, self.dataset.name, day):
-                    self._merge_session(day, captures)
+                    self._feed(day, judge(self.archive, self.dataset, day, captures), only=fed)
             except CaptureDamagedError as error:
                 yield self._damaged(day, error)
 
     def _archived(self) -> list[date]:
         return self.archive.sessions(self.dataset.name)
 
-    def _session(self, day: date) -> Built:
+    def _session(self, day: date, merged: dict[date, set[date]]) -> Built:
+        """Bring one session up to date; where it was merged, `merged` gets the sessions that it fed."""
         name = self.dataset.name
         try:
             captures = recorded(self.archive, name, day)
@@ -124,19 +126,28 @@ class _Merging:
                 return Built(name, day, "empty", detail=NO_CAPTURE)
             kept = current_judgement(self.store, name, day, captures)
             table = self.store.manifest("tables", name, day)
-            if kept is not None and table is not None and is_current(table, name, captures):
+            if kept is not None and (is_refused(self.archive, kept, captures) or is_current(table, name, captures)):
                 return self._reported(day, kept, "unchanged")
-            return self._merge_session(day, captures)
+            judged, kept = self._judge(day, captures)
+            merged[day] = self._feed(day, judged)
+            return self._reported(day, kept, "built")
         except CaptureDamagedError as error:
             return self._damaged(day, error)
 
-    def _merge_session(self, day: date, captures: Sequence[Capture]) -> Built:
-        judged, kept = self._judge(day, captures)
-        if judged.valid is not None:
-            parts = {of: rows for (of,), rows in judged.valid.partition_by("session_date", as_dict=True).items()}
-            with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
-                list(pool.map(lambda of: self._merge(of, parts[of], judged.sources), sorted(parts)))
-        return self._reported(day, kept, "built")
+    def _feed(self, day: date, judged: Judged, *, only: Collection[date] | None = None) -> set[date]:
+        """Merge rows into the partitions of the sessions they describe, or `only` of those; returns these sessions.
+
+        The own partition of the session comes last, and also without rows: it says that all of them are done.
+        """
+        if judged.valid is None:
+            return set()
+        parts = {of: rows for (of,), rows in judged.valid.partition_by("session_date", as_dict=True).items()}
+        wanted = sorted({*parts, day} if only is None else set(parts).intersection(only))
+        with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
+            list(pool.map(lambda of: self._merge(of, parts[of], judged.sources), [of for of in wanted if of != day]))
+        if day in wanted:
+            self._merge(day, parts.get(day, judged.valid.clear()), judged.sources)
+        return set(wanted)
 
     def _judge(self, day: date, captures: Sequence[Capture]) -> tuple[Judged, Manifest]:
         fence = self.store.take_fence("quarantine", self.dataset.name, day)
@@ -195,7 +206,7 @@ class _Merging:
         Returns the partitions left as they are, for their present rows were needed and are damaged.
         """
         parts = {day: rows for (day,), rows in fed.fold().partition_by("session_date", as_dict=True).items()}
-        fences |= self._take_fences([day for day in parts if day not in fences])
+        fences |= self._take_fences([day for day in {*parts, *fed.sources} if day not in fences])
         known = set[str]().union(*fed.sources.values())
         lost = dict[date, PartitionDamagedError]()
 

@@ -19,11 +19,12 @@ from trade_analyst_pipeline.lineage.built import (
     Built,
     BuiltSeries,
     combined_reference,
-    is_made_from,
     reference,
+    why_stale,
 )
 from trade_analyst_pipeline.lineage.code_versions import is_made_by, made_by
 from trade_analyst_pipeline.market.columns import TableSchema
+from trade_analyst_pipeline.market.sessions import sessions_ending
 from trade_analyst_pipeline.metrics import forward, iv_history, iv_rank, put_call_ratio, realized_volatility
 from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStore
 
@@ -81,7 +82,7 @@ def build_snapshot_metric(
     for chunk in batched(sessions, CHUNK_SESSIONS):
         sources = snapshot_sources(store, metric, chunk)
         present = {day: None if again else store.manifest("metrics", name, day) for day in chunk}
-        stale = [day for day in chunk if sources[day] and not is_made_from(present[day], metric.step, sources[day])]
+        stale = [day for day in chunk if sources[day] and why_stale(present[day], metric.step, sources[day])]
         fences = {day: store.take_fence("metrics", name, day) for day in stale}
         sources |= snapshot_sources(store, metric, stale)
         made = snapshot_rows(store, metric, stale)
@@ -176,32 +177,101 @@ def _iv_history_of(store: Reader, days: Sequence[date]) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class WholeSeries:
-    """A metric kept by the year that is computed from all of one table: `source` is its stage and name."""
+    """A metric kept by the year that is computed from one table: `source` is its stage and name.
+
+    A row is made of its own session and of at most `lookback` sessions before. `compute` takes the rows of all
+    partitions, or of those given, which are enough for the years that `made_of` gives them for.
+    """
 
     schema: TableSchema
     source: tuple[str, str]
-    compute: Callable[[Reader], pl.DataFrame]
+    lookback: int
+    compute: Callable[[Reader, Collection[Partition] | None], pl.DataFrame]
+
+    @property
+    def step(self) -> str:
+        """The step that makes it."""
+        return f"metrics/{self.schema.name}"
+
+    def made_of(self, store: TableStore) -> dict[int, list[Manifest]]:
+        """By year, the partitions of the source that its sessions and the `lookback` sessions before lie in."""
+        manifests = store.manifests(*self.source)
+        years = years_of(manifest.partition for manifest in manifests)
+        return {year: [made for made in manifests if self.reaches(made.partition, year)] for year in years}
+
+    def reaches(self, partition: Partition, year: int) -> bool:
+        """Whether a row of that year may be made of a partition of the source."""
+        first, last = sessions_ending(date(year, 1, 1), self.lookback)[0], date(year, 12, 31)
+        return _lies_in(partition, first, last)
 
 
-def _iv_rank(store: Reader) -> pl.DataFrame:
-    return iv_rank.iv_rank(store.scan("metrics", "iv_history", schema=iv_history.SCHEMA).collect())
+def _lies_in(partition: Partition, first: date, last: date) -> bool:
+    if isinstance(partition, date):
+        return first <= partition <= last
+    return first.year <= partition <= last.year
 
 
-def _put_call_ratio_daily(store: Reader) -> pl.DataFrame:
-    ratios = store.scan("metrics", "put_call_ratio", schema=put_call_ratio.SCHEMA)
+def _iv_rank(store: Reader, partitions: Collection[Partition] | None = None) -> pl.DataFrame:
+    return iv_rank.iv_rank(
+        store.scan("metrics", "iv_history", partitions=partitions, schema=iv_history.SCHEMA).collect()
+    )
+
+
+def _put_call_ratio_daily(store: Reader, partitions: Collection[Partition] | None = None) -> pl.DataFrame:
+    ratios = store.scan("metrics", "put_call_ratio", partitions=partitions, schema=put_call_ratio.SCHEMA)
     wanted = pl.col("scope").is_in(["underlying", put_call_ratio.UNIVERSE])
     return put_call_ratio.put_call_ratio_daily(ratios.filter(wanted).collect())
 
 
-def _realized_volatility(store: Reader) -> pl.DataFrame:
-    bars = store.scan("tables", "ohlc", schema=ohlc.SCHEMA)
+def _realized_volatility(store: Reader, partitions: Collection[Partition] | None = None) -> pl.DataFrame:
+    bars = store.scan("tables", "ohlc", partitions=partitions, schema=ohlc.SCHEMA)
     return realized_volatility.realized_volatility(bars.filter(pl.col("frequency") == "daily").collect())
 
 
-IV_RANK = WholeSeries(iv_rank.SCHEMA, ("metrics", "iv_history"), _iv_rank)
-PUT_CALL_RATIO_DAILY = WholeSeries(put_call_ratio.DAILY_SCHEMA, ("metrics", "put_call_ratio"), _put_call_ratio_daily)
-REALIZED_VOLATILITY = WholeSeries(realized_volatility.SCHEMA, ("tables", "ohlc"), _realized_volatility)
+IV_RANK = WholeSeries(iv_rank.SCHEMA, ("metrics", "iv_history"), max(iv_rank.WINDOWS), _iv_rank)
+PUT_CALL_RATIO_DAILY = WholeSeries(
+    put_call_ratio.DAILY_SCHEMA,
+    ("metrics", "put_call_ratio"),
+    max(put_call_ratio.SMOOTHED_SESSIONS),
+    _put_call_ratio_daily,
+)
+REALIZED_VOLATILITY = WholeSeries(
+    realized_volatility.SCHEMA, ("tables", "ohlc"), max(realized_volatility.WINDOWS), _realized_volatility
+)
 WHOLE_SERIES = (IV_RANK, PUT_CALL_RATIO_DAILY, REALIZED_VOLATILITY)
+
+
+# Of each metric, what it is made of; each after those it is made of.
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    **{metric.step: tuple("/".join(source) for source in metric.sources) for metric in SNAPSHOT_METRICS},
+    f"metrics/{iv_history.SCHEMA.name}": ("tables/options",),
+    **{series.step: ("/".join(series.source),) for series in WHOLE_SERIES},
+}
+_SNAPSHOTS = {metric.schema.name: metric for metric in SNAPSHOT_METRICS}
+_WHOLE = {series.schema.name: series for series in WHOLE_SERIES}
+
+
+def wanted_sources(store: TableStore, name: str) -> Mapping[Partition, Sequence[str]]:
+    """What each partition of a metric is to be made of, as its manifest names it."""
+    if name in _WHOLE:
+        return {year: [combined_reference(made)] for year, made in _WHOLE[name].made_of(store).items()}
+    sources = option_sources(store)
+    if name in _SNAPSHOTS:
+        found = snapshot_sources(store, _SNAPSHOTS[name], list(sources))
+        return {day: made_of for day, made_of in found.items() if made_of}
+    return {year: [made for day, made in sources.items() if day.year == year] for year in years_of(sources)}
+
+
+def followers(name: str, held: Iterable[Partition], above: Sequence[Partition]) -> dict[Partition, list[Partition]]:
+    """The partitions of a metric that may be made of those `above`, each with those; `held` is all of its source."""
+    if name in _SNAPSHOTS:
+        return {partition: [partition] for partition in above}
+    series = _WHOLE.get(name)
+    reached = {
+        year: [each for each in above if (series.reaches(each, year) if series else years_of([each]) == [year])]
+        for year in years_of(held)
+    }
+    return {year: of for year, of in reached.items() if of}
 
 
 def refresh_iv_rank(store: TableStore, *, created_time: datetime, again: bool = False) -> BuiltSeries:
@@ -220,21 +290,22 @@ def refresh_realized_volatility(store: TableStore, *, created_time: datetime, ag
 
 
 def _refresh_whole(store: TableStore, series: WholeSeries, created_time: datetime, *, again: bool) -> BuiltSeries:
-    """Compute a series from all of its source, unless every year was made from it as it stands, or with `again`.
+    """Compute the years of a series that were not made from their source as it stands; all of them with `again`.
 
-    It is computed once the fences are held, and looks for files only then.
+    They are computed once the fences are held, and files are looked for only then.
     """
-    schema = series.schema
-    made_from = store.manifests(*series.source)
-    present = [] if again else store.manifests("metrics", schema.name)
-    names = [combined_reference(made_from)]
-    if not made_from or (
-        present and all(is_made_from(manifest, f"metrics/{schema.name}", names) for manifest in present)
-    ):
+    schema, stale = series.schema, []
+    for year, made in series.made_of(store).items():
+        present = None if again else store.manifest("metrics", schema.name, year)
+        if why_stale(present, series.step, [combined_reference(made)]):
+            stale.append(year)
+    if not stale:
         return _series(store, schema, ())
-    fences = _take_fences(store, schema, years_of(manifest.partition for manifest in made_from))
-    names = [combined_reference(store.manifests(*series.source))]
-    return _write_years(store, series.compute(store), schema, fences, dict.fromkeys(fences, names), created_time)
+    fences = _take_fences(store, schema, stale)
+    made_of = series.made_of(store)
+    rows = series.compute(store, {made.partition for year in fences for made in made_of[year]})
+    sources = {year: [combined_reference(made_of[year])] for year in fences}
+    return _write_years(store, rows, schema, fences, sources, created_time)
 
 
 def _take_fences(store: TableStore, schema: TableSchema, years: Iterable[int]) -> dict[int, int]:
@@ -295,8 +366,12 @@ def years_of(partitions: Iterable[Partition]) -> list[int]:
 
 
 # By the dataset that they are made of, each after those it is made of.
-SERIES_OF: Mapping[str, tuple[Callable[..., BuiltSeries], ...]] = {
-    "options": (refresh_iv_history, refresh_iv_rank, refresh_put_call_ratio_daily),
-    "ohlc": (refresh_realized_volatility,),
+SERIES_OF: Mapping[str, Mapping[str, Callable[..., BuiltSeries]]] = {
+    "options": {
+        iv_history.SCHEMA.name: refresh_iv_history,
+        iv_rank.SCHEMA.name: refresh_iv_rank,
+        put_call_ratio.DAILY_SCHEMA.name: refresh_put_call_ratio_daily,
+    },
+    "ohlc": {realized_volatility.SCHEMA.name: refresh_realized_volatility},
 }
-SERIES = tuple(refresh for made_of in SERIES_OF.values() for refresh in made_of)
+SERIES = tuple(refresh for made_of in SERIES_OF.values() for refresh in made_of.values())

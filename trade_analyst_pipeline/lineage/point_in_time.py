@@ -82,7 +82,7 @@ class TablesAsOf(Reader):
     def _metric(self, name: str) -> pl.DataFrame:
         """A metric, computed from tables as of the instant."""
         if name in _SERIES:
-            return _SERIES[name].compute(self)
+            return _SERIES[name].compute(self, None)
         days = list(option_sources(self._store))
         if name == iv_history.SCHEMA.name:
             return iv_history_of(self, days)

@@ -1,16 +1,27 @@
-"""Tables and metrics made anew from the archive."""
+"""Tables and metrics made anew from the archive: all of them, or those that are not current."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
+from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
-from trade_analyst_pipeline.lineage.metrics import SERIES_OF, SNAPSHOT_METRICS, build_snapshot_metric
+from trade_analyst_pipeline.lineage.metrics import SERIES_OF, SNAPSHOT_METRICS, SnapshotMetric, build_snapshot_metric
+from trade_analyst_pipeline.lineage.staleness import damage, stale_tables
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.tables import TableStore
+
+
+@dataclass(frozen=True)
+class Current:
+    """How many sessions of a table were left as they are, for they are current."""
+
+    table: str
+    sessions: int
 
 
 def rebuild(
@@ -21,26 +32,55 @@ def rebuild(
     created_time: datetime,
     first: date | None = None,
     last: date | None = None,
-) -> Iterator[Built | BuiltSeries]:
-    """Make tables of the archived sessions anew, then every metric; yields each result as it comes.
+    full: bool = False,
+) -> Iterator[Built | BuiltSeries | Current]:
+    """Make tables of the archived sessions anew, then metrics: those that are not current; yields results as they come.
 
-    `first` and `last` (inclusive, None for no bound) limit the sessions whose captures are read. A session that
-    fails keeps its last good data and does not stop the others.
+    `first` and `last` (inclusive, None for no bound) limit the sessions whose captures are read. With `full` all are
+    made anew, current or not. A session that fails keeps its last good data and does not stop the others.
     """
     archive = Archive(data_folder / "raw")
     for name in datasets:
         days = [day for day in archive.sessions(name) if (first or day) <= day <= (last or day)]
-        yield from build_tables(data_folder, name, days, workers=workers, created_time=created_time, again=True)
+        again, chosen = full, days
+        if not full:
+            stale = stale_tables(data_folder, name, days)
+            chosen = [day for day in days if day in {each.partition for each in stale}]
+            # what is stale of one session is made anew as such; captures that span sessions are merged where that does
+            again = not DATASETS[name].spans_sessions or any(each.takes_all for each in stale)
+        yield from build_tables(data_folder, name, chosen, workers=workers, created_time=created_time, again=again)
+        if len(days) > len(chosen):
+            yield Current(f"tables/{name}", len(days) - len(chosen))
     for name in SERIES_OF:
-        yield from rebuild_metrics(data_folder, name, created_time=created_time)
+        yield from rebuild_metrics(data_folder, name, created_time=created_time, full=full)
 
 
-def rebuild_metrics(data_folder: Path, dataset: str, *, created_time: datetime) -> Iterator[Built | BuiltSeries]:
-    """Make every metric of a dataset's table anew; yields each result as it comes."""
+def rebuild_metrics(
+    data_folder: Path, dataset: str, *, created_time: datetime, full: bool
+) -> Iterator[Built | BuiltSeries | Current]:
+    """Make the metrics of a dataset's table anew, all or those not current; yields each result as it comes."""
     store = TableStore(data_folder)
     if dataset == "options":
-        days = [day for day in store.partitions("tables", "options") if isinstance(day, date)]
-        for metric in SNAPSHOT_METRICS:
-            yield from build_snapshot_metric(store, metric, days, created_time=created_time, again=True)
-    for refresh in SERIES_OF.get(dataset, ()):
-        yield refresh(store, created_time=created_time, again=True)
+        for snapshot_metric in SNAPSHOT_METRICS:
+            yield from _rebuild_snapshots(store, snapshot_metric, created_time=created_time, full=full)
+    for metric, refresh in SERIES_OF.get(dataset, {}).items():
+        again = full or bool(damage(store, "metrics", metric))
+        yield refresh(store, created_time=created_time, again=again)
+
+
+def _rebuild_snapshots(
+    store: TableStore, metric: SnapshotMetric, *, created_time: datetime, full: bool
+) -> Iterator[Built | Current]:
+    days = [day for day in store.partitions("tables", "options") if isinstance(day, date)]
+    damaged = damage(store, "metrics", metric.schema.name)
+    broken = [day for day in days if full or day in damaged]
+    yield from build_snapshot_metric(store, metric, broken, created_time=created_time, again=True)
+    rest = [day for day in days if day not in broken]
+    unchanged = 0
+    for built in build_snapshot_metric(store, metric, rest, created_time=created_time):
+        if built.status == "unchanged":
+            unchanged += 1
+        else:
+            yield built
+    if unchanged:
+        yield Current(metric.step, unchanged)

@@ -174,7 +174,7 @@ def _make_metrics(
         why = f"left as it is, for tables/{name} is not whole"
         yield from (Repaired(path, False, why) for path in sorted(broken))
         return
-    for _built in rebuild_metrics(data_folder, name, created_time=created_time):
+    for _built in rebuild_metrics(data_folder, name, created_time=created_time, full=True):
         pass
     yield from (Repaired(path, True, "made anew from its tables") for path in sorted(broken))
 

@@ -23,6 +23,7 @@ from trade_analyst_pipeline.lineage.judging import (
     NO_CAPTURE,
     current_judgement,
     is_current,
+    is_refused,
     judge,
     keep_judgement,
     recorded,
@@ -30,7 +31,7 @@ from trade_analyst_pipeline.lineage.judging import (
 from trade_analyst_pipeline.lineage.merging import NO_ROWS, build_spanning
 from trade_analyst_pipeline.storage.archive import Archive, Capture
 from trade_analyst_pipeline.storage.captures import SESSION_OVER
-from trade_analyst_pipeline.storage.tables import TableStore
+from trade_analyst_pipeline.storage.tables import Manifest, TableStore
 
 INLINE_SESSIONS = 4
 
@@ -68,6 +69,8 @@ def _build_session(data_folder: Path, name: str, session_date: date, *, created_
         if not captures:
             return Built(name, session_date, "empty", detail=NO_CAPTURE)
         kept = None if again else current_judgement(store, name, session_date, captures)
+        if kept is not None and is_refused(archive, kept, captures):
+            return _refused(kept, name, session_date)
         if kept is not None and is_current(table := store.manifest("tables", name, session_date), name, captures):
             return built_from(table, kept, name=name, session_date=session_date, status="unchanged")
         return _commit(store, archive, DATASETS[name], session_date, captures, created_time)
@@ -89,8 +92,7 @@ def _commit(
     judged = judge(archive, dataset, session_date, captures)
     kept = keep_judgement(store, name, judged, fence=fences["quarantine"], created_time=created_time)
     if judged.valid is None:
-        detail = "; ".join(judged.findings.failures)
-        return built_from(None, kept, name=name, session_date=session_date, status="failed", detail=detail)
+        return _refused(kept, name, session_date)
     table = store.write(
         "tables",
         dataset.combine(judged.valid),
@@ -102,6 +104,11 @@ def _commit(
         created_time=created_time,
     )
     return built_from(table, kept, name=name, session_date=session_date, status="built")
+
+
+def _refused(kept: Manifest, name: str, session_date: date) -> Built:
+    detail = "; ".join(kept.findings.failures)
+    return built_from(None, kept, name=name, session_date=session_date, status="failed", detail=detail)
 
 
 def missing_sessions(data_folder: Path, name: str, sessions: Sequence[date]) -> dict[date, str]:
@@ -126,7 +133,7 @@ def _why_missing(archive: Archive, store: TableStore, name: str, day: date) -> s
             for capture in held:
                 archive.verify(capture)
             return f"{name} has not been built from all that is archived; run this session again"
-        if kept.findings.failures and len(kept.findings.failures) == len(archive.completions(held)):
+        if is_refused(archive, kept, held):
             return f"{'; '.join(kept.findings.failures)} (quarantine.{name})"
         if DATASETS[name].spans_sessions and (table is None or not table.row_count):
             return NO_ROWS

@@ -197,3 +197,42 @@ def test_ctrl_c_ends_a_long_query_at_once_and_quietly() -> None:
     _, said = running.communicate(timeout=60)
     assert time.monotonic() - started < 10
     assert (running.returncode, said) == (-signal.SIGINT, b"")
+
+
+def test_rebuild_says_what_it_would_make_and_makes_that(with_quotes: Path, run_command: Callable[..., Any]) -> None:
+    """What is current is left; a new capture and damage are named as reasons, made anew, and gone afterwards."""
+    assert run_command("rebuild", "--dry-run").out == "all is current\n"
+    assert "tables/quotes: 1 sessions are current" in run_command("rebuild", "--workers", "1").out
+    chain = str(PAYLOADS / "options/chain.json")
+    for minute in (50, 55):
+        instant = f"2026-01-05T20:{minute}:00Z"
+        assert run_command("import", chain, "--dataset", "options", "--captured-at", instant).code == 0
+    (file,) = with_quotes.glob("data/simulate/tables/quotes/*/*.parquet")
+    file.write_bytes(file.read_bytes()[:-1])
+    told = run_command("rebuild", "--dry-run").out.splitlines()
+    assert told[0] == "tables/options 2026-01-05: not made yet"
+    assert told[1].startswith("tables/quotes 2026-01-05: ")
+    assert f"{file.name} has " in told[1]
+    follows = "made again if the rows change of"
+    assert told[2:] == [
+        f"metrics/put_call_ratio 2026-01-05: {follows} tables/options 2026-01-05",
+        f"metrics/forward 2026-01-05: {follows} tables/options 2026-01-05",
+        f"metrics/iv_history 2026: {follows} tables/options 2026-01-05",
+        f"metrics/iv_rank 2026: {follows} metrics/iv_history 2026",
+        f"metrics/put_call_ratio_daily 2026: {follows} metrics/put_call_ratio 2026-01-05",
+    ]
+    as_json = json.loads(run_command("rebuild", "--dry-run", "--json").out)
+    assert as_json[0] == {"table": "tables/options", "partition": "2026-01-05", "reasons": ["not made yet"]}
+    rebuilt = run_command("rebuild", "--workers", "1")
+    assert rebuilt.code == 0
+    assert "quotes 2026-01-05: built" in rebuilt.out
+    assert run_command("rebuild", "--dry-run", "--json").out == "[]\n"
+
+
+@pytest.mark.usefixtures("with_quotes")
+def test_rebuild_full_makes_what_is_current(run_command: Callable[..., Any]) -> None:
+    """With --full nothing is left, and there is nothing to find out."""
+    assert "quotes 2026-01-05: built" in run_command("rebuild", "--full", "--workers", "1").out
+    refused = run_command("rebuild", "--full", "--dry-run")
+    assert refused.code == 2
+    assert "--full makes all anew" in refused.err
