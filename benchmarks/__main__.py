@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from benchmarks import metrics, session
+from benchmarks import aggressor, metrics, session
 from benchmarks.chains import LIMIT, chain_figures
 from benchmarks.dagster_overhead import dagster_overhead
 from benchmarks.hostile import hostile_figures
@@ -28,6 +28,7 @@ from trade_analyst_pipeline.ops.health.examination import CHECK_SECONDS
 PACKAGES = ("polars", "dagster", "duckdb", "pandera", "msgspec", "orjson", "httpx", "pandas", "numpy")
 FIRST_LIMIT, SECOND_LIMIT, DAGSTER_LIMIT = 120.0, 15.0, 1 / 3
 WIRE_AIM, WIRE_MEMORY_LIMIT = 1.5, 3.0
+WHOLE_WAY_AIM = 3.0
 COMMIT_LIMIT, REBUILD_LIMIT, QUERY_LIMIT = 1.5, 0.7, 0.050
 
 
@@ -262,6 +263,45 @@ def metric_rows() -> Iterator[Row]:
         yield Row(f"{name} of chains", "metrics", f"{measure()['rows_per_second']:,.0f} contracts/s")
 
 
+def aggressor_rows() -> Iterator[Row]:
+    """Trade classification: speed beside tclf, memory and Polars; accuracy on labelled tapes."""
+    for count in (10**6, 10**7):
+        for stack in aggressor.OURS:
+            found = aggressor.kernel_figures(stack, count)
+            if found is not None:
+                yield from _kernel_rows(f"{stack} of {count:,} trades", found)
+    whole = aggressor.whole_way_figures()
+    for name, ratio in (
+        ("from trades and quotes to sides", "ratio"),
+        ("  the same by processor time", "processor_ratio"),
+    ):
+        yield Row(
+            name,
+            "aggressor",
+            f"{float(whole['per_second']) / 1e6:.1f} M trades/s",
+            f"Polars join_asof {float(whole['polars_per_second']) / 1e6:.1f} M/s (aim {WHOLE_WAY_AIM})",
+            float(whole[ratio]),
+        )
+    emo = aggressor.emo_on_the_perpetual()
+    if emo is not None:
+        ours, other = float(emo["accuracy_pct"]), float(emo["tclf_accuracy_pct"])
+        name = f"EMO right on a perpetual of {emo['rows']:,} trades"
+        yield Row(name, "aggressor", f"{ours:.2f} %", f"tclf {emo['tclf']} {other:.2f} %", ours / other)
+    for join, each in aggressor.accuracy_by_join().items():
+        gained = f"Brier {each['brier']:.4f} of {each['constant_brier']:.4f}, ECE {each['ece']:.4f}"
+        ours, rule = float(each["accuracy_pct"]), float(each["lee_ready_pct"])
+        yield Row(f"AMZN, {join}", "aggressor", f"{ours:.2f} % right, {gained}", f"Lee-Ready {rule:.2f} %", ours / rule)
+
+
+def _kernel_rows(name: str, found: aggressor.Figures) -> Iterator[Row]:
+    ours, peer = float(found["per_second"]) / 1e6, float(found["tclf_per_second"]) / 1e6
+    theirs = f"tclf {found['tclf']} {peer:.1f} M/s; {found['differing']:,} rows differ, all by rounding or tolerance"
+    yield Row(name, "aggressor", f"{ours:,.0f} M trades/s", theirs, float(found["ratio"]))
+    if "of_nothing" in found:
+        limit = f"a loop that does nothing {float(found['nothing_per_second']) / 1e6:,.0f} M/s (at least 0.9)"
+        yield Row("  of the speed of memory", "aggressor", f"{ours:,.0f} M trades/s", limit, float(found["of_nothing"]))
+
+
 QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "normalize": normalize_rows,
     "wire_to_table": wire_to_table_rows,
@@ -270,6 +310,7 @@ QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "storage": storage_rows,
     "ledger": ledger_rows,
     "metrics": metric_rows,
+    "aggressor": aggressor_rows,
     "session": session_rows,
 }
 NAMES = (*QUICK, "main_job", "dagster")

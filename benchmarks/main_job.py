@@ -123,9 +123,7 @@ def main_job() -> Iterator[MainJob]:
 
 def _run(environment: Mapping[str, str]) -> tuple[float, int]:
     started = time.perf_counter()
-    with subprocess.Popen(  # noqa: S603  our own command
-        COMMAND, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(COMMAND, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         said = process.communicate()[1]
     if process.returncode:
         raise SystemExit(f"the main job failed:\n{said.decode()}")

@@ -181,7 +181,7 @@ def grown_bytes(name: str, responses: Sequence[RawResponse]) -> int:
             Path(folder, f"{number}.json").write_bytes(response.body)
             Path(folder, f"{number}.params").write_bytes(msgspec.json.encode(response.request.params))
         command = [sys.executable, "-m", "benchmarks.wire_to_table", name, folder]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)  # noqa: S603 - our own
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _grown_here(name: str, folder: Path) -> int:

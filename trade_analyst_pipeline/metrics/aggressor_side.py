@@ -13,12 +13,11 @@ import numpy.typing as npt
 import polars as pl
 
 from trade_analyst_pipeline.market.columns import Rule, table_schema
-from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR
 from trade_analyst_pipeline.market.symbol_runs import RUN_COLUMNS, refuse_disorder, symbol_runs
 from trade_analyst_pipeline.market.trade_locations import LOCATIONS, MIDDLE
 
 if TYPE_CHECKING:
-    from trade_analyst_pipeline.kernels.trade_rules import Floats
+    from trade_analyst_pipeline.kernels.trade_rules import Bytes, Floats
 
 KEY = ("symbol", "trade_time", "sequence")
 
@@ -108,7 +107,7 @@ def aggressor_side(trades: pl.DataFrame, layers: Sequence[Layer] = LEE_READY) ->
     return trades.with_columns(
         *_signed("aggressor", trades, columns, layers),
         _location(columns, trades.height),
-        _tick_direction(columns),
+        _tick_direction(columns, trades.height),
     ).select(SCHEMA.names)
 
 
@@ -181,20 +180,29 @@ def _different_prices(trades: pl.DataFrame, prices: Floats) -> dict[str, Floats]
 
 def _signed(who: str, trades: pl.DataFrame, columns: tuple[Floats, ...], layers: Sequence[Layer]) -> list[pl.Series]:
     """Side, rule and status of every trade."""
-    from trade_analyst_pipeline.kernels import trade_rules
+    from trade_analyst_pipeline.kernels.trade_rules import EARLIER, PRICE
 
     parts = _parts(layers)
-    rules = np.array([getattr(trade_rules, part.upper()) for part, _ in parts], dtype=np.int64)
-    shifts = np.array([SUBSETS.index(subset) * trade_rules.SUBSET_COLUMNS for _, subset in parts], dtype=np.int64)
-    signs = np.empty(trades.height, dtype=np.int8)
-    trade_rules.sign_trades(rules, shifts, columns, signs)
+    signs = _signs(parts, columns, trades.height)
     side = _words(np.sign(signs) + 1, ("seller", None, "buyer"))
     rule = _words(np.abs(signs), (None, *(part for part, _ in parts)))
-    has_price = ~np.isnan(columns[trade_rules.PRICE])
-    is_first = np.isnan(columns[trade_rules.EARLIER]) & any(part == "tick" for part, _ in parts)
-    reasons = np.select([signs != 0, ~has_price, is_first], [0, 1, 2], default=3)
+    reasons = np.zeros(trades.height, dtype=np.uint8)
+    open_rows = np.flatnonzero(signs == 0)
+    is_first = np.isnan(columns[EARLIER][open_rows]) & any(part == "tick" for part, _ in parts)
+    reasons[open_rows] = np.where(np.isnan(columns[PRICE][open_rows]), 1, np.where(is_first, 2, 3))
     status = _words(reasons, ("ok", "no_price", "first_trade", "undecided"))
     return [side.alias(f"{who}_side"), rule.alias(f"{who}_rule"), status.alias(f"{who}_status")]
+
+
+def _signs(parts: Sequence[Layer], columns: tuple[Floats, ...], height: int) -> Bytes:
+    """±(number of the part that decided, from 1), 0 for none."""
+    from trade_analyst_pipeline.kernels import trade_rules
+
+    rules = np.array([getattr(trade_rules, part.upper()) for part, _ in parts], dtype=np.int64)
+    shifts = np.array([SUBSETS.index(subset) * trade_rules.SUBSET_COLUMNS for _, subset in parts], dtype=np.int64)
+    signs = np.empty(height, dtype=np.int8)
+    trade_rules.sign_trades(rules, shifts, columns, signs)
+    return signs
 
 
 def _location(columns: tuple[Floats, ...], height: int) -> pl.Series:
@@ -204,18 +212,15 @@ def _location(columns: tuple[Floats, ...], height: int) -> pl.Series:
     places = np.full(height, trade_rules.NO_PLACE, dtype=np.int8)
     if len(bid) == len(ask) == height:
         trade_rules.locate_trades(price, bid, ask, places)
-    codes = np.where(places == trade_rules.NO_PLACE, len(LOCATIONS), places + MIDDLE)
+    codes = np.where(places == trade_rules.NO_PLACE, np.int8(len(LOCATIONS)), places + np.int8(MIDDLE))
     return _words(codes, (*LOCATIONS, None)).alias("trade_location")
 
 
-def _tick_direction(columns: tuple[Floats, ...]) -> pl.Series:
-    from trade_analyst_pipeline.kernels import trade_rules
-
-    price, earlier = (np.rint(columns[place] * TICKS_PER_DOLLAR) for place in (trade_rules.PRICE, trade_rules.EARLIER))
-    codes = np.where(price > earlier, 1, np.where(price < earlier, 2, 0))
-    return _words(codes, (None, "up", "down")).alias("tick_direction")
+def _tick_direction(columns: tuple[Floats, ...], height: int) -> pl.Series:
+    signs = _signs([("tick", "best")], columns, height)
+    return _words(signs + 1, ("down", None, "up")).alias("tick_direction")
 
 
 def _words(codes: npt.NDArray[np.integer[Any]], words: Sequence[str | None]) -> pl.Series:
-    """The words that the codes stand for."""
-    return pl.Series(words, dtype=pl.String).gather(pl.Series(codes.astype(np.uint32)))
+    """The words that the codes, all at least 0, stand for."""
+    return pl.Series(words, dtype=pl.String).gather(pl.Series(codes.view(np.uint8)))
