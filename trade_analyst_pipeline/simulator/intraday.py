@@ -71,7 +71,8 @@ class Intraday:
         price = self.price(index, min(minute, calendar().minutes(index)))
         points = year.points[row]
         if count == 0:
-            return max(points[0] / 100.0, price), min(points[0] / 100.0, price)
+            opened = int(points[0]) / 100.0
+            return max(opened, price), min(opened, price)
         tops = np.maximum(points[:count], points[1 : count + 1]) + year.above[row][:count]
         floors = np.minimum(points[:count], points[1 : count + 1]) - year.below[row][:count]
         return max(float(tops.max()) / 100.0, price), min(float(floors.min()) / 100.0, price)

@@ -360,3 +360,14 @@ def test_dividends_are_told(market: Market) -> None:
     assert paid["divExDate"].endswith("Z")
     assert (none["divAmount"], none["divFreq"]) == (0.0, 0)
     assert "divExDate" not in none
+
+
+@pytest.mark.parametrize("path", ["/quotes", "/pricehistory", "/chains"])
+@pytest.mark.parametrize("second", [0, 1, 30, 59])
+def test_the_first_minute_is_answered_too(market: Market, path: str, second: int) -> None:
+    """From the open on, before a whole minute has gone by."""
+    instant = datetime(2025, 12, 9, 14, 30, second, tzinfo=UTC)
+    given = {"symbols": "AAPL,$SPX,/ES", "symbol": "AAPL", "strikeCount": "2", "includeUnderlyingQuote": "true"}
+    found = answer(market, instant, path, given)
+    assert found.status == 200, found.body
+    json.loads(found.body)
