@@ -32,6 +32,7 @@ TradeAnalystError
 │   ├── FencedWriteError          a newer run has already written this partition
 │   ├── SchemaMismatchError       columns or types are not those of the schema
 │   └── DiskFullError             no space or quota left; the last good state stands
+├── StreamFrameError          a message of the streamer that cannot be read (carries the reason)
 ├── ResponseRejectedError         a whole response is unusable (carries the reason)
 ├── VerdictError                  too many bad rows: the partition keeps its last good data
 ├── ImportRefusedError            a file offered to `import` is not a recorded response of that dataset
@@ -264,6 +265,14 @@ class ResponseRejectedError(TradeAnalystError):
         super().__init__(f"response rejected ({reason}): {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class StreamFrameError(TradeAnalystError):
+    """A message of the streamer that cannot be read; `reason` is a short stable word for gaps and counts."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"message of the streamer not read ({reason}): {detail}")
+        self.reason = reason
 
 
 class VerdictError(TradeAnalystError):
