@@ -22,6 +22,9 @@ from benchmarks.ledger import ledger_figures
 from benchmarks.main_job import DAGSTER, MainJob, main_job
 from benchmarks.normalize import measure_normalize
 from benchmarks.storage import storage_figures
+from benchmarks.stream_source import LIMIT as STREAM_LIMIT
+from benchmarks.stream_source import SYMBOLS as STREAM_SYMBOLS
+from benchmarks.stream_source import source_figures
 from benchmarks.wire_to_table import measure_wire_to_table
 from trade_analyst_pipeline.ops.health.examination import CHECK_SECONDS
 
@@ -249,6 +252,19 @@ def ledger_rows() -> Iterator[Row]:
         )
 
 
+def stream_source_rows() -> Iterator[Row]:
+    """What the simulator's streamer can send, beside what a collector has to take."""
+    found = source_figures()
+    for what, each in (("second", found.per_second), ("processor second of the server", found.per_processor_second)):
+        yield Row(
+            f"field updates of {STREAM_SYMBOLS} symbols sent in a {what}",
+            "stream_source",
+            f"{each:,.0f}",
+            f"a collector has to take {STREAM_LIMIT:,}",
+            each / STREAM_LIMIT,
+        )
+
+
 def metric_rows() -> Iterator[Row]:
     """The metrics, one of them beside pandas."""
     found = metrics.iv_rank_against_pandas()
@@ -309,6 +325,7 @@ QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "chains": chain_rows,
     "storage": storage_rows,
     "ledger": ledger_rows,
+    "stream_source": stream_source_rows,
     "metrics": metric_rows,
     "aggressor": aggressor_rows,
     "session": session_rows,
