@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trade_analyst_pipeline.market.sessions import NEW_YORK
 from trade_analyst_pipeline.simulator.noise import Floats, generator
 from trade_analyst_pipeline.simulator.paths import DailyPath, calendar, midnight
 
@@ -41,17 +43,49 @@ class _Year:
     below: NDArray[np.int16]
 
 
+def _stand_still(year: _Year, halt: Halt) -> None:
+    row, minutes = halt.index - year.first, slice(halt.first, halt.until)
+    year.points[row, halt.first + 1 : halt.until + 1] = year.points[row, halt.first]
+    year.above[row, minutes] = year.below[row, minutes] = 0
+
+
 def _u_shape(minutes: int) -> Floats:
     place = (np.arange(minutes) + 0.5) / minutes
     return 0.55 + 2.6 * np.exp(-place * 14.0) + 1.5 * np.exp((place - 1.0) * 16.0) + 0.9 * (place - 0.5) ** 2
 
 
+@dataclass(frozen=True)
+class Halt:
+    """No trading in a stock from minute `first` up to `until` (not included) of session `index`.
+
+    The price stands still; the volume of these minutes is traded in the one that follows.
+    """
+
+    symbol: str
+    index: int
+    first: int
+    until: int
+
+
+def halt_of(symbol: str, first: datetime, until: datetime) -> Halt:
+    """A halt between two instants; raises ValueError unless they are whole minutes of one session, after its first."""
+    table = calendar()
+    if first.tzinfo is None or until.tzinfo is None:
+        raise ValueError("an instant has no time zone: write it as 2026-01-05T20:55:00Z")
+    index = table.index_of(first.astimezone(NEW_YORK).date())
+    minutes = [(instant.timestamp() - table.opens[index]) / 60.0 for instant in (first, until)]
+    if minutes != [int(minute) for minute in minutes] or not 1 <= minutes[0] < minutes[1] < table.minutes(index):
+        raise ValueError(f"from {first} until {until} are no whole minutes within one session, its first one left out")
+    return Halt(symbol, index, int(minutes[0]), int(minutes[1]))
+
+
 class Intraday:
     """The minutes of one instrument, made when first asked for."""
 
-    def __init__(self, seed: int, path: DailyPath) -> None:
+    def __init__(self, seed: int, path: DailyPath, halts: tuple[Halt, ...] = ()) -> None:
         self._seed = seed
         self._path = path
+        self._halts = halts
         self._years: dict[int, _Year] = {}
         self._bars = lru_cache(maxsize=64)(self._make_bars)
         self._night = lru_cache(maxsize=64)(self._make_night)
@@ -104,6 +138,9 @@ class Intraday:
         year = self._years.get(number)
         if year is None:
             year = self._years[number] = self._make_year(number)
+            for halt in self._halts:
+                if calendar().days[halt.index].year == number:
+                    _stand_still(year, halt)
         return year, index - year.first
 
     def _make_year(self, number: int) -> _Year:
@@ -151,6 +188,9 @@ class Intraday:
         total = float(self._path.volumes[index])
         ends = np.rint(np.cumsum(weights) / weights.sum() * total)
         ends[-1] = total
+        for halt in self._halts:
+            if halt.index == index:
+                ends[halt.first : halt.until] = ends[halt.first - 1]
         return Bars(
             starts=calendar().opens[index] + 60.0 * np.arange(count, dtype=np.float64),
             opens=opens / 100.0,

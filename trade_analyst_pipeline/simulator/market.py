@@ -18,7 +18,7 @@ import polars as pl
 
 from trade_analyst_pipeline.market.sessions import NEW_YORK, expiration_time
 from trade_analyst_pipeline.simulator.instruments import Instrument, instrument_of
-from trade_analyst_pipeline.simulator.intraday import Bars, Intraday
+from trade_analyst_pipeline.simulator.intraday import Bars, Halt, Intraday
 from trade_analyst_pipeline.simulator.listing import Expiration, expirations, strikes
 from trade_analyst_pipeline.simulator.noise import Floats
 from trade_analyst_pipeline.simulator.paths import (
@@ -75,10 +75,11 @@ class Moment:
 
 
 class Market:
-    """All instruments of one seed; paths are drawn when first needed and kept."""
+    """All instruments of one seed; paths are drawn when first needed and kept. `halts` are of stocks and ETFs."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, halts: tuple[Halt, ...] = ()) -> None:
         self.seed = seed
+        self.halts = halts
         self._paths: dict[str, DailyPath] = {}
         self._intraday: dict[str, Intraday] = {}
         self._strikes = lru_cache(maxsize=8192)(self._make_strikes)
@@ -110,8 +111,16 @@ class Market:
             instrument = self.instrument(symbol)
             if instrument.path_of:
                 return self.intraday(instrument.path_of)
-            found = self._intraday[symbol] = Intraday(self.seed, self.path(symbol))
+            found = self._intraday[symbol] = Intraday(
+                self.seed, self.path(symbol), tuple(halt for halt in self.halts if halt.symbol == symbol)
+            )
         return found
+
+    def is_halted(self, symbol: str, index: int, minute: float) -> bool:
+        """Whether trading in a symbol stands still so many minutes after the open of a session."""
+        return any(
+            (halt.symbol, halt.index) == (symbol, index) and halt.first <= minute < halt.until for halt in self.halts
+        )
 
     def moment(self, symbol: str, instant: datetime) -> Moment:
         """A symbol at an instant; raises KeyError for an unknown symbol, ValueError outside the market's life."""

@@ -18,6 +18,7 @@ from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.simulator.body_faults import Sentinel
 from trade_analyst_pipeline.simulator.fault_kinds import FAULT_KINDS
 from trade_analyst_pipeline.simulator.faults import Change, FaultPlan
+from trade_analyst_pipeline.simulator.intraday import Halt, halt_of
 from trade_analyst_pipeline.simulator.limits import (
     AnswerLimits,
     Burst,
@@ -112,6 +113,14 @@ class StreamSection(_Section, frozen=True):
         )
 
 
+class HaltSection(_Section, frozen=True):
+    """The table `[[halt]]`: a symbol and two whole minutes of one session."""
+
+    symbol: str
+    first: datetime
+    until: datetime
+
+
 class FaultSection(_Section, frozen=True):
     """`[[fault]]`: whom it strikes, and what the kind needs to be told."""
 
@@ -147,6 +156,12 @@ class Scenario(_Section, frozen=True):
     maintenance: tuple[MaintenanceSection, ...] = ()
     fault: tuple[FaultSection, ...] = ()
     stream: StreamSection = StreamSection()
+    halt: tuple[HaltSection, ...] = ()
+
+    @property
+    def halts(self) -> tuple[Halt, ...]:
+        """The halts, for the market."""
+        return tuple(halt_of(section.symbol, section.first, section.until) for section in self.halt)
 
     @property
     def wire_faults(self) -> tuple[FaultSection, ...]:
@@ -230,6 +245,11 @@ def load_scenario(path: Path) -> Scenario:
         _refuse(path, str(error).replace("`$", "`").replace("`.", "`"), error)
     for place, section in enumerate(scenario.fault, start=1):
         _check_fault(path, place, section)
+    for place, halt in enumerate(scenario.halt, start=1):
+        try:
+            halt_of(halt.symbol, halt.first, halt.until)
+        except ValueError as error:
+            _refuse(path, f"halt {place}: {error}", error)
     for place, window in enumerate(scenario.maintenance, start=1):
         _check_order(path, f"maintenance {place}", window.first < window.until, "over midnight it takes two of them")
     for place, outage in enumerate(scenario.outage, start=1):

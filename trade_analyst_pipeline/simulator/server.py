@@ -117,7 +117,8 @@ class SimulatorServer:
         **options: Unpack[DeskOptions],
     ) -> None:
         self.names = names
-        self.market = market if market is not None else Market(seed)
+        halts = () if scenario is None else scenario.halts
+        self.market = market if market is not None else Market(seed, halts=halts)
         self.ca_file = ca_file
         self.desk = OAuthDesk(machine_now=machine_now, redirect_uris=redirect_uris, **options)
         self._app = SimulatorApp(self.market, desk=self.desk, now=now, compress=compress)

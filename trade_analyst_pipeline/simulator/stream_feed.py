@@ -230,7 +230,7 @@ class Chart:
         for bars in parts:
             columns = (bars.starts, bars.opens, bars.highs, bars.lows, bars.closes, bars.volumes)
             for start, *values in zip(*(column.tolist() for column in columns), strict=True):
-                if start >= begin + _CHART_START:
+                if start >= begin + _CHART_START and values[-1]:
                     minute = round((start - begin - _CHART_START) / 60.0)
                     item = {"key": self._source.symbol, "1": minute, **dict(zip("23456", values, strict=True))}
                     item |= {"7": round(start * 1000.0), "8": (days[index] - _FIRST_DAY).days, "seq": len(found) + 1}

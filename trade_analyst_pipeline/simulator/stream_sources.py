@@ -125,6 +125,7 @@ def minutes_of(market: Market, source: Source, index: int, number: int) -> Minut
     if source.product == "share":
         opens_with[0] = number == 0
         ends_with[-1] = number == block_count(source, index) - 1
+        opens_with |= [(source.symbol, index, first + minute) in _reopenings(market) for minute in range(count)]
     if source.product == "option":
         return _option_minutes(market, source, starts, opens_with, ends_with)
     bars, chosen = market.intraday(source.owner).bars(index), slice(first, first + count)
@@ -132,15 +133,22 @@ def minutes_of(market: Market, source: Source, index: int, number: int) -> Minut
     volumes, tick = bars.volumes[chosen], 100
     if source.product == "future":
         prices, volumes, tick = _future_bars(market, source, starts, prices, bars.volumes, first)
+    touches = _touches(market, source, starts, prices.opens, tick)
+    halted = np.array([market.is_halted(source.symbol, index, first + minute) for minute in range(count)])
     return Minutes(
         starts=starts,
         **vars(prices),
         volumes=volumes,
-        **_touches(market, source, starts, prices.opens, tick),
+        **{name: np.where(halted, 0, column) for name, column in touches.items()},
         tick=tick,
         opens_with_auction=opens_with,
         ends_with_auction=ends_with,
     )
+
+
+def _reopenings(market: Market) -> set[tuple[str, int, int]]:
+    """Symbol, session and minute in which trading goes on after a halt: it begins with an auction."""
+    return {(halt.symbol, halt.index, halt.until) for halt in market.halts}
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ def _session_minutes(market: Market, moment: Moment, query: HistoryQuery, index:
     if query.is_extended and is_traded:
         parts = (early, *parts, late)
     if index < moment.index or moment.seconds > float(late.starts[-1]) + 60.0:
-        return [candle for bars in parts for candle in _all_bars(bars)]
+        return [candle for bars in parts for candle in _all_bars(bars) if candle["volume"]]
     return [candle for bars in parts for candle in _bars_until(bars, moment)]
 
 
@@ -270,6 +270,8 @@ def _bars_until(bars: Bars, moment: Moment) -> list[Candle]:
     for start, candle in zip(bars.starts.tolist(), _all_bars(bars), strict=True):
         if start >= moment.seconds:
             break
+        if not candle["volume"]:
+            continue  # nothing was traded in it
         if start + 60.0 > moment.seconds:
             candle = _forming(candle, moment, (moment.seconds - start) / 60.0)
         found.append(candle)

@@ -214,10 +214,16 @@ def _share_quote(market: Market, moment: Moment, touch: Touch) -> Entry:
         "postMarketChange": post[0],
         "postMarketPercentChange": post[1],
         "quoteTime": quoted,
-        "securityStatus": "Closed" if moment.phase == "closed" else "Normal",
+        "securityStatus": _status(market, moment),
         "totalVolume": market.volume(moment),
         "tradeTime": quoted - int(900 * touch.luck),
     }
+
+
+def _status(market: Market, moment: Moment) -> str:
+    if moment.phase == "open" and market.is_halted(moment.instrument.symbol, moment.index, moment.minute):
+        return "Halted"
+    return "Closed" if moment.phase == "closed" else "Normal"
 
 
 def _regular(moment: Moment) -> Entry:

@@ -65,7 +65,13 @@ def _mark_percent(updates: Updates, close: float) -> Any:
     return np.round(100.0 * (_mark(updates, close) - close) / close, 8) if close else np.zeros(len(updates))
 
 
-_NOT_OF_INDEX = frozenset({"1", "2", "4", "5", "6", "7", "16", "34", "37", "38", "39", "40", "41"})
+def _status(updates: Updates, _: float) -> Any:
+    """Without quotes once trading has begun, a stock is halted."""
+    is_halted = (updates.bid == 0) & (updates.ask == 0) & (updates.volume > 0)
+    return np.where(is_halted, "Halted", "Normal").astype(object)
+
+
+_NOT_OF_INDEX = frozenset({"1", "2", "4", "5", "6", "7", "16", "32", "34", "37", "38", "39", "40", "41"})
 _SHARES: Mapping[str, Column] = {
     "1": _dollars("bid"), "2": _dollars("ask"), "3": _dollars("last"), "4": _plain("bid_size"), "5": _plain("ask_size"),
     "6": _letter("ask_venue"), "7": _letter("bid_venue"), "8": _plain("volume"), "9": _plain("last_size"),
@@ -73,7 +79,7 @@ _SHARES: Mapping[str, Column] = {
     "18": _change, "29": _dollars("last"), "30": _plain("last_size"), "31": _change, "33": _mark,
     "34": _plain("quote_time"), "35": _plain("trade_time"), "36": _plain("trade_time"), "37": _plain("quote_time"),
     "38": _plain("quote_time"), "39": _mic("ask_venue"), "40": _mic("bid_venue"), "41": _mic("last_venue"),
-    "42": _percent, "43": _percent, "44": _mark_change, "45": _mark_percent,
+    "32": _status, "42": _percent, "43": _percent, "44": _mark_change, "45": _mark_percent,
 }  # fmt: skip
 _FUTURES: Mapping[str, Column] = {
     "1": _dollars("bid"), "2": _dollars("ask"), "3": _dollars("last"), "4": _plain("bid_size"), "5": _plain("ask_size"),
