@@ -25,7 +25,9 @@ TradeAnalystError
 │   └── SessionNotCapturableError the source's clock is not in the session asked for
 ├── StorageError
 │   ├── CaptureDamagedError       an archived capture fails its checks
+│   │   └── CaptureRetiredError   its bodies were retired from this archive: a copy holds them
 │   ├── CaptureMissingError       a capture that a table was made from is not archived
+│   ├── RetirementRefusedError    captures may not leave the archive as asked; none has left
 │   ├── ArchiveCopyError          a copy of the archive cannot be taken in, written or relied on
 │   ├── PartitionDamagedError     a table file or manifest fails its checks
 │   ├── PartitionMissingError     nothing is stored under that partition
@@ -230,8 +232,16 @@ class CaptureDamagedError(StorageError):
         return type(self), (str(self), self.path)
 
 
+class CaptureRetiredError(CaptureDamagedError):
+    """The bodies of a capture were retired from this archive; the message says where they are held."""
+
+
 class CaptureMissingError(StorageError):
     """A capture that a table was made from is not archived."""
+
+
+class RetirementRefusedError(StorageError):
+    """Captures may not leave the archive as asked; none has left."""
 
 
 class ArchiveCopyError(StorageError):

@@ -64,4 +64,7 @@ class MarketState:
         return known, frozenset(symbol for response in answers for symbol in quotes.halted(response))
 
     def _answers(self, capture: Capture) -> list[RawResponse]:
+        """All answers of a capture; none of one that is damaged, or whose bodies were retired."""
+        if capture.is_retired:
+            return []
         return self._captures.reading(lambda: list(self._captures.archive.answers([capture]))) or []

@@ -86,12 +86,12 @@ def sightings(archive: Archive) -> Iterator[Sighting]:
 def _last_answers(archive: Archive, dataset: str, session_date: date) -> list[RawResponse]:
     """The answers that are the last ones for some symbol of their request, ascending; the others are not unpacked.
 
-    One whose request names no symbol counts as well.
+    One whose request names no symbol counts as well; of retired captures nothing is known.
     """
     found: list[RawResponse] = []
     later: set[str] = set()
     for capture in reversed(archive.captures(dataset, session_date)):
-        for _, entry in reversed(archive.counting([capture])):
+        for _, entry in [] if capture.is_retired else reversed(archive.counting([capture])):
             symbols = set(entry.request.symbols)
             if not symbols or symbols - later:
                 found.append(archive.response(capture, entry))

@@ -1,4 +1,4 @@
-"""Commands over the archive as a whole: `archive export`, `archive import`."""
+"""Commands over the archive as a whole: `archive export`, `archive import`, `archive retire`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO, cast, get_args
 
 import typer
 
-from trade_analyst_pipeline.cli.shown import byte_count, parse_session, row_progress
+from trade_analyst_pipeline.cli.shown import byte_count, parse_session, row_progress, say_line
 from trade_analyst_pipeline.errors import ArchiveCopyError
 from trade_analyst_pipeline.ops.visible import one_line
 
 if TYPE_CHECKING:
+    from trade_analyst_pipeline.lineage.retirement import Retirement
     from trade_analyst_pipeline.storage.copy_manifest import Moved, Wanted
+    from trade_analyst_pipeline.storage.retiring import Leaving
 
 STREAM = "-"
 _From = Annotated[str | None, typer.Option("--from", help="First session, YYYY-MM-DD. [all]")]
@@ -82,20 +84,102 @@ def import_archive(
         told.all(found)
 
 
+def retire_captures(
+    before: Annotated[str, typer.Option(help="Only sessions before this date, YYYY-MM-DD.")],
+    held_in: Annotated[str | None, typer.Option(help="A folder or .tar file of an exported archive.")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Only this dataset; may be repeated. [all but ohlc]")
+    ] = None,
+    with_closing: Annotated[bool, typer.Option("--with-closing", help="Closing snapshots as well.")] = False,
+    lose: Annotated[bool, typer.Option("--lose", help="Also what no copy holds: it is gone for good.")] = False,
+    confirm: Annotated[str | None, typer.Option(help="The code that the same command has shown.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="What leaves and what stays, as one JSON object.")] = False,
+) -> None:
+    """Take the bytes of old captures out of the archive, once a copy is proven to hold them. Tables stay.
+
+    Said once, it reads both, lists what would leave, and shows a code; said again with that code, it is done. Exit
+    code 1 when something is held nowhere else: then nothing leaves without --lose, and each is named.
+    """
+    from trade_analyst_pipeline.lineage.retirement import RETIRABLE, confirm_retirement, plan_retirement
+    from trade_analyst_pipeline.settings import load_settings
+
+    _refuse_unknown(dataset)
+    settings, now = load_settings(), datetime.now(UTC)
+    folder = settings.data_folder.resolve()
+    planned = plan_retirement(
+        folder,
+        environment=settings.environment,
+        before=cast("date", parse_session(before, "--before")),
+        held_in=Path(held_in) if held_in else None,
+        datasets=tuple(dataset or RETIRABLE),
+        with_closing=with_closing,
+        now=now,
+    )
+    is_refused = bool(planned.unheld) and not lose
+    is_done = confirm is not None and bool(confirm_retirement(folder, planned, code=confirm, may_lose=lose, now=now))
+    if as_json:
+        typer.echo(json.dumps(_retirement_told(planned, is_done=is_done, is_refused=is_refused)))
+    else:
+        _say_retirement(planned, is_done=is_done, is_refused=is_refused)
+    if is_refused:
+        raise typer.Exit(1)
+
+
+def _retirement_told(planned: Retirement, *, is_done: bool, is_refused: bool) -> dict[str, object]:
+    def listed(leaving: Sequence[Leaving]) -> list[dict[str, object]]:
+        return [
+            {"path": each.file.name, "size_bytes": each.file.size_bytes, "sha256": each.file.sha256} for each in leaving
+        ]
+
+    return {
+        "is_done": is_done,
+        "code": None if is_refused else planned.code,
+        "held": listed(planned.held),
+        "unheld": listed(planned.unheld),
+        "staying": [{"path": each.name, "reason": each.reason} for each in planned.staying],
+    }
+
+
+def _say_retirement(planned: Retirement, *, is_done: bool, is_refused: bool) -> None:
+    for reason, count in Counter(each.reason for each in planned.staying).items():
+        say_line(f"{count:,} captures stay: {reason}")
+    for each in planned.held if is_done else ():
+        say_line(f"retired: {each.file.name}")
+    for each in planned.unheld:
+        say_line(f"{'lost' if is_done else 'held nowhere else'}: {each.file.name}")
+    sizes = [byte_count(sum(each.file.size_bytes for each in leaving)) for leaving in (planned.held, planned.unheld)]
+    what = f"{len(planned.held):,} captures ({sizes[0]}) are held by the copy, "
+    what += f"{len(planned.unheld):,} ({sizes[1]}) by nothing else"
+    if is_refused:
+        say_line(f"{what}: nothing leaves. `trade-analyst archive export` copies them, or say --lose")
+    elif is_done:
+        say_line(f"{what}: all have left; `trade-analyst archive import` brings back what the copy holds")
+    elif planned.held or planned.unheld:
+        say_line(f"{what}: nothing has left yet. To let them leave, say the same again with --confirm {planned.code}")
+    else:
+        say_line("nothing is left to retire")
+
+
 def _wanted(datasets: Sequence[str] | None, first: str | None, last: str | None) -> Wanted:
     """Files of these datasets and sessions; what the archive holds besides datasets, such as the plans, always."""
     from trade_analyst_pipeline.datasets import DATASETS
     from trade_analyst_pipeline.lineage.chain import Scope
 
-    if unknown := sorted(set(datasets or ()) - set(DATASETS)):
-        message = f"no dataset {unknown[0]!r}; choose from {', '.join(DATASETS)}"
-        raise typer.BadParameter(message, param_hint="--dataset")
+    _refuse_unknown(datasets)
     scope = Scope(tuple(datasets or DATASETS), parse_session(first, "--from"), parse_session(last, "--to"))
 
     def wanted(name: str, day: date) -> bool:
         return name not in DATASETS or (name in scope.datasets and scope.holds(day))
 
     return wanted
+
+
+def _refuse_unknown(datasets: Sequence[str] | None) -> None:
+    from trade_analyst_pipeline.datasets import DATASETS
+
+    if unknown := sorted(set(datasets or ()) - set(DATASETS)):
+        message = f"no dataset {unknown[0]!r}; choose from {', '.join(DATASETS)}"
+        raise typer.BadParameter(message, param_hint="--dataset")
 
 
 def _standard(stream: object, name: str) -> BinaryIO:
@@ -158,11 +242,14 @@ class _Told:
             raise typer.Exit(1)
 
     def _say_sums(self) -> None:
-        counts = {outcome: self._counts[outcome] for outcome in ("copied", "held", "refused", "damaged")}
+        from trade_analyst_pipeline.storage.copy_manifest import Outcome
+
+        counts = {outcome: self._counts[outcome] for outcome in get_args(Outcome)}
         if self._as_json:
             told = [{"path": each.name, "outcome": each.outcome, "detail": each.detail} for each in self._problems]
             found = {**counts, "copied_bytes": self._copied_bytes, "problems": told}
             typer.echo(json.dumps(found), err=self._is_error)
         else:
             words = f"{counts['copied']:,} files copied ({byte_count(self._copied_bytes)}), {counts['held']:,} held"
-            self._say(f"{words} already, {counts['refused']:,} refused, {counts['damaged']:,} damaged")
+            words += f" already, {counts['refused']:,} refused, {counts['damaged']:,} damaged"
+            self._say(f"{words}, {counts['retired']:,} retired" if counts["retired"] else words)

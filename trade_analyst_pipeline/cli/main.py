@@ -52,6 +52,10 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     ),
     "archive export": (archive.export_archive, "trade-analyst archive export /mnt/backup/market"),
     "archive import": (archive.import_archive, "trade-analyst archive import /mnt/backup/market --from 2026-01-02"),
+    "archive retire": (
+        archive.retire_captures,
+        "trade-analyst archive retire --before 2025-01-02 --held-in /mnt/backup/market",
+    ),
     "rebuild": (data.rebuild, "trade-analyst rebuild --from 2026-01-02 --dataset options"),
     "verify": (verify.verify, "trade-analyst verify --from 2026-01-02 --json"),
     "compact": (compact.compact, "trade-analyst compact --dry-run"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,14 +60,24 @@ def verify(
         told = [{"path": flaw.path, "kind": flaw.kind, "detail": flaw.detail} for flaw in flaws]
         done = [{"path": step.path, "is_mended": step.is_mended, "detail": step.detail} for step in steps]
         found = {"is_well": not flaws, "files": whole.files, "size_bytes": whole.size_bytes, "flaws": told}
+        found["retired"] = [{"path": each.path, "held_in": each.held_in} for each in whole.retired]
         typer.echo(json.dumps(found | ({"repaired": done} if repair else {})))
     else:
         for flaw in flaws:
             _say(flaw.kind, flaw.path, flaw.detail)
+        for (place, held_in), count in Counter(
+            (_dataset_of(away.path), away.held_in) for away in whole.retired
+        ).items():
+            _say("retired", place, f"{count:,} captures, {f'held in {held_in}' if held_in else 'held nowhere else'}")
         outcome = f"{len(flaws):,} findings" if flaws else "all well"
         typer.echo(f"{whole.files:,} files, {byte_count(whole.size_bytes)} read back: {outcome}")
     if flaws:
         raise typer.Exit(1)
+
+
+def _dataset_of(path: str) -> str:
+    """The folder of a dataset that a file of the archive lies in."""
+    return "/".join(path.split("/")[:2])
 
 
 def _say(*words: str) -> None:

@@ -2,7 +2,8 @@
 
 A pure function of archived captures, schemas and code version: any order, any number of workers and any number of
 repeats give the same content. A partition whose captures are those it was made from is left alone, and what was found
-in them is reported as it was then. A session of which a capture is damaged keeps its last good data and fails alone.
+in them is reported as it was then. A session of which a capture is damaged keeps its last good data and fails alone;
+one of which captures were retired keeps what was made of them, and fails only where it is to be made anew.
 Datasets whose captures describe other sessions too are built in `merging.py`.
 """
 
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from trade_analyst_pipeline.datasets import DATASETS, Dataset
-from trade_analyst_pipeline.errors import CaptureDamagedError
+from trade_analyst_pipeline.errors import CaptureDamagedError, CaptureRetiredError
 from trade_analyst_pipeline.lineage.built import Built, built_from
 from trade_analyst_pipeline.lineage.code_versions import made_by
 from trade_analyst_pipeline.lineage.judging import (
@@ -75,7 +76,15 @@ def _build_session(data_folder: Path, name: str, session_date: date, *, created_
             return built_from(table, kept, name=name, session_date=session_date, status="unchanged")
         return _commit(store, archive, DATASETS[name], session_date, captures, created_time)
     except CaptureDamagedError as error:
+        if isinstance(error, CaptureRetiredError) and not again and (made := _made(store, name, session_date)):
+            return built_from(*made, name=name, session_date=session_date, status="unchanged", detail=str(error))
         return Built(name, session_date, "failed", detail=str(error), problems=(str(error),))
+
+
+def _made(store: TableStore, name: str, session_date: date) -> tuple[Manifest, Manifest] | None:
+    """The rows of a session and the judgement of its captures, by whatever version."""
+    table, kept = store.manifest("tables", name, session_date), store.manifest("quarantine", name, session_date)
+    return None if table is None or kept is None else (table, kept)
 
 
 def _commit(
@@ -138,5 +147,7 @@ def _why_missing(archive: Archive, store: TableStore, name: str, day: date) -> s
         if DATASETS[name].spans_sessions and (table is None or not table.row_count):
             return NO_ROWS
         return None if is_current(table, name, held) else f"{name} has not been built; run this session again"
+    except CaptureRetiredError as error:
+        return None if _made(store, name, day) else str(error)
     except CaptureDamagedError as error:
         return str(error)

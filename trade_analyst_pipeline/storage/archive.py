@@ -2,12 +2,14 @@
 
 `<root>/<dataset>/session_date=YYYY-MM-DD/<capture_id>.raw`. A capture is written to `<capture_id>.part`, locked by its
 process, then sealed: footer, sync, rename, sync of the folder. Compaction (`compaction.py`) puts sealed ones end to end
-into `captures.pack`, and only then removes their own files; one that is in both counts once. Nothing here looks into a
-body, and nothing here ever changes or removes a sealed file. What is inside belongs to `captures.py` and `frames.py`.
+into `captures.pack`, and only then removes their own files; one that is in both counts once. Of one that was retired
+(`retired.py`) the footer is left. Nothing here looks into a body, and nothing here ever changes or removes a sealed
+file. What is inside belongs to `captures.py` and `frames.py`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +21,7 @@ from trade_analyst_pipeline.schwab.messages import RawResponse
 from trade_analyst_pipeline.storage import captures, durable, frames
 from trade_analyst_pipeline.storage.captures import (
     INTERRUPTED,
+    RETIRED_SUFFIX,
     SEALED_SUFFIX,
     UNSEALED_SUFFIX,
     Capture,
@@ -33,6 +36,7 @@ from trade_analyst_pipeline.storage.counting import ASKED_IN_PARTS, counting
 from trade_analyst_pipeline.storage.frames import DamagedFrameError, FrameCodec, OpenFile
 from trade_analyst_pipeline.storage.manifest import partition_of
 from trade_analyst_pipeline.storage.packs import PACK_NAME, Member, read_directory
+from trade_analyst_pipeline.storage.retired import Retired, read_retired, refusal
 
 __all__ = ["Archive", "Capture", "CaptureWriter", "Gap", "IndexEntry", "Lacking"]
 
@@ -189,8 +193,7 @@ class Archive:
         stamp = _stamp(capture.path) if capture.path.exists() else None  # None: it has gone into the pack
         if stamp is not None and place in self._indexes and self._indexes[place][0] == stamp:
             return self._indexes[place][1]
-        with _damage_named(capture, "footer"), self._opened(capture) as file:
-            index = self._footer(file)[0].index
+        index = self.footer(capture).index
         if stamp is not None:
             self._indexes = dict([*self._indexes.items()][1 - _RECENT :]) | {place: (stamp, index)}
         return index
@@ -289,10 +292,10 @@ class Archive:
         """By id, the sealed captures of a session: where in its pack, None for a file of its own."""
         while True:
             members = self._members(folder)
-            own = [name for name in durable.list_names(folder) if name.endswith(SEALED_SUFFIX)]
+            own = [name for name in durable.list_names(folder) if name.endswith((SEALED_SUFFIX, RETIRED_SUFFIX))]
             # A pack that came while the names were read may hold what was taken away before they were.
             if self._members(folder) == members:
-                return {name.removesuffix(SEALED_SUFFIX): None for name in own} | dict(members)
+                return {Path(name).stem: None for name in own} | dict(members)
 
     def _sealed(self, folder: Path, capture_id: str, member: Member | None = None) -> Capture:
         """The capture of an id; raises FileNotFoundError where there is none, CaptureDamagedError."""
@@ -302,7 +305,7 @@ class Archive:
             except FileNotFoundError:
                 member = self._members(folder).get(capture_id)
                 if member is None:
-                    raise
+                    return self.capture(folder / (capture_id + RETIRED_SUFFIX))
         return self.capture(folder / PACK_NAME, member)
 
     def _members(self, folder: Path) -> Mapping[str, Member]:
@@ -341,16 +344,33 @@ class Archive:
         return 0
 
     def _opened(self, capture: Capture) -> OpenFile:
-        """The bytes of a capture, also where its own file has gone into the pack since it was listed."""
+        """The bytes of a capture, also where they have gone into the pack or out of it since it was listed.
+
+        Raises CaptureRetiredError.
+        """
         try:
             descriptor = durable.open_file(capture.path)
         except FileNotFoundError:
-            member = self._members(capture.path.parent).get(capture.capture_id)
-            if member is None:
+            found = self._sealed(capture.path.parent, capture.capture_id)
+            if found.path == capture.path:
                 raise
-            packed = durable.open_file(capture.path.with_name(PACK_NAME))
-            return OpenFile(packed, member.offset, member.size_bytes)
+            return self._opened(found)
+        if capture.is_retired:
+            os.close(descriptor)
+            raise refusal(capture.path, self.retired(capture))
         return OpenFile(descriptor, capture.offset, capture.stored_bytes if _in_pack(capture) else None)
+
+    def retired(self, capture: Capture) -> Retired:
+        """What is on record of a retired capture; raises CaptureDamagedError."""
+        with _damage_named(capture, "record"):
+            return read_retired(capture.path)
+
+    def footer(self, capture: Capture) -> Footer:
+        """The footer of a capture, retired or not; raises CaptureDamagedError."""
+        if capture.is_retired:
+            return self.retired(capture).footer
+        with _damage_named(capture, "footer"), self._opened(capture) as file:
+            return self._footer(file)[0]
 
     def capture(self, path: Path, member: Member | None = None) -> Capture:
         """The capture in a file of its own in this archive, or of a `member` of a pack, from its footer.
@@ -371,13 +391,16 @@ class Archive:
         self.verify(self._capture_in(path, place))
 
     def _capture_in(self, path: Path, place: Path, member: Member | None = None) -> Capture:
+        if path.suffix == RETIRED_SUFFIX:
+            with _damage_named(path, "record"):
+                footer = read_retired(path).footer
+                _require_own(footer, place.with_suffix(SEALED_SUFFIX))
+                return footer.capture(path, path.lstat().st_size)
         part = f"capture {member.capture_id}: footer" if member else "footer"
         offset, size = (member.offset, member.size_bytes) if member else (0, None)
         with _damage_named(path, part), OpenFile(durable.open_file(path), offset, size) as file:
             footer, _end = self._footer(file)
-            header = footer.header
-            own = (*_folder_names(header.dataset, header.session_date), header.capture_id + SEALED_SUFFIX)
-            _require(place.parts[-len(own) :] == own, f"is that of {'/'.join(own)}")
+            _require_own(footer, place)
             return footer.capture(path, file.size, offset)
 
     def _footer(self, file: OpenFile) -> tuple[Footer, int]:
@@ -414,7 +437,7 @@ def _folder_names(dataset: str, day: date) -> tuple[str, str]:
 
 
 def _is_sealed(name: str) -> bool:
-    return name.endswith(SEALED_SUFFIX) or name == PACK_NAME
+    return name.endswith((SEALED_SUFFIX, RETIRED_SUFFIX)) or name == PACK_NAME
 
 
 def _in_pack(capture: Capture) -> bool:
@@ -424,6 +447,12 @@ def _in_pack(capture: Capture) -> bool:
 def _stamp(path: Path) -> _Stamp:
     state = path.lstat()
     return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def _require_own(footer: Footer, place: Path) -> None:
+    header = footer.header
+    own = (*_folder_names(header.dataset, header.session_date), header.capture_id + SEALED_SUFFIX)
+    _require(place.parts[-len(own) :] == own, f"is that of {'/'.join(own)}")
 
 
 def _require(is_so: bool, problem: str) -> None:

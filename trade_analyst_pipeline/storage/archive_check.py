@@ -14,8 +14,8 @@ from trade_analyst_pipeline.errors import CaptureDamagedError, StorageError
 from trade_analyst_pipeline.schwab.messages import RawResponse
 from trade_analyst_pipeline.storage import captures, durable
 from trade_analyst_pipeline.storage.archive import Archive, Capture
-from trade_analyst_pipeline.storage.captures import SEALED_SUFFIX, UNSEALED_SUFFIX
-from trade_analyst_pipeline.storage.flaws import Flaw, Looked, is_untouched
+from trade_analyst_pipeline.storage.captures import RETIRED_SUFFIX, SEALED_SUFFIX, UNSEALED_SUFFIX
+from trade_analyst_pipeline.storage.flaws import Away, Flaw, Looked, is_untouched
 from trade_analyst_pipeline.storage.packs import PACK_NAME, Member
 
 _SHOWN_RECORDS = 10
@@ -36,6 +36,8 @@ def look_at_captures(
         path = place / name
         if name.endswith(SEALED_SUFFIX):
             found += _look_at_capture(archive, data_folder, path, flaw_in)
+        elif name.endswith(RETIRED_SUFFIX):
+            found += _look_at_retired(archive, data_folder, path)
         elif name == PACK_NAME:
             found += _look_at_pack(archive, data_folder, path, flaw_in)
         elif problem := _problem_of_other(path, now):
@@ -43,6 +45,26 @@ def look_at_captures(
     if not names and is_untouched(place, now=now):
         found += Looked((Flaw(place.relative_to(data_folder).as_posix(), "orphan", "an empty folder"),))
     return found
+
+
+def _look_at_retired(archive: Archive, data_folder: Path, path: Path) -> Looked:
+    """The record of a retired capture: whole, and of one whose bytes are not here."""
+    name = path.relative_to(data_folder).as_posix()
+    try:
+        capture = archive.capture(path)
+        held_in = archive.retired(capture).held_in
+    except CaptureDamagedError as error:
+        return Looked((Flaw(name, "damaged", f"{without_path(error, path)}. Import the capture from the copy again"),))
+    except (StorageError, OSError) as error:
+        return Looked((Flaw(name, "damaged", f"it cannot be read: {error}"),))
+    found = Looked((), 1, capture.stored_bytes)
+    try:
+        is_back = not archive.find(capture.dataset, capture.capture_id).is_retired
+    except CaptureDamagedError:
+        is_back = True  # its bytes are here, damaged, and told so
+    if is_back:
+        return found + Looked((Flaw(name, "orphan", "the record of a retired capture whose bytes are here"),))
+    return found + Looked(retired=(Away(Path(name).with_suffix(SEALED_SUFFIX).as_posix(), held_in),))
 
 
 def _look_at_pack(

@@ -21,7 +21,7 @@ from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawRespons
 from trade_analyst_pipeline.storage import durable, frames
 from trade_analyst_pipeline.storage.frames import DamagedFrameError, Frame, FrameCodec, OpenFile
 
-SEALED_SUFFIX, UNSEALED_SUFFIX = ".raw", ".part"
+SEALED_SUFFIX, UNSEALED_SUFFIX, RETIRED_SUFFIX = ".raw", ".part", ".retired"
 INTERRUPTED, SESSION_OVER = "interrupted", "session_over"  # reasons of gaps that no request left
 LATE_AFTER = timedelta(minutes=2)
 _HEAD_LENGTH = struct.Struct("<I")
@@ -72,6 +72,11 @@ class Capture:
     symbols: tuple[str, ...] | None = None
     terms: tuple[tuple[str, str], ...] = ()
     offset: int = 0
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether its bodies were retired from this archive; what its footer says is still known."""
+        return self.path.suffix == RETIRED_SUFFIX
 
     @property
     def is_late(self) -> bool:
@@ -357,6 +362,10 @@ def start(folder: Path, header: Header) -> CaptureWriter | None:
     path = folder / (header.capture_id + UNSEALED_SUFFIX)
     descriptor = _claim(path)
     if descriptor is None:
+        return None
+    if path.with_suffix(RETIRED_SUFFIX).exists():
+        path.unlink()
+        os.close(descriptor)
         return None
     try:
         return CaptureWriter(path, descriptor, header, _Contents())

@@ -117,7 +117,7 @@ def compact_captures(
             return done
         try:
             archive = Archive(data_folder / "raw")
-            captures = archive.captures(dataset, session_date)
+            captures = [each for each in archive.captures(dataset, session_date) if not each.is_retired]
             if dry_run:
                 return replace(done, after=_estimate(captures))
             added = _pack(archive, folder, captures)

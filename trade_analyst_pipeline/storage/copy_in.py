@@ -72,6 +72,7 @@ def _take(archive: Archive, data_folder: Path, offered: Offered) -> Moved:
     file, path = offered.file, data_folder / offered.file.name
     here = _sha256_here(archive, file)
     if here == file.sha256:
+        _forget_retired(path)
         return Moved(file.name, "held", file.size_bytes)
     if here is not None and (kept := _kept(data_folder, file)):
         return _refused(data_folder, file, kept)
@@ -80,6 +81,7 @@ def _take(archive: Archive, data_folder: Path, offered: Offered) -> Moved:
         if problem := _receive(archive, offered, temporary, path):
             return Moved(file.name, "damaged", detail=problem)
         if here is None and captures.place(temporary, path):
+            _forget_retired(path)
             return Moved(file.name, "copied", file.size_bytes)
         here = _sha256_here(archive, file)
         if here is None:
@@ -91,13 +93,27 @@ def _take(archive: Archive, data_folder: Path, offered: Offered) -> Moved:
 
 
 def _sha256_here(archive: Archive, file: CopiedFile) -> str | None:
-    """The SHA-256 of the capture of that id here, in whatever file; empty for one that is damaged, None for none."""
+    """The SHA-256 of the capture of that id here, in whatever file; empty for one that is damaged, None for none.
+
+    None also for one that was retired with these bytes: they are welcome back.
+    """
     try:
-        return sha256_of(archive.content(archive.find(file.dataset, file.capture_id)))
+        capture = archive.find(file.dataset, file.capture_id)
+        if capture.is_retired:
+            retired = archive.retired(capture)
+            return None if retired.sha256 == file.sha256 else retired.sha256
+        return sha256_of(archive.content(capture))
     except CaptureMissingError:
         return None
     except CaptureDamagedError:
         return ""
+
+
+def _forget_retired(path: Path) -> None:
+    """Remove the record of a retired capture that is back."""
+    record = path.with_suffix(captures.RETIRED_SUFFIX)
+    if record.exists():
+        durable.remove([record])
 
 
 def _kept(data_folder: Path, file: CopiedFile) -> Path | None:

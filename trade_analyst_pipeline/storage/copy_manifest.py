@@ -63,6 +63,7 @@ Wanted = Callable[[str, date], bool]
 
 Outcome = Literal[
     "copied",  # it is where it was to come now
+    "retired",  # its bytes are in another copy already, and no more here
     "held",  # the same bytes were there already
     "refused",  # other bytes are there under its name, and stay
     "damaged",  # it is not whole, or not as listed; nothing of it was placed

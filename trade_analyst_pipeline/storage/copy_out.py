@@ -139,6 +139,8 @@ def prove(archive: Archive, data_folder: Path, dataset: str, day: date, capture_
     name = f"raw/{dataset}/{folder_name(day)}/{capture_id}{SEALED_SUFFIX}"
     try:
         capture = archive.find(dataset, capture_id)
+        if capture.is_retired:
+            return Moved(name, "retired")
         archive.verify(capture)
         digest, size = hashlib.sha256(), 0
         for chunk in archive.content(capture):

@@ -33,16 +33,30 @@ class Flaw:
     captures: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, order=True)
+class Away:
+    """A capture, by the file it had below the data folder, whose bytes were retired into a copy; None for into none."""
+
+    path: str
+    held_in: str | None
+
+
 @dataclass(frozen=True)
 class Looked:
-    """What looking at some files gave: the flaws, and how many files of how many bytes were read to the end."""
+    """What looking at some files gave: the flaws, how many files of how many bytes were read, and what is retired."""
 
     flaws: tuple[Flaw, ...] = ()
     files: int = 0
     size_bytes: int = 0
+    retired: tuple[Away, ...] = ()
 
     def __add__(self, other: Looked) -> Looked:
-        return Looked(self.flaws + other.flaws, self.files + other.files, self.size_bytes + other.size_bytes)
+        return Looked(
+            self.flaws + other.flaws,
+            self.files + other.files,
+            self.size_bytes + other.size_bytes,
+            self.retired + other.retired,
+        )
 
 
 def is_untouched(path: Path, *, now: float) -> bool:

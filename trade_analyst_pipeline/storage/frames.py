@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import zstandard
 
 MAGIC = b"\x89TARAW1\n"
-HEADER, RECORD, GAP, FOOTER, DIRECTORY = b"H", b"R", b"G", b"F", b"D"
+HEADER, RECORD, GAP, FOOTER, DIRECTORY, RETIRED = b"H", b"R", b"G", b"F", b"D", b"T"
 MAX_PAYLOAD_BYTES = 320 << 20
-_KINDS = frozenset({HEADER, RECORD, GAP, FOOTER, DIRECTORY})
+_KINDS = frozenset({HEADER, RECORD, GAP, FOOTER, DIRECTORY, RETIRED})
 _MARKER = b"TAF"
 _HEAD = struct.Struct("<3scIII")
 _TRAILER = struct.Struct("<QQI8s")

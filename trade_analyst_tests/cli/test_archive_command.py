@@ -103,3 +103,52 @@ def test_wrong_use_and_nothing_to_do_are_said(run_command: Callable[..., Any], m
         stopped = run_command("archive", "export", "-")
     assert stopped.code == 1
     assert "has ended before its end" in stopped.err
+
+
+def test_retiring_takes_two_commands(archived: Path, run_command: Callable[..., Any]) -> None:
+    """What is held nowhere else is named and nothing leaves; with a copy and its code it does, and verify says so."""
+    assert run_command("rebuild", "--workers", "1").code == 0
+    asked = ("archive", "retire", "--before", "2026-01-06", "--with-closing")
+    name = "raw/quotes/session_date=2026-01-05/20260105T205500000000Z-quotes-0000.raw"
+    lost = run_command(*asked)
+    assert (lost.code, lost.out.splitlines()[0]) == (1, f"held nowhere else: {name}")
+    assert "--confirm" not in lost.out
+    assert run_command("archive", "export", "copy").code == 0
+    asked = (*asked, "--held-in", "copy")
+    shown = run_command(*asked)
+    code = shown.out.split()[-1]
+    assert (shown.code, "nothing has left yet" in shown.out) == (0, True)
+    assert json.loads(run_command(*asked, "--json").out)["code"] == code
+    wrong = run_command(*asked, "--confirm", "000000000000")
+    assert (wrong.code, (archived / "data/simulate" / name).exists()) == (1, True)
+    done = run_command(*asked, "--confirm", code)
+    assert (done.code, done.out.splitlines()[0]) == (0, f"retired: {name}")
+    assert not (archived / "data/simulate" / name).exists()
+    assert run_command(*asked).out == "nothing is left to retire\n"
+    well = run_command("verify")
+    told = f"retired\traw/quotes\t1 captures, held in {(archived / 'copy').resolve()}"
+    assert (well.code, well.out.splitlines()[0]) == (0, told)
+    assert json.loads(run_command("verify", "--json").out)["retired"] == [
+        {"path": name, "held_in": str((archived / "copy").resolve())}
+    ]
+    assert "1 retired" in run_command("archive", "export", "other").out
+    assert run_command("rebuild", "--workers", "1").code == 0
+    rebuilt = run_command("rebuild", "--full", "--workers", "1")
+    assert (rebuilt.code, "bring it back by `trade-analyst archive import" in rebuilt.out) == (1, True)
+    assert run_command("archive", "import", "copy").code == 0
+    assert run_command("rebuild", "--full", "--workers", "1").code == 0
+
+
+@pytest.mark.usefixtures("archived")
+def test_what_is_to_be_lost_is_listed_before_and_after(run_command: Callable[..., Any]) -> None:
+    """With --lose the first command shows the code, the second one does it; what stays is counted with its reason."""
+    asked = ("archive", "retire", "--before", "2026-01-06", "--lose")
+    assert run_command(*asked).out.splitlines()[0].startswith("1 captures stay: it is in no table yet")
+    assert run_command("rebuild", "--workers", "1").code == 0
+    assert run_command(*asked).out.splitlines()[0] == "1 captures stay: it has a closing snapshot"
+    shown = run_command(*asked, "--with-closing")
+    assert (shown.code, shown.out.startswith("held nowhere else: raw/quotes/")) == (0, True)
+    done = run_command(*asked, "--with-closing", "--confirm", shown.out.split()[-1])
+    assert (done.code, done.out.startswith("lost: raw/quotes/")) == (0, True)
+    assert "held nowhere else" in run_command("verify").out
+    assert run_command("archive", "retire", "--before", "today").code == 2
