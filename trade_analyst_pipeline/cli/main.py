@@ -16,6 +16,7 @@ import typer
 
 from trade_analyst_pipeline.cli import (
     archive,
+    calibrate,
     compact,
     data,
     gaps,
@@ -64,6 +65,10 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "trace": (
         trace.trace,
         "trade-analyst trace metrics.iv_rank symbol=AAPL window_sessions=252 session_date=2026-01-05 --column iv_rank",
+    ),
+    "calibrate": (
+        calibrate.calibrate,
+        "trade-analyst calibrate trades.parquet --quotes quotes.parquet --column trade_price=px --output table.json",
     ),
     "gaps": (gaps.gaps, "trade-analyst gaps --from 2026-01-02 --dataset options"),
     "healthcheck": (healthcheck.healthcheck, "trade-analyst healthcheck --json"),
