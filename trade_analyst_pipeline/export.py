@@ -162,7 +162,7 @@ def publish_session(
     tables = tuple(table for table in found if table is not None)
     publication = Publication(session_date, code_version, created_time.astimezone(UTC), tables)
     present = _publication(folder)
-    if present is not None and (present.code_version, present.tables) == (code_version, tables):
+    if present is not None and present == replace(publication, created_time=present.created_time):
         return present
     durable.write_bytes(folder / PUBLISHED_MANIFEST, checked_json(publication))
     kept = {file.name for table in tables for file in table.files}

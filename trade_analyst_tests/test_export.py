@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import openpyxl
 import polars as pl
 import pytest
@@ -15,8 +17,9 @@ from hypothesis import strategies as st
 
 from trade_analyst_pipeline import export
 from trade_analyst_pipeline.errors import ExportError
-from trade_analyst_pipeline.export import export_table, guarded, publish_session, unguarded
+from trade_analyst_pipeline.export import export_table, guarded, look_at_publication, publish_session, unguarded
 from trade_analyst_pipeline.market.columns import Column, TableSchema
+from trade_analyst_pipeline.storage.checked_json import checked_json
 from trade_analyst_pipeline.storage.tables import TableStore, content_hash
 
 DAY = date(2026, 1, 5)
@@ -359,6 +362,35 @@ def test_publishing_follows_the_metrics(store: TableStore) -> None:
         "iv_rank.parquet",
         "manifest.json",
     ]
+
+
+def test_the_manifest_of_another_session_is_made_again(store: TableStore) -> None:
+    """One that stands in the folder by mistake does not pass for that of the session, whatever the same it lists."""
+    publish(store, schemas=[])
+    path = published(store) / "manifest.json"
+    whole = path.read_bytes()
+    other = publish_session(store, DAY + timedelta(days=1), schemas=[], code_version="0.1.0", created_time=MOMENT)
+    path.write_bytes((published(store).with_name("session_date=2026-01-06") / "manifest.json").read_bytes())
+    assert other.tables == publish(store, schemas=[]).tables
+    assert path.read_bytes() == whole
+
+
+def test_an_old_or_cut_manifest_is_told_and_made_again(store: TableStore) -> None:
+    """One without the checksum, as versions before it wrote, and one without a field are damage; no file is missed."""
+    publish(store)
+    path = published(store) / "manifest.json"
+    whole = path.read_bytes()
+    listed = {name: value for name, value in json.loads(whole).items() if name != "checksum"}
+    olds = [json.dumps(listed, indent=1).encode(), whole[:-30]]
+    without = {name: value for name, value in listed.items() if name != "tables"}
+    olds.append(checked_json(msgspec.defstruct("Older", [(name, Any) for name in without])(**without)))
+    for old in olds:
+        path.write_bytes(old)
+        looked = look_at_publication(store.root, DAY, now=0.0)
+        assert [(Path(flaw.path).name, flaw.kind) for flaw in looked.flaws] == [("manifest.json", "damaged")]
+        publish(store)
+        assert path.read_bytes() == whole
+        assert look_at_publication(store.root, DAY, now=0.0).flaws == ()
 
 
 def test_a_session_without_metrics_has_a_manifest_that_says_so(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class _Merging:
             try:
                 if captures := recorded(self.archive, self.dataset.name, day):
                     self._feed(day, judge(self.archive, self.dataset, day, captures), only=fed)
-            except CaptureDamagedError as error:
+            except (CaptureDamagedError, PartitionDamagedError) as error:
                 yield self._damaged(day, error)
 
     def _archived(self) -> list[date]:
@@ -131,7 +131,7 @@ class _Merging:
             judged, kept = self._judge(day, captures)
             merged[day] = self._feed(day, judged)
             return self._reported(day, kept, "built")
-        except CaptureDamagedError as error:
+        except (CaptureDamagedError, PartitionDamagedError) as error:
             return self._damaged(day, error)
 
     def _feed(self, day: date, judged: Judged, *, only: Collection[date] | None = None) -> set[date]:

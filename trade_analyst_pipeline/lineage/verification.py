@@ -18,12 +18,17 @@ from trade_analyst_pipeline.lineage.chain import METRIC_DATASETS, Scope, chain_f
 from trade_analyst_pipeline.lineage.schemas import table_schemas
 from trade_analyst_pipeline.market.tolerant_json import repeated_keys
 from trade_analyst_pipeline.schwab.messages import RawResponse
+from trade_analyst_pipeline.storage import durable
+from trade_analyst_pipeline.storage.archive import is_sealed
 from trade_analyst_pipeline.storage.archive_check import look_at_captures
 from trade_analyst_pipeline.storage.flaws import Flaw, Looked
 from trade_analyst_pipeline.storage.manifest import partition_of
 from trade_analyst_pipeline.storage.table_check import look_at_partition, partition_folders, strays_above
 
 Look = Callable[[], Looked]
+BESIDES_DATASETS = frozenset({"plan"})
+"""What the archive holds besides datasets: names of plans on record."""
+
 STAGES = ("tables", "quarantine", "metrics")
 INLINE_LOOKS = 64
 
@@ -37,10 +42,20 @@ def looks(data_folder: Path, scope: Scope, *, now: float) -> list[Look]:
     for _, name, folder in partition_folders(data_folder, ("raw",)):
         if (name in scope.datasets or name not in DATASETS) and scope.holds(partition_of(folder.name)):
             found += [partial(look_at_captures, data_folder, name, folder.name, flaw_in=flaw_in, now=now)]
+            if name not in DATASETS and name not in BESIDES_DATASETS:
+                found += [partial(_look_at_misnamed, data_folder, name, folder.name)]
     for stage, name, folder in partition_folders(data_folder, STAGES):
         if METRIC_DATASETS.get(name, name) in scope.datasets and scope.holds(partition_of(folder.name)):
             found += [partial(_look_at_partition, data_folder, folder, f"{stage}.{name}", now=now)]
     return found
+
+
+def _look_at_misnamed(data_folder: Path, name: str, folder: str) -> Looked:
+    """A folder below a name that nothing is read from: captures in it are missed by every table."""
+    place = data_folder / "raw" / name / folder
+    held = [each for each in durable.list_names(place) if is_sealed(each)]
+    problem = f"captures below {name!r}, which is no dataset of this program: nothing reads them. Rename the folder"
+    return Looked((Flaw(place.relative_to(data_folder).as_posix(), "damaged", problem),) if held else ())
 
 
 def _look_at_partition(data_folder: Path, folder: Path, table: str, *, now: float) -> Looked:

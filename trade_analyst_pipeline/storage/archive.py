@@ -132,7 +132,7 @@ class Archive:
     def sessions_back(self, dataset: str, until: date) -> Iterator[date]:
         """Session dates up to `until` with at least one sealed capture, descending, each looked up when it is due."""
         for day in reversed(self._days(dataset)):
-            if day <= until and any(map(_is_sealed, durable.list_names(self._folder(dataset, day)))):
+            if day <= until and any(map(is_sealed, durable.list_names(self._folder(dataset, day)))):
                 yield day
 
     def responses(self, capture: Capture) -> Iterator[RawResponse]:
@@ -436,7 +436,8 @@ def _folder_names(dataset: str, day: date) -> tuple[str, str]:
     return _checked(dataset), f"session_date={day.isoformat()}"
 
 
-def _is_sealed(name: str) -> bool:
+def is_sealed(name: str) -> bool:
+    """Whether a file of that name holds captures, or the record of a retired one."""
     return name.endswith((SEALED_SUFFIX, RETIRED_SUFFIX)) or name == PACK_NAME
 
 

@@ -119,6 +119,26 @@ def test_a_damaged_capture_costs_no_row(captures: Captures, become: Callable[[st
     ]
 
 
+def test_a_merge_into_a_damaged_partition_is_refused(captures: Captures) -> None:
+    """Its rows cannot be told any more, so nothing is made of a part of them: it is named, the others go on."""
+    captures.bars(MONDAY, {MONDAY: 100.0})
+    build(captures.folder, [MONDAY])
+    (rows,) = (captures.folder / "tables/ohlc").glob(f"*{MONDAY}/*.parquet")
+    content = bytearray(rows.read_bytes())
+    content[len(content) // 2] ^= 1
+    rows.write_bytes(content)
+    captures.bars(TUESDAY, {MONDAY: 100.5, TUESDAY: 101.0})
+    captures.bars(WEDNESDAY, {WEDNESDAY: 102.0})
+    results = build(captures.folder, [TUESDAY, WEDNESDAY])
+    assert statuses(results) == {TUESDAY: "failed", WEDNESDAY: "built"}
+    assert rows.name in results[0].detail
+    assert "trade-analyst rebuild" in results[0].detail
+    assert rows.read_bytes() == content
+    assert [path.name for path in rows.parent.glob("*.parquet")] == [rows.name]
+    assert statuses(build(captures.folder, [MONDAY, TUESDAY, WEDNESDAY], again=True)).get(TUESDAY) == "built"
+    assert closes(captures.folder) == [(MONDAY, 100.0), (MONDAY, 100.5), (TUESDAY, 101.0), (WEDNESDAY, 102.0)]
+
+
 def test_a_damaged_later_capture_is_named_by_a_merge_that_needs_it(captures: Captures) -> None:
     """A capture that came late has later ones merged again; one of those that cannot be read is reported."""
     damaged = captures.bars(WEDNESDAY, {MONDAY: 100.0, WEDNESDAY: 102.0})

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from small_captures import CREATED, MONDAY, TUESDAY, Captures, stored, verified
 
+from trade_analyst_pipeline.capture import planned
 from trade_analyst_pipeline.lineage.rebuild import rebuild
 from trade_analyst_pipeline.storage.archive import Lacking
 from trade_analyst_pipeline.storage.manifest import read_manifest
@@ -97,6 +98,19 @@ def test_swapped_and_stray_files_are_reported(whole: Path) -> None:
     for name in strays:  # one of them stands where a folder of a day could
         (whole / name).write_bytes(b"x")
     assert [(flaw.path, flaw.kind) for flaw in verified(whole)] == [(name, "orphan") for name in sorted(strays)]
+
+
+def test_captures_below_the_name_of_no_dataset_are_reported(captures: Captures) -> None:
+    """A whole capture whose folder, and it itself, have a name that nothing reads; plans on record are none of them."""
+    captures.seal(planned.NAME, "plan", {"kinds": []}, MONDAY, time(9, 30))
+    assert verified(captures.folder) == []
+    captures.seal("quote", "/quotes", {}, MONDAY, time(20, 55))
+    (wrong,) = verified(captures.folder, "options")
+    assert (wrong.path, wrong.kind) == ("raw/quote/session_date=2026-01-05", "damaged")
+    assert "'quote', which is no dataset of this program" in wrong.detail
+    (captures.folder / "raw/quote").rename(captures.folder / "raw/quotes")
+    (misplaced,) = [flaw for flaw in verified(captures.folder) if flaw.kind == "damaged"]
+    assert "is that of quote/session_date=2026-01-05" in misplaced.detail
 
 
 def test_damage_to_a_plan_on_record_is_reported(captures: Captures) -> None:
