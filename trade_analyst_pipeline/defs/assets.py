@@ -5,7 +5,9 @@ assets are written out, since their inputs differ. Series metrics are not partit
 whole years up to date, whatever sessions it is about.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -23,10 +25,10 @@ from trade_analyst_pipeline.defs.resources import SourceResource, StorageResourc
 from trade_analyst_pipeline.defs.run_tags import TICK_TAG
 from trade_analyst_pipeline.defs.standing import TokenResource
 from trade_analyst_pipeline.defs.token import Token, token_asset
-from trade_analyst_pipeline.errors import AuthError
+from trade_analyst_pipeline.errors import AuthError, CaptureDamagedError
 from trade_analyst_pipeline.export import publish_session
 from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
-from trade_analyst_pipeline.lineage.code_versions import code_version
+from trade_analyst_pipeline.lineage.code_versions import code_version, fingerprint
 from trade_analyst_pipeline.lineage.metrics import (
     FORWARD,
     PUT_CALL_RATIO,
@@ -108,9 +110,21 @@ def raw_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Asset
             outcomes.append(outcome)
             _report_progress(context, len(outcomes), len(snapshots), "snapshots")
         nothing = _why_nothing(dataset.name, is_watched=source.is_watched(dataset.name))
-        yield from report_sessions(context, key, [_raw_result(day, outcomes, usage, nothing) for day in sessions])
+        results = [_raw_result(day, outcomes, usage, nothing) for day in sessions]
+        yield from report_sessions(context, key, [_with_captures(result, storage, dataset.name) for result in results])
 
     return raw
+
+
+def _with_captures(result: SessionResult, storage: StorageResource, name: str) -> SessionResult:
+    """The result with all captures of its session, which never change, as the version of its data."""
+    if result.failure is not None:
+        return result
+    try:
+        ids = "\n".join(sorted(storage.archive.capture_ids(name, result.session_date)))
+    except CaptureDamagedError:
+        return result
+    return replace(result, data_version=hashlib.sha256(ids.encode()).hexdigest())
 
 
 def _why_nothing(dataset: str, *, is_watched: bool) -> str:
@@ -175,7 +189,7 @@ def table_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Ass
             f"{_USES[dataset.name]} {_filled(dataset.name)}"
         ),
         metadata=column_metadata(dataset.schema),
-        code_version=dataset.schema.version,
+        code_version=fingerprint(f"tables/{dataset.name}"),
         kinds={"polars", "parquet"},
     )
     def table(context: dg.AssetExecutionContext, source: Source, storage: Storage) -> Iterator[Event]:
@@ -245,7 +259,7 @@ def _built_result(built: Built, manifests: Sequence[Manifest]) -> SessionResult:
         metadata["unusable_responses"] = dg.MetadataValue.md(
             "\n".join(f"- {in_markdown(problem)}" for problem in built.problems[:20])
         )
-    return SessionResult(built.session_date, metadata)
+    return SessionResult(built.session_date, metadata, data_version=built.content_hash)
 
 
 def _seen_table(seen: Mapping[str, int]) -> str:
@@ -287,6 +301,7 @@ def snapshot_asset(
         backfill_policy=SINGLE_RUN,
         description=f"{description} {_filled('options')}",
         metadata=column_metadata(schema),
+        code_version=fingerprint(metric.step),
         kinds={"polars", "parquet"},
     )
     def snapshots(context: dg.AssetExecutionContext, source: Source, storage: Storage) -> Iterator[Event]:
@@ -345,18 +360,20 @@ def series_asset(
         group_name="metrics",
         description=description,
         metadata=column_metadata(schema),
+        code_version=fingerprint(f"metrics/{schema.name}"),
         kinds={"polars", "parquet"},
     )
     def series(source: Source, storage: Storage) -> dg.MaterializeResult[None]:
         built = refresh(storage.tables, created_time=source.now())
         return dg.MaterializeResult(
+            data_version=dg.DataVersion(storage.tables.combined_hash("metrics", schema.name)),
             metadata={
                 "dagster/row_count": built.rows,
                 "sessions": built.sessions,
                 "last_session": str(built.last_session),
                 "written_years": ", ".join(map(str, built.written_years)) or "none: unchanged",
                 "picture": dg.MetadataValue.md(picture(storage.tables)),
-            }
+            },
         )
 
     return series
@@ -377,6 +394,7 @@ def exports_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
             f"{_PARTITIONS} `trade-analyst run` publishes the latest alone, the schedule end_of_day each; any other "
             "with metrics can be materialised here."
         ),
+        code_version=fingerprint("exports/metrics"),
         kinds={"parquet", "csv", "duckdb"},
     )
     def published(
@@ -404,4 +422,5 @@ def _publish(store: TableStore, day: date, now: datetime) -> SessionResult:
             "dagster/row_count": sum(file.row_count for file in files if file.format == "parquet"),
             "bytes": sum(file.size_bytes for file in files),
         },
+        data_version=hashlib.sha256("\n".join(table.content_hash for table in published.tables).encode()).hexdigest(),
     )

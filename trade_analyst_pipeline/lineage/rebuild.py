@@ -42,17 +42,21 @@ def rebuild(
     archive = Archive(data_folder / "raw")
     for name in datasets:
         days = [day for day in archive.sessions(name) if (first or day) <= day <= (last or day)]
-        again, chosen = full, days
-        if not full:
-            stale = stale_tables(data_folder, name, days)
-            chosen = [day for day in days if day in {each.partition for each in stale}]
-            # what is stale of one session is made anew as such; captures that span sessions are merged where that does
-            again = not DATASETS[name].spans_sessions or any(each.takes_all for each in stale)
-        yield from build_tables(data_folder, name, chosen, workers=workers, created_time=created_time, again=again)
-        if len(days) > len(chosen):
-            yield Current(f"tables/{name}", len(days) - len(chosen))
+        lost, stale = (days, []) if full else _to_make(data_folder, name, days)
+        for chosen, again in ((lost, True), (stale, False)):
+            yield from build_tables(data_folder, name, chosen, workers=workers, created_time=created_time, again=again)
+        if current := len(days) - len(lost) - len(stale):
+            yield Current(f"tables/{name}", current)
     for name in SERIES_OF:
         yield from rebuild_metrics(data_folder, name, created_time=created_time, full=full)
+
+
+def _to_make(data_folder: Path, name: str, days: Sequence[date]) -> tuple[list[date], list[date]]:
+    """Of these sessions, those of which nothing stored is of use, and those that are merely not current."""
+    stale = {each.partition: each.takes_all for each in stale_tables(data_folder, name, days)}
+    if DATASETS[name].spans_sessions and any(stale.values()):
+        return list(days), []
+    return [day for day in days if stale.get(day) is True], [day for day in days if stale.get(day) is False]
 
 
 def rebuild_metrics(

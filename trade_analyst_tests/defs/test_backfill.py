@@ -280,8 +280,10 @@ def _assert_succeeded(page: Page, backfill_id: str, sessions: Sequence[str]) -> 
     assert [run["status"] for run in backfill["runs"]] == ["SUCCESS"]
     run = backfill["runs"][0]
     assert {"key": URGENCY_TAG, "value": "backfill"} in run["tags"]
-    assert [page.materialized(asset, sessions) for asset in ASSETS] == [dict.fromkeys(sessions, run["id"])] * 3
-    assert [page.failed(asset, sessions) for asset in ASSETS] == [[]] * 3
+    assert [page.materialized(asset, sessions) for asset in ASSETS] == [dict.fromkeys(sessions, run["id"])] * len(
+        ASSETS
+    )
+    assert [page.failed(asset, sessions) for asset in ASSETS] == [[]] * len(ASSETS)
 
 
 def _assert_one_failed(page: Page, backfill_id: str, sessions: Sequence[str]) -> None:
@@ -291,8 +293,8 @@ def _assert_one_failed(page: Page, backfill_id: str, sessions: Sequence[str]) ->
     assert [run["status"] for run in backfill["runs"]] == ["FAILURE"]
     run = backfill["runs"][0]
     good = dict.fromkeys([session for session in sessions if session != BAD], run["id"])
-    assert [page.materialized(asset, sessions) for asset in ASSETS] == [good] * 3
-    assert [page.failed(asset, sessions) for asset in ASSETS] == [[BAD]] * 3
+    assert [page.materialized(asset, sessions) for asset in ASSETS] == [good] * len(ASSETS)
+    assert [page.failed(asset, sessions) for asset in ASSETS] == [[BAD]] * len(ASSETS)
     (step, said), *others = page.failures(run["id"]).items()
     assert not others
     assert step == "tables__options_every_session"
