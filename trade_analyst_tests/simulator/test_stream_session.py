@@ -187,6 +187,9 @@ def test_every_print_is_delivered(desk: StreamerDesk, listener: Listener) -> Non
     """Without conflation: as many rises of the volume as prints, each by its size, at its price and time."""
     listener.subscribe(EQUITIES, "AAPL,JPM")
     listener.run(300.0)
+    for part in (part for value in listener.values() for part in value.get("data", ())):
+        keys = [item["key"] for item in part["content"]]
+        assert len(keys) == len(set(keys))
     for symbol in ("AAPL", "JPM"):
         truth = desk.tape.prints(symbol, MIDDAY, MIDDAY + timedelta(seconds=300))
         states = list(merged(listener.items(EQUITIES, symbol)))
@@ -327,3 +330,8 @@ def test_as_fast_as_it_is_read_ends_with_the_session(desk: StreamerDesk) -> None
     table = desk.tape.market.daily_bars("BRK/B", MIDDAY.date(), MIDDAY.date())
     assert (states[-1]["8"], states[-1]["3"]) == (table["volume"][0], table["close"][0])
     assert listener.run(5.0).stream.is_open
+    listener.stream.leave()
+    later = Listener.connect(desk, now=6.0)
+    later.log_in()
+    later.subscribe("LEVELONE_EQUITIES", "BRK/B", "0,3,8,9")
+    assert [item["8"] for item in later.items(EQUITIES)] == [states[-1]["8"]]

@@ -173,6 +173,7 @@ def test_ends_with_and_without_a_goodbye(
         await client.ask(EQUITIES, "SUBS", keys="AAPL", fields="0,1,2,3,8")
         ended = await client.end()
         assert (ended.rcvd.code if ended.rcvd else None) == code
+        assert isinstance(ended.__cause__, ConnectionResetError) == (fault in {"reset", "cut-frame"})
         async with connected(visitor) as newer:
             await newer.log_in()
             await newer.ask(EQUITIES, "SUBS", keys="AAPL", fields="0,1,2,3,8")

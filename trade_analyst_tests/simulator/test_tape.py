@@ -106,6 +106,7 @@ def test_one_state_a_second_shows_a_quarter_of_the_volume(tape: Tape) -> None:
     assert 0.15 <= seen["size"].sum() / prints["size"].sum() <= 0.35
     assert 3.0 <= prints.height / seen.height <= 6.0
     assert (prints["update_time"] - prints["time"] < SECOND).all()
+    assert (prints["update_time"] >= prints["time"]).all()
     assert not tape.quotes("AAPL", OPEN, CLOSE, Conflation(interval_ms=1000))["is_shown"].all()
 
 
