@@ -622,6 +622,12 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
         "confidence", pl.Float64(), "fraction", "The greater of buy_probability and 1 less it, 0.5 to 1; null with it."
     ),
     Column("posterior_version", pl.String(), None, "Version of the posterior table that buy_probability is from."),
+    Column(
+        "bulk_buy_volume",
+        pl.Float64(),
+        "contracts or shares",
+        "Part of the volume judged bought by the bar's price change; null: see status.",
+    ),
     Column("customer_side", pl.String(), None, "buyer or seller: what an option's customer was; null: see its status."),
     Column("customer_rule", pl.String(), None, "The rule that decided customer_side; null: no side."),
     Column("customer_confidence", pl.Float64(), "fraction", "Published accuracy of that rule; null: no side."),

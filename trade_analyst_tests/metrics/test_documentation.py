@@ -24,6 +24,7 @@ from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import (
     aggressor_confidence,
     aggressor_side,
+    bulk_volume,
     forward,
     iv_history,
     iv_rank,
@@ -35,6 +36,7 @@ SCHEMAS = (
     aggressor_side.SCHEMA,
     aggressor_side.CUSTOMER_SCHEMA,
     aggressor_confidence.SCHEMA,
+    bulk_volume.SCHEMA,
     forward.SCHEMA,
     iv_history.SCHEMA,
     iv_rank.SCHEMA,
