@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trade_analyst_pipeline.cli.data import publish_again
-from trade_analyst_pipeline.cli.shown import byte_count, parse_session, row_progress
-from trade_analyst_pipeline.errors import PartitionDamagedError, SchemaMismatchError
+from trade_analyst_pipeline.cli.shown import byte_count, parse_session, row_progress, say_line
+from trade_analyst_pipeline.errors import PartitionDamagedError, SchemaMismatchError, StorageError
 from trade_analyst_pipeline.ops.visible import one_line
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from trade_analyst_pipeline.lineage.chain import Scope
     from trade_analyst_pipeline.lineage.repair import Repaired
     from trade_analyst_pipeline.storage.flaws import Flaw, Looked
+
+
+SHOWN_FLAWS = 3
 
 
 def verify(
@@ -36,7 +39,7 @@ def verify(
 ) -> None:
     """Read every file of archive, tables, metrics and exports back, and name what is damaged, missing or left over.
 
-    Nothing is changed without --repair. Exit 1 when something is not well, with --repair: is still not well.
+    Nothing of it is changed without --repair. Exit 1 when something is not well, with --repair: is still not well.
     """
     from trade_analyst_pipeline.datasets import DATASETS
     from trade_analyst_pipeline.lineage.chain import Scope
@@ -71,8 +74,21 @@ def verify(
             _say("retired", place, f"{count:,} captures, {f'held in {held_in}' if held_in else 'held nowhere else'}")
         outcome = f"{len(flaws):,} findings" if flaws else "all well"
         typer.echo(f"{whole.files:,} files, {byte_count(whole.size_bytes)} read back: {outcome}")
+    if scope == Scope():
+        _keep(folder, whole, flaws)
     if flaws:
         raise typer.Exit(1)
+
+
+def _keep(folder: Path, whole: Looked, flaws: Sequence[Flaw]) -> None:
+    """Keep the result for `healthcheck`; where the disk does not take it, that is said, and is no finding."""
+    from trade_analyst_pipeline.storage.last_verification import Verification, keep_verification
+
+    shown = tuple(f"{flaw.kind} {flaw.path}" for flaw in flaws[:SHOWN_FLAWS])
+    try:
+        keep_verification(folder, Verification(datetime.now(UTC), whole.files, whole.size_bytes, len(flaws), shown))
+    except (StorageError, OSError) as error:
+        say_line(f"The result could not be kept for healthcheck: {error}", err=True)
 
 
 def _dataset_of(path: str) -> str:

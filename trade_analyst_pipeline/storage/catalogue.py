@@ -36,6 +36,7 @@ _NONE: Declared = MappingProxyType({})
 CATALOGUE_NAME = "catalogue.duckdb"
 VIEW_STAGES = ("tables", "metrics", "quarantine")
 DEFAULT_ROWS = 1000
+_PARQUET = re.compile(r"'((?:[^']|'')*\.parquet)'")
 _SQL_TYPES = {
     "boolean": "BOOLEAN",
     "int8": "TINYINT",
@@ -147,24 +148,46 @@ def build_catalogue(root: Path, *, declared: Declared = _NONE) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class CatalogueState:
+    """What `catalogue.duckdb` holds: its views, and the files they name that are gone since."""
+
+    views: tuple[str, ...]
+    missing: tuple[Path, ...]
+
+
 def catalogue_views(root: Path) -> list[str]:
     """Names of the views in `catalogue.duckdb`, opened read-only as other programs open it.
 
     Raises QueryError when the file cannot be opened: it is no catalogue, or of a newer DuckDB.
     """
+    return sorted(_views(root))
+
+
+def catalogue_state(root: Path) -> CatalogueState:
+    """Whether the views can be read still; raises QueryError as `catalogue_views` does."""
+    views = _views(root)
+    named = {Path(found.replace("''", "'")) for sql in views.values() for found in _PARQUET.findall(sql)}
+    return CatalogueState(tuple(sorted(views)), tuple(sorted(path for path in named if not path.exists())))
+
+
+def _views(root: Path) -> dict[str, str]:
+    """The SQL of each view by its name."""
     import duckdb
 
     path = root / CATALOGUE_NAME
     try:
         connection = duckdb.connect(str(path), read_only=True)
         try:
-            rows = connection.execute("SELECT schema_name, view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+            rows = connection.execute(
+                "SELECT schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal"
+            ).fetchall()
         finally:
             connection.close()
     except duckdb.Error as error:
         message = f"{path} cannot be opened ({error}). Remove it; `trade-analyst run` makes it anew."
         raise QueryError(message) from error
-    return sorted(f"{stage}.{name}" for stage, name in rows)
+    return {f"{stage}.{name}": sql for stage, name, sql in rows}
 
 
 def query(

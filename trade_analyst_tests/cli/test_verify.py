@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from trade_analyst_pipeline.errors import DiskFullError
+from trade_analyst_pipeline.storage import durable
+from trade_analyst_pipeline.storage.last_verification import last_verification
+
 PAYLOADS = Path(__file__).resolve().parents[1] / "payloads"
 
 
@@ -68,3 +72,28 @@ def test_repair_says_what_it_does_and_what_is_left(run_command: Callable[..., An
     assert report["repaired"] == [
         {"path": "raw/quotes/notes.txt", "is_mended": True, "detail": "moved to set_aside/raw/quotes/notes.txt"}
     ]
+
+
+@pytest.mark.usefixtures("project")
+def test_the_result_of_verifying_everything_is_kept(
+    run_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of a part; and a disk that does not take it makes no finding, and is told."""
+    captured = ("--captured-at", "2026-01-05T20:55:00Z")
+    assert run_command("verify").code == 0
+    assert not Path("data").exists()
+    assert run_command("import", str(PAYLOADS / "quotes/several.json"), "--dataset", "quotes", *captured).code == 0
+    folder = Path("data/simulate").resolve()
+    assert run_command("verify", "--dataset", "options").code == 0
+    assert last_verification(folder) is None
+    assert run_command("verify").code == 1
+    found = last_verification(folder)
+    assert found is not None
+    assert (found.flaws, found.shown) == (
+        1,
+        ("not_built quarantine/quotes/session_date=2026-01-05/_manifest.json",),
+    )
+    assert run_command("rebuild", "--workers", "1").code == 0
+    monkeypatch.setattr(durable, "write_bytes", lambda *_: (_ for _ in ()).throw(DiskFullError("no space left")))
+    full = run_command("verify")
+    assert (full.code, full.err) == (0, "The result could not be kept for healthcheck: no space left\n")

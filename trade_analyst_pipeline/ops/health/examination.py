@@ -224,6 +224,7 @@ LOOKS: dict[str, Look] = {
         folders.folders_to_trust(of.settings), mounts_file=folders.MOUNTS_FILE
     ),
     "catalogue": lambda of: stores.check_catalogue(of.settings.data_folder),
+    "verification": lambda of: stores.check_verified(of.settings.data_folder, of.checked),
     "freshness": _Examination.freshness,
     "gaps": _Examination.gaps,
     "open errors": _Examination.open_errors,

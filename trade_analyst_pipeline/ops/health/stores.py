@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from trade_analyst_pipeline.errors import StorageError
 from trade_analyst_pipeline.ops.health.report import Finding, fail, ok, skipped, warn
 from trade_analyst_pipeline.storage.archive import Archive, Gap
+from trade_analyst_pipeline.storage.last_verification import last_verification
 
 FRESH_DATASET = "options"
 
 _RUN = "Run `trade-analyst run`, or `make ui` and turn the schedules on."
 _MOST_SHOWN = 3
+VERIFIED_WITHIN = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,35 @@ def check_gaps(found: GapCount) -> Finding:
 
 
 def check_catalogue(folder: Path) -> Finding:
-    """The SQL catalogue opens read-only, as other programs open it."""
-    from trade_analyst_pipeline.storage.catalogue import CATALOGUE_NAME, catalogue_views
+    """The SQL catalogue opens read-only, as other programs open it, and the files its views name are there."""
+    from trade_analyst_pipeline.storage.catalogue import CATALOGUE_NAME, catalogue_state
 
     file = folder / CATALOGUE_NAME
     if not file.exists():
         return skipped(f"{file} is made by the first run")
-    return ok(f"{len(catalogue_views(folder))} views in {file}")
+    built, state = datetime.fromtimestamp(file.stat().st_mtime, UTC), catalogue_state(folder)
+    detail = f"{len(state.views)} views in {file}, made {built:%Y-%m-%d %H:%M} UTC"
+    if not state.missing:
+        return ok(detail)
+    gone = f"{len(state.missing)} files that they name were replaced and are gone, such as {state.missing[0].name}"
+    return warn(f"{detail}; {gone}", "`trade-analyst rebuild` makes it anew.")
+
+
+def check_verified(folder: Path, now: datetime) -> Finding:
+    """Everything stored was read back lately, and all was well."""
+    try:
+        last = last_verification(folder)
+    except StorageError as error:
+        return warn(str(error), "Run `trade-analyst verify`.")
+    if last is None:
+        return skipped("`trade-analyst verify` has not read everything back yet")
+    detail = f"{last.files:,} files read back {last.verified_time:%Y-%m-%d %H:%M} UTC"
+    if last.flaws:
+        shown = f"{last.flaws:,} findings, the first {'; '.join(last.shown)}"
+        return warn(f"{detail}: {shown}", "`trade-analyst verify` names all; docs/operations.md says what each means.")
+    if now - last.verified_time > VERIFIED_WITHIN:
+        return warn(f"{detail}, all well then", "Run `trade-analyst verify`: damage is found by reading.")
+    return ok(f"{detail}: all well")
 
 
 def last_captured_session(archive: Archive, dataset: str) -> date | None:

@@ -1,16 +1,20 @@
 """What is in the data folder is looked at without changing it."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from trade_analyst_pipeline.errors import QueryError
+from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.ops.health import stores
 from trade_analyst_pipeline.ops.health.stores import FailedRun
 from trade_analyst_pipeline.schwab.messages import MarketDataRequest, RawResponse
 from trade_analyst_pipeline.storage.archive import Archive, Gap
 from trade_analyst_pipeline.storage.catalogue import build_catalogue
+from trade_analyst_pipeline.storage.last_verification import Verification, keep_verification
+from trade_analyst_pipeline.storage.tables import TableStore
 
 THURSDAY, FRIDAY, MONDAY = date(2026, 5, 28), date(2026, 5, 29), date(2026, 6, 1)
 ENDED = datetime(2026, 5, 29, 20, 30, tzinfo=UTC)
@@ -24,6 +28,50 @@ def test_catalogue_opens_or_says_why_not(tmp_path: Path) -> None:
     (tmp_path / "catalogue.duckdb").write_bytes(b"no catalogue" * 1000)
     with pytest.raises(QueryError, match="Remove it"):
         stores.check_catalogue(tmp_path)
+
+
+def test_a_catalogue_whose_files_are_gone_is_told(tmp_path: Path) -> None:
+    """A view over a file that a newer one replaced cannot be read by other programs any more."""
+    schema = TableSchema("samples", "1.0", ("n",), (Column("n", pl.UInt64(), None, ""),), frozenset({"n"}))
+    store = TableStore(tmp_path / "o'clock")
+    store.write(
+        "tables",
+        pl.DataFrame({"n": [1]}, schema=schema.polars_schema),
+        schema=schema,
+        partition=FRIDAY,
+        fence=store.take_fence("tables", "samples", FRIDAY),
+        source_captures=(),
+        code_version="1",
+        created_time=ENDED,
+    )
+    build_catalogue(store.root, declared={"tables.samples": schema})
+    found = stores.check_catalogue(store.root)
+    assert (found.status, found.detail[:8]) == ("ok", "1 views ")
+    (rows,) = store.root.rglob("*.parquet")
+    rows.unlink()
+    gone = stores.check_catalogue(store.root)
+    assert gone.status == "warn"
+    assert f"1 files that they name were replaced and are gone, such as {rows.name}" in gone.detail
+
+
+def test_the_last_verification_is_told(tmp_path: Path) -> None:
+    """Skipped before the first; well; what it found; too long ago; and a record that cannot be read."""
+    assert stores.check_verified(tmp_path, ENDED).status == "skipped"
+    keep_verification(tmp_path, Verification(ENDED, 1200, 5, 0, ()))
+    well = stores.check_verified(tmp_path, ENDED + timedelta(days=30))
+    assert (well.status, well.detail) == ("ok", "1,200 files read back 2026-05-29 20:30 UTC: all well")
+    assert stores.check_verified(tmp_path, ENDED + timedelta(days=31)).status == "warn"
+    keep_verification(tmp_path, Verification(ENDED, 7, 5, 2, ("damaged raw/a", "missing raw/b")))
+    found = stores.check_verified(tmp_path, ENDED)
+    assert (found.status, found.detail.partition(": ")[2]) == (
+        "warn",
+        "2 findings, the first damaged raw/a; missing raw/b",
+    )
+    path = tmp_path / "last_verify.json"
+    path.write_bytes(path.read_bytes().replace(b"raw/a", b"raw/c"))
+    assert "not as it was written" in stores.check_verified(tmp_path, ENDED).detail
+    keep_verification(tmp_path / "nowhere", Verification(ENDED, 7, 5, 0, ()))
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.fixture
