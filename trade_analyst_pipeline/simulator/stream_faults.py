@@ -257,9 +257,10 @@ def _volume_reset(play: Play) -> None:
     """From this message on the volumes of its symbols are told from 0."""
     bases, first = play.session.desk.volume_bases, dict[tuple[str, str], int]()
     for part in play.message.value["data"]:
-        for item in part["content"]:
+        for place, item in enumerate(part["content"]):
             if "8" in item:
-                item["8"] -= first.setdefault((part["service"], item["key"]), item["8"])
+                base = first.setdefault((part["service"], item["key"]), item["8"])
+                part["content"][place] = item | {"8": item["8"] - base}
     for key, volume in first.items():
         bases[key] = bases.get(key, 0) + volume
     play.send(fate="altered")

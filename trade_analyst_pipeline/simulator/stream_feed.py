@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Protocol
 
 from trade_analyst_pipeline.simulator.order_flow import SCALE
 from trade_analyst_pipeline.simulator.paths import calendar, midnight
 from trade_analyst_pipeline.simulator.stream_sources import (
+    BLOCK_MINUTES,
     BLOCK_MS,
     Source,
     block_start,
@@ -121,21 +123,30 @@ class LevelOne:
     def _block(self, ms: int) -> tuple[list[Timed], int]:
         """The changes of the block an instant lies in, and when the next one begins."""
         index, number = place_of(self._source, ms)
-        updates = self._tape.updates(self._source, index, number, self._conflation)
-        first = block_start(index, number)
-        close = close_of(entry_of(self._tape.market, self._source, first))
-        found = changes(self._service, self._source, self._fields, close, updates, is_new_session=number == 0)
-        timed = [(time, item) for time, item in zip(updates.time[1:].tolist(), found, strict=True) if len(item) > 1]
-        if self._service == "LEVELONE_OPTIONS" and not self._fields.isdisjoint(MODELLED):
-            timed = sorted(timed + self._model(first, index, number), key=itemgetter(0))
+        timed = _changes(self._tape, self._conflation, self._service, self._source, self._fields, index, number)
         return timed, _block_end(self._source, index, number, ms)
 
-    def _model(self, first: int, index: int, number: int) -> list[Timed]:
-        left = session_minutes(self._source, index) - number * 30
-        times = [first + 60_000 * minute for minute in range(-1, min(left, 30))]
-        entries = [entry_of(self._tape.market, self._source, time) for time in times]
-        told = modelled(self._source, self._fields, entries)
-        return [(time, item) for time, item in zip(times[1:], told, strict=True) if len(item) > 1]
+
+@lru_cache(maxsize=64)  # who comes back to an address, or asks the same tape again, finds them made
+def _changes(
+    tape: Tape, conflation: Conflation, service: str, source: Source, fields: frozenset[str], index: int, number: int
+) -> list[Timed]:
+    """The changes of a block; for all who ask alike, so nobody may change them."""
+    updates, first = tape.updates(source, index, number, conflation), block_start(index, number)
+    close = close_of(entry_of(tape.market, source, first))
+    found = changes(service, source, fields, close, updates, is_new_session=number == 0)
+    timed = [(time, item) for time, item in zip(updates.time[1:].tolist(), found, strict=True) if len(item) > 1]
+    if service == "LEVELONE_OPTIONS" and not fields.isdisjoint(MODELLED):
+        timed = sorted(timed + _modelled(tape, source, fields, index, number), key=itemgetter(0))
+    return timed
+
+
+def _modelled(tape: Tape, source: Source, fields: frozenset[str], index: int, number: int) -> list[Timed]:
+    """What the vendor's model says of a contract, at each whole minute of a block at which it has changed."""
+    left = min(session_minutes(source, index) - number * BLOCK_MINUTES, BLOCK_MINUTES)
+    times = [block_start(index, number) + 60_000 * minute for minute in range(-1, left)]
+    told = modelled(source, fields, [entry_of(tape.market, source, time) for time in times])
+    return [(time, item) for time, item in zip(times[1:], told, strict=True) if len(item) > 1]
 
 
 def _block_end(source: Source, index: int, number: int, ms: int) -> int:

@@ -133,6 +133,10 @@ class StreamSession:
             self._respond(request, 3, "Login Denied.: token is invalid or has expired.", now)
             self.finish(Step("close", code=1000, reason="login denied"), now)
             return
+        if not self.desk.has_room(self):
+            self._respond(request, 12, "Connection limit reached: 1 per user", now)
+            self.finish(Step("close", code=1000, reason="connection limit"), now)
+            return
         self.desk.admit(self, now)
         self.is_logged_in = True
         self._idle_since, self._next_heartbeat = now, now + self.desk.rules.heartbeat_seconds

@@ -9,7 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from trade_analyst_pipeline.simulator.noise import number_of
 from trade_analyst_pipeline.simulator.paths import calendar
@@ -30,8 +30,8 @@ class StreamRules:
     The market's time runs `speed` times as fast as the clock; None sends as fast as the client reads, up to five hours
     after the close. Data is sent once in `step_ms` of the market's time. `most_symbols` holds for each service. A
     connection without a subscription ends after `idle_seconds`, one that lags behind after `most_behind_seconds`,
-    both of the clock. With `tells_success_by_command` success is 26 to 29 in place of 0; `keeps_record` keeps what
-    was sent.
+    both of the clock. A second log-in ends the `older` connection or the `newer` one (`over_limit`). With
+    `tells_success_by_command` success is 26 to 29 in place of 0; `keeps_record` keeps what was sent.
     """
 
     speed: float | None = 1.0
@@ -43,6 +43,7 @@ class StreamRules:
     most_symbols: int = 500
     tells_success_by_command: bool = False
     keeps_record: bool = False
+    over_limit: Literal["older", "newer"] = "older"
 
 
 class StreamClock:
@@ -153,6 +154,10 @@ class StreamerDesk:
         """Whether a request carries the ids of /userPreference."""
         ids = (request.get("SchwabClientCustomerId"), request.get("SchwabClientCorrelId"))
         return ids == (self.customer_id, self.correl_id)
+
+    def has_room(self, session: StreamSession) -> bool:
+        """Whether a connection may log in, as far as there is another one."""
+        return self.rules.over_limit == "older" or self.session in {None, session}
 
     def admit(self, session: StreamSession, now: float) -> None:
         """A connection has logged in: the one before ends."""

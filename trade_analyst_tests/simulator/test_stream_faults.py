@@ -317,3 +317,12 @@ def test_a_scenario_refuses_what_a_fault_takes_not(tmp_path: Path, told: str) ->
     written.write_text(f"[[fault]]\nkind = 'stall'\n{told}\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=rf"fault 1 \(stall\) takes no {told.split(maxsplit=1)[0]}"):
         load_scenario(written)
+
+
+def test_a_fault_changes_nobody_elses_messages(desk: StreamerDesk) -> None:
+    """What one connection was sent altered is whole for another one at the same tape."""
+    whole = plain(desk).items(EQUITIES)
+    for name in ("volume-reset", "volume-lower", "times-back", "nulls", "numbers-as-text"):
+        desk.faults.add(name, skip=1, times=3)
+    assert streamed(desk).items(EQUITIES) != whole
+    assert plain(desk).items(EQUITIES) == whole

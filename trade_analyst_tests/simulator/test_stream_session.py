@@ -121,6 +121,18 @@ def test_a_second_login_ends_the_older_connection(desk: StreamerDesk, listener: 
     assert len(newer.items(EQUITIES)) > 1
 
 
+def test_the_newer_connection_may_be_the_one_that_ends(desk: StreamerDesk, listener: Listener) -> None:
+    """Code 12 in answer to its login, as long as the older one lives; where the source's guide leaves it open."""
+    desk.rules = replace(desk.rules, over_limit="newer")
+    listener.subscribe(EQUITIES, "AAPL")
+    newer = Listener.connect(desk)
+    assert newer.log_in()["code"] == 12
+    assert newer.run(1.0).ends() == [("close", 1000)]
+    assert listener.run(5.0).stream.is_open
+    listener.stream.leave()
+    assert Listener.connect(desk).log_in()["code"] == 0
+
+
 def test_logout_is_answered_then_closed(listener: Listener) -> None:
     """SUCCESS, and the server closes."""
     assert listener.ask("ADMIN", "LOGOUT") == {"code": 0, "msg": "SUCCESS"}
