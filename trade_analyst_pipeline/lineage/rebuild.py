@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 
 from trade_analyst_pipeline.datasets import DATASETS
@@ -44,7 +45,9 @@ def rebuild(
         days = [day for day in archive.sessions(name) if (first or day) <= day <= (last or day)]
         lost, stale = (days, []) if full else _to_make(data_folder, name, days)
         for chosen, again in ((lost, True), (stale, False)):
-            yield from build_tables(data_folder, name, chosen, workers=workers, created_time=created_time, again=again)
+            if chosen:
+                made = partial(build_tables, workers=workers, created_time=created_time, again=again)
+                yield from made(data_folder, name, chosen)
         if current := len(days) - len(lost) - len(stale):
             yield Current(f"tables/{name}", current)
     for name in SERIES_OF:

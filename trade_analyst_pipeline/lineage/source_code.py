@@ -42,11 +42,15 @@ class Reached:
 
 @dataclass(frozen=True)
 class _Body:
-    """The text of a definition, and what in it can name another: nodes in the order read, imports of its own."""
+    """The text of a definition, and what in it can name another: nodes in the order read, imports of its own.
+
+    `parameters` are those nodes (by `id`) that stand for a parameter of it, whatever else is called so.
+    """
 
     text: str
     nodes: Sequence[ast.AST]
     imports: Mapping[str, str]
+    parameters: frozenset[int]
 
 
 @dataclass
@@ -264,14 +268,16 @@ class _Walk:
 
     def _follow_names(self, module: _Module, body: _Body, apart_from: frozenset[str]) -> None:
         imports = {**module.imports, **body.imports}
-        parts_of_paths: set[int] = set()
+        parts_of_paths = set(body.parameters)
         for node in body.nodes:
             if isinstance(node, ast.Attribute):
                 if node.attr in apart_from:
                     parts_of_paths.add(id(node.value))
                     continue
                 self._say(node.attr)
-                if isinstance(node.value, ast.Name) and (path := self._path_of_module(imports, node.value.id)):
+                if id(node.value) in body.parameters or not isinstance(node.value, ast.Name):
+                    continue
+                if path := self._path_of_module(imports, node.value.id):
                     parts_of_paths.add(id(node.value))
                     self._follow_path(f"{path}.{node.attr}")
             elif isinstance(node, ast.Name) and id(node) not in parts_of_paths and node.id not in apart_from:
@@ -309,7 +315,16 @@ def _body_of(module: _Module, name: str) -> _Body:
     importing = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     imports = {bound: path for statement in importing for bound, path in _imported(statement)}
     kept = [node for node in nodes if isinstance(node, ast.Attribute | ast.Name | ast.Constant)]
-    return _Body("\n".join(map(ast.dump, statements)), kept, imports)
+    parameters = frozenset(id(node) for statement in statements for node in _parameters(statement))
+    return _Body("\n".join(map(ast.dump, statements)), kept, imports, parameters)
+
+
+def _parameters(statement: ast.stmt) -> Iterator[ast.Name]:
+    """The names in the body of a function that stand for its parameters."""
+    if isinstance(statement, _Function):
+        names = {node.arg for node in ast.walk(statement.args) if isinstance(node, ast.arg)}
+        inside = (node for each in statement.body for node in ast.walk(each))
+        yield from (node for node in inside if isinstance(node, ast.Name) and node.id in names)
 
 
 def _statements(module: _Module, name: str) -> Sequence[ast.stmt]:

@@ -223,7 +223,7 @@ def test_a_change_of_code_remakes_what_it_reaches(
 ) -> None:
     """Whatever function is changed, its tables and metrics are made anew, and others only where rows have changed."""
     rolled = random.Random(harness_seed)  # noqa: S311  a harness, no secret
-    count = 2 * len(CODE) if is_full else 3
+    count = 2 * len(CODE) if is_full else 2
     chosen = [*range(count)] if is_full else rolled.sample(range(len(CODE)), count)
     wrong, seen = list[str](), 0
     for number in chosen:
@@ -246,7 +246,7 @@ def test_a_change_of_captures_remakes_what_it_reaches(
 ) -> None:
     """Captures that come, come late or are gone make their sessions anew, and what follows where rows have changed."""
     rolled = random.Random(harness_seed)  # noqa: S311  a harness, no secret
-    wrong, count, seen = list[str](), 60 if is_full else 6, 0
+    wrong, count, seen = list[str](), 60 if is_full else 4, 0
     for number in range(count):
         stale = shutil.copytree(base, tmp_path / f"stale{number}")
         before = touched(stale)
@@ -296,7 +296,7 @@ def test_a_recompute_that_skips_or_overdoes_is_found(
     planned: dict[str, Callable[..., object]] = {
         "tables": lambda *_: [],
         "none": as_planned,
-        "all": lambda *given: [Stale(f"tables/{given[1]}", d, ()) for d in given[2]],
+        "all": lambda *given: [Stale(f"tables/{given[1]}", d, (), takes_all=True) for d in given[2]],
     }
     with monkeypatch.context() as patched:
         patched.setattr(rebuilding, "stale_tables", planned[skipped])

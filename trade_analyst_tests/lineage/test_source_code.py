@@ -53,6 +53,7 @@ class Json(np.ndarray):
 """Spread."""
 from __future__ import annotations
 from typing import TYPE_CHECKING
+from {P}.market import prices
 from {P}.market.columns import table_schema
 if TYPE_CHECKING:
     from {P}.market.book import Book
@@ -71,6 +72,8 @@ def deep(side):
     return _deeper(Book(side))
 def _deeper(book):
     return book.best()
+def shadowed(prices):
+    return prices[0].unused
 def whole(value):
     from {P}.market import prices
     return vars(prices)
@@ -84,6 +87,7 @@ ROOTS = {
     "late": ("metrics.spread", "late"),
     "foreign": ("metrics.spread", "foreign"),
     "deep": ("metrics.spread", "deep"),
+    "shadowed": ("metrics.spread", "shadowed"),
     "whole": ("metrics.spread", "whole"),
 }
 
