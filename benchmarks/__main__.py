@@ -283,21 +283,18 @@ def aggressor_rows() -> Iterator[Row]:
     """Trade classification: speed beside tclf, memory and Polars; accuracy on labelled tapes."""
     for count in (10**6, 10**7):
         for stack in aggressor.OURS:
-            found = aggressor.kernel_figures(stack, count)
-            if found is not None:
-                yield from _kernel_rows(f"{stack} of {count:,} trades", found)
-    whole = aggressor.whole_way_figures()
-    for name, ratio in (
-        ("from trades and quotes to sides", "ratio"),
-        ("  the same by processor time", "processor_ratio"),
-    ):
-        yield Row(
-            name,
-            "aggressor",
-            f"{float(whole['per_second']) / 1e6:.1f} M trades/s",
-            f"Polars join_asof {float(whole['polars_per_second']) / 1e6:.1f} M/s (aim {WHOLE_WAY_AIM})",
-            float(whole[ratio]),
-        )
+            measured = aggressor.kernel_figures(stack, count)
+            if measured is not None:
+                yield from _kernel_rows(f"{stack} of {count:,} trades", measured)
+    for what, found in aggressor.whole_way_figures().items():
+        for name, ratio in ((f"from trades and quotes to {what}", "ratio"), ("  by processor time", "processor_ratio")):
+            yield Row(
+                name,
+                "aggressor",
+                f"{float(found['per_second']) / 1e6:.1f} M trades/s",
+                f"Polars join_asof {float(found['polars_per_second']) / 1e6:.1f} M/s (aim {WHOLE_WAY_AIM})",
+                float(found[ratio]),
+            )
     emo = aggressor.emo_on_the_perpetual()
     if emo is not None:
         ours, other = float(emo["accuracy_pct"]), float(emo["tclf_accuracy_pct"])
