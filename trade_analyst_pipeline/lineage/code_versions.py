@@ -151,7 +151,7 @@ def _all_reached() -> Mapping[str, Reached]:
         held = _KEPT.decode(kept.read_bytes())
         if held.state == state and held.reached.keys() == STEPS.keys():
             return held.reached
-    source = SourceTree()
+    source = SourceTree(SOURCE_FOLDER)
     reached = {name: source.reached(step.roots, apart_from=_NOT_MAKING) for name, step in STEPS.items()}
     if not sys.dont_write_bytecode:
         with suppress(OSError, StorageError):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,37 @@ def test_code_versions_are_the_same_in_another_place(tmp_path: Path) -> None:
             text=True,
         )
         assert json.loads(done.stdout) == {step: fingerprint(step) for step in STEPS}
+
+
+def test_what_was_worked_out_is_kept_until_the_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read back where the source is the same, and worked out anew where that or the kept file is another."""
+    folder = tmp_path / "package"
+    shutil.copytree(code_versions.SOURCE_FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "__pycache__").mkdir()
+    monkeypatch.setattr(code_versions, "SOURCE_FOLDER", folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    reached = code_versions._all_reached.__wrapped__
+    first = reached()
+    (kept,) = (folder / "__pycache__").iterdir()
+    content = kept.read_bytes()
+    kept.write_bytes(content.replace(b'"validation":"', b'"validation":"kept-'))
+    assert reached()["tables/options"].modules["validation"].startswith("kept-")
+    kept.write_bytes(content[:-1])
+    assert reached() == first
+    assert kept.read_bytes() == content
+    with (folder / "validation.py").open("a") as file:
+        file.write("\n\ndef validate() -> None: ...\n")
+    assert {step for step in first if reached()[step] != first[step]} == {f"tables/{name}" for name in DATASETS}
+
+
+def test_a_partition_without_a_note_of_its_code_is_stale(captures: Captures) -> None:
+    """What an earlier program made, which noted only its own version, is to be made once more."""
+    captures.chain()
+    list(build_tables(captures.folder, "options", [MONDAY], workers=1, created_time=CREATED))
+    made = TableStore(captures.folder).manifest("tables", "options", MONDAY)
+    assert made is not None
+    before = replace(made, code_version="0.1.0", code={})
+    assert changed_code(before, "tables/options") == "made by version 0.1.0, which did not note its code"
 
 
 def test_the_version_of_a_package_counts(monkeypatch: pytest.MonkeyPatch) -> None:
