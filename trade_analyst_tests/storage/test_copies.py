@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import random
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from copied_archives import CREATED, DAYS, contents, export, outcomes, small_arc
 from trade_analyst_pipeline.errors import ArchiveCopyError, DiskFullError, StorageError
 from trade_analyst_pipeline.storage import captures
 from trade_analyst_pipeline.storage.archive import Archive
+from trade_analyst_pipeline.storage.checked_json import checked_json
 from trade_analyst_pipeline.storage.copy_in import import_copy
-from trade_analyst_pipeline.storage.copy_manifest import CopiedFile, manifest_bytes
+from trade_analyst_pipeline.storage.copy_manifest import CopiedFile, CopyManifest, manifest_bytes
 from trade_analyst_pipeline.storage.copy_out import export_copy
 
 FILES = 10
@@ -397,6 +400,64 @@ def test_whatever_else_a_tar_can_hold_is_refused(what: str, here: Path, tmp_path
     assert set(contents(there)) == {NAME}
     made = [path for path in tmp_path.rglob("*") if path.is_file() and here not in path.parents]
     assert made == [there / NAME]
+
+
+def test_what_is_no_plain_file_is_refused_whatever_it_claims(here: Path, tmp_path: Path) -> None:
+    """A member of another type under a name, and with the size and bytes, that the manifest lists."""
+    data = (here / NAME).read_bytes()
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.GNUTYPE_SPARSE, tarfile.CONTTYPE, b"?"):
+        stream = tar_of([], manifest=manifest_of([(NAME, data)]))
+        whole = stream.getvalue()
+        end = 512 + 512 * -(-len(manifest_of([(NAME, data)])) // 512)
+        member = info(NAME, kind, size=len(data)).tobuf(format=tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
+        with pytest.raises(ArchiveCopyError, match="is no plain file"):
+            take_in(tmp_path / "there", io.BytesIO(whole[:end] + member + bytes(1024)))
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_stream_without_a_file_it_lists_says_so(here: Path, tmp_path: Path) -> None:
+    """It is a whole tar, and less than its manifest says."""
+    files = [(name, (here / name).read_bytes()) for name in list(contents(here))[:2]]
+    with pytest.raises(ArchiveCopyError, match="ended without 1 of the files it lists, such as"):
+        take_in(tmp_path / "there", tar_of(files[:1], manifest=manifest_of(files)))
+    assert list(contents(tmp_path / "there")) == [files[0][0]]
+
+
+def test_another_whole_capture_in_place_of_the_one_listed_is_damage(here: Path, tmp_path: Path) -> None:
+    """Its own checksums hold, and it is of the right place; it is not what the manifest says."""
+    copy, other = copy_of(here, "folder", tmp_path), small_archive(tmp_path / "other", seed=5)
+    file = copy / NAME
+    file.write_bytes((other / NAME).read_bytes())
+    text = (copy / "manifest.json").read_bytes()
+    listed = [CopiedFile(**each) for each in json.loads(text)["files"]]
+    listed = [replace(each, size_bytes=file.stat().st_size) if each.name == NAME else each for each in listed]
+    (copy / "manifest.json").write_bytes(manifest_bytes("simulate", CREATED, listed))
+    (wrong,) = [each for each in take_in(tmp_path / "there", copy) if each.outcome == "damaged"]
+    assert (wrong.name, "changed on its way" in wrong.detail) == (NAME, True)
+
+
+def test_a_manifest_of_another_version_or_behind_a_link_is_refused(here: Path, tmp_path: Path) -> None:
+    """A newer program's is told as such; a link or a changed text is none."""
+    copy = copy_of(here, "folder", tmp_path)
+    manifest = copy / "manifest.json"
+    manifest.write_bytes(checked_json(CopyManifest("simulate", CREATED, (), version=2)))
+    with pytest.raises(ArchiveCopyError, match="its manifest is of version 2, this program knows 1: update it"):
+        take_in(tmp_path / "there", copy)
+    manifest.write_bytes(manifest.read_bytes().replace(b"simulate", b"simulant"))
+    with pytest.raises(ArchiveCopyError, match="is not as it was written"):
+        take_in(tmp_path / "there", copy)
+    manifest.rename(tmp_path / "elsewhere.json")
+    manifest.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(ArchiveCopyError, match="cannot be read"):
+        take_in(tmp_path / "there", copy)
+
+
+def test_what_is_held_is_not_read_from_the_copy_again(here: Path, tmp_path: Path) -> None:
+    """An import that goes on passes over what has arrived, also where the copy has lost it since."""
+    copy, there = copy_of(here, "folder", tmp_path), tmp_path / "there"
+    take_in(there, copy)
+    shutil.rmtree(copy / "raw")
+    assert outcomes(take_in(there, copy)) == {"held": FILES}
 
 
 def test_a_stream_that_does_not_start_with_its_manifest_is_refused(here: Path, tmp_path: Path) -> None:
