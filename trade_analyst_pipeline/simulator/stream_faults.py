@@ -31,6 +31,7 @@ class Play:
         self.session, self.message, self.now = session, message, now
         self.fate = "sent"
         self.is_handled = False
+        self.last_step: int | None = None
         self.told: Mapping[str, Any] = {}
 
     @property
@@ -66,7 +67,7 @@ class Play:
     def _put(self, kind: Literal["text", "binary", "raw"], data: bytes, after: float, fate: str | None) -> None:
         self.is_handled = True
         self.fate = fate or self.fate
-        self.session.put(Step(kind, data), self.now + after)
+        self.last_step = self.session.put(Step(kind, data), self.now + after)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class StreamSession:
         self._cursor = self._clock.ms(now)
         self._queue: list[tuple[float, int, Step]] = []
         self._order = count()
+        self._pending: dict[int, tuple[Message, str, str | None]] = {}
         self._next_heartbeat = now + desk.rules.heartbeat_seconds
         self._idle_since = now
 
@@ -79,12 +80,15 @@ class StreamSession:
         """The client has gone."""
         self.is_open = False
         self.desk.forget(self)
+        self._forget_pending()
 
     # -- for faults ----------------------------------------------------------------------------------------------------
 
-    def put(self, step: Step, at: float) -> None:
-        """Send something, not before `at`."""
-        heapq.heappush(self._queue, (max(at, self.hold_until), next(self._order), step))
+    def put(self, step: Step, at: float) -> int:
+        """Send something, not before `at`; its number."""
+        number = next(self._order)
+        heapq.heappush(self._queue, (max(at, self.hold_until), number, step))
+        return number
 
     def finish(self, step: Step, now: float) -> None:
         """End the connection after what is due by then; what was to follow is dropped."""
@@ -107,7 +111,10 @@ class StreamSession:
         name = self.desk.faults.strike(play)
         if not play.is_handled:
             play.send()
-        self.desk.record(self.number, message, play.fate, name)
+        if play.last_step is None or play.fate == "lost":
+            self.desk.record(self.number, message, play.fate, name)
+        else:
+            self._pending[play.last_step] = (message, play.fate, name)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -185,9 +192,19 @@ class StreamSession:
 
     def _due(self, now: float) -> Iterator[Step]:
         while self.is_open and self._queue and self._queue[0][0] <= now:
-            step = heapq.heappop(self._queue)[2]
+            _, number, step = heapq.heappop(self._queue)
             self.is_open = step.kind not in {"close", "end", "abort"}
+            if (told := self._pending.pop(number, None)) is not None:
+                self.desk.record(self.number, *told)
+            if not self.is_open:
+                self._forget_pending()
             yield step
+
+    def _forget_pending(self) -> None:
+        """What has not gone out by the end of the connection is lost."""
+        for message, _, name in self._pending.values():
+            self.desk.record(self.number, message, "lost", name)
+        self._pending.clear()
 
     def _beat(self, now: float) -> None:
         if now >= self._next_heartbeat:

@@ -43,13 +43,17 @@ class Listener:
 
     def ask(self, service: str, command: str, **parameters: str) -> dict[str, Any]:
         """The content of the answer to one request, which comes at once."""
-        self.asked += 1
-        self.stream.send(json.dumps({"requests": [request(self.desk, self.asked, service, command, **parameters)]}))
         before = len(self.responses())
-        self.run(self.stream.now)
+        self.send(service, command, **parameters)
         (answer,) = self.responses()[before:]
         assert (answer["service"], answer["command"], answer["requestid"]) == (service, command, str(self.asked))
         return answer["content"]
+
+    def send(self, service: str, command: str, **parameters: str) -> None:
+        """One request, whatever comes of it."""
+        self.asked += 1
+        self.stream.send(json.dumps({"requests": [request(self.desk, self.asked, service, command, **parameters)]}))
+        self.run(self.stream.now)
 
     def subscribe(self, service: str, keys: str, fields: str = ALL_FIELDS, command: str = "SUBS") -> None:
         """A subscription that is granted."""
