@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from benchmarks import aggressor, metrics, session
+from benchmarks.american import american_figures
 from benchmarks.chains import LIMIT, chain_figures
 from benchmarks.dagster_overhead import dagster_overhead
 from benchmarks.hostile import hostile_figures
@@ -279,6 +280,19 @@ def metric_rows() -> Iterator[Row]:
         yield Row(f"{name} of chains", "metrics", f"{measure()['rows_per_second']:,.0f} contracts/s")
 
 
+def american_rows() -> Iterator[Row]:
+    """American options beside QuantLib's engine, both held against that engine iterated to the end."""
+    found = american_figures()
+    yield Row(
+        f"price of an American option, {found.count} of them, processor time",
+        "american",
+        f"{1e6 * found.price:,.0f} µs, error {found.error:.0e} dollars",
+        f"QuantLib {version('QuantLib')} QD+ {1e6 * found.peer_price:,.0f} µs, error {found.peer_error:.0e}",
+        found.price / found.peer_price,
+    )
+    yield Row("  its volatility from the price", "american", f"{1e6 * found.volatility:,.0f} µs")
+
+
 def aggressor_rows() -> Iterator[Row]:
     """Trade classification: speed beside tclf, memory and Polars; accuracy on labelled tapes."""
     for count in (10**6, 10**7):
@@ -325,6 +339,7 @@ QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "stream_source": stream_source_rows,
     "metrics": metric_rows,
     "aggressor": aggressor_rows,
+    "american": american_rows,
     "session": session_rows,
 }
 NAMES = (*QUICK, "main_job", "dagster")
