@@ -193,9 +193,16 @@ def test_bars_that_a_later_answer_holds_are_repaired(archive: Archive) -> None:
 
 
 def test_an_empty_later_answer_repairs_nothing(archive: Archive) -> None:
-    """Nor do bars of another frequency, or of another session alone."""
-    put_lost_bars(archive, ("daily", "minute"))
+    """It was asked for the window, and holds no bar of it."""
+    put_lost_bars(archive)
     put_bars(archive, NEXT, lacking=Lacking("no bars"))
+    (line,) = lines(archive, "ohlc", now=at(date(2026, 1, 9), 12, 0))
+    assert line.repair == Repair("repairable", at(date(2041, 1, 1), 16, 0))
+
+
+def test_bars_of_one_kind_do_not_repair_those_of_another(archive: Archive) -> None:
+    """Nor do minutes of another session: a symbol is repaired once all that is missing of it is there."""
+    put_lost_bars(archive, ("daily", "minute"))
     put_bars(archive, date(2026, 1, 7), frequency="minute")
     (line,) = lines(archive, "ohlc", now=at(date(2026, 1, 9), 12, 0))
     assert (line.missing, line.repair) == (2, Repair("repairable", at(date(2041, 1, 1), 16, 0)))

@@ -236,6 +236,14 @@ def test_damage_stops_reading_at_the_record(archive: Archive, damaged: Capture) 
     assert [item.request.symbols for item in got] == [("S0",), ("S1",)]
 
 
+def test_an_index_is_read_anew_once_the_file_has_changed(archive: Archive, damaged: Capture) -> None:
+    """What was read of a file before is not told of other bytes in its place."""
+    assert archive.index(damaged) == archive.index(damaged)
+    damaged.path.write_bytes(damaged.path.read_bytes()[:-1])
+    with pytest.raises(CaptureDamagedError, match="footer"):
+        archive.index(damaged)
+
+
 def iter_into(got: list[RawResponse], archive: Archive, capture: Capture) -> list[RawResponse]:
     """Read into `got` one by one, so that what came before an error is kept."""
     for item in archive.responses(capture):
