@@ -30,6 +30,7 @@ from trade_analyst_pipeline.storage.compaction import compact_captures
 from trade_analyst_pipeline.storage.copy_in import import_copy
 from trade_analyst_pipeline.storage.copy_out import export_copy
 from trade_analyst_pipeline.storage.flaws import Away
+from trade_analyst_pipeline.storage.retiring import retire
 from trade_analyst_pipeline.storage.tables import TableStore
 
 LATER = datetime(2026, 3, 2, 15, tzinfo=UTC)
@@ -384,3 +385,21 @@ def test_of_retired_quotes_no_life_of_a_symbol_is_read(old: Path, copy: Path) ->
     assert [each.session_date for each in sightings(Archive(old / "raw")) if each.known] == [MONDAY, TUESDAY, WEDNESDAY]
     retire_all(old, copy, datasets=["quotes"], with_closing=True)
     assert [each.session_date for each in sightings(Archive(old / "raw")) if each.known] == [WEDNESDAY]
+
+
+def test_a_session_with_retired_captures_is_compacted(captures: Captures) -> None:
+    """What is here of it goes into one file; the records of the others stay beside it."""
+    for at in (MORNING, NOON, time(18), CLOSING):
+        captures.chain(MONDAY, at=at)
+    list(rebuild(captures.folder, datasets=["options"], workers=1, created_time=CREATED))
+    folder = captures.folder.resolve()
+    first = planned(folder, None)
+    retire(folder, first.unheld[:2], retired_time=LATER)
+    done = compact_captures(folder, "options", MONDAY, now=LATER.timestamp())
+    assert (done.problem, done.after.files) == ("", 1)
+    assert [each.is_retired for each in Archive(folder / "raw").captures("options", MONDAY)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
