@@ -69,7 +69,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_session_is_in_the_tables_and_sql_answers(project: Path) -> None:
     """Three sessions of both symbols have chains, volatilities and ratios, and SQL over them answers."""
-    sql = "select symbol, count(*) as sessions from metrics.iv_history where iv is not null group by symbol order by 1"
+    sql = (
+        "select symbol, count(*) as sessions from metrics.iv_history "
+        "where series = 'atm30' and iv is not null group by symbol order by 1"
+    )
     rows = json.loads(_command(project, "query", sql, "--json"))
     assert rows == [{"symbol": "AAPL", "sessions": 3}, {"symbol": "SPY", "sessions": 3}]
     _command(project, "export", "metrics.iv_rank", "--format", "csv", "--output", "rank.csv")

@@ -92,11 +92,12 @@ def summary_rows(store: TableStore, symbols: Sequence[str], session_date: date) 
     Values are those of the session; rows are counted over all tables and sessions stored.
     """
     on_day = pl.col("session_date") == session_date
-    ranks = on_day & (pl.col("window_sessions") == WINDOW)
+    headline = on_day & (pl.col("series") == iv_history.HEADLINE)
+    ranks = headline & (pl.col("window_sessions") == WINDOW)
     quotes = store.scan("tables", "quotes", partitions=[session_date], schema=DATASETS["quotes"].schema)
     columns = (
         _latest(quotes.with_columns(symbol=pl.coalesce("requested_symbol", "symbol")), "last"),
-        _latest(_metric(store, iv_history.SCHEMA).filter(on_day), "iv", scale=100),
+        _latest(_metric(store, iv_history.SCHEMA).filter(headline), "iv", scale=100),
         _latest(_metric(store, iv_rank.SCHEMA).filter(ranks), "iv_rank"),
         _latest(_metric(store, iv_rank.SCHEMA).filter(ranks), "iv_percentile"),
         _latest(_metric(store, put_call_ratio.DAILY_SCHEMA).filter(on_day), "put_call_volume_ratio"),

@@ -27,12 +27,12 @@ def rows_picture(manifests: Sequence[Manifest], session_date: date) -> str:
 
 def iv_history_picture(store: TableStore) -> str:
     """The mean 30-day volatility of all symbols over the last sessions."""
-    return _picture(_rows(store, iv_history.SCHEMA), pl.col("iv"), "Mean 30-day implied volatility", ".1%")
+    return _picture(_headline(store, iv_history.SCHEMA), pl.col("iv"), "Mean 30-day implied volatility", ".1%")
 
 
 def iv_rank_picture(store: TableStore) -> str:
     """The mean IV rank (252 sessions) of all symbols over the last sessions."""
-    rows = _rows(store, iv_rank.SCHEMA).filter(pl.col("window_sessions") == iv_rank.WINDOWS[-1])
+    rows = _headline(store, iv_rank.SCHEMA).filter(pl.col("window_sessions") == iv_rank.WINDOWS[-1])
     return _picture(rows, pl.col("iv_rank"), f"Mean IV rank, {iv_rank.WINDOWS[-1]} sessions", ".0f")
 
 
@@ -54,6 +54,11 @@ def realized_volatility_picture(store: TableStore) -> str:
 
 def _rows(store: TableStore, schema: TableSchema) -> pl.LazyFrame:
     return store.scan("metrics", schema.name, schema=schema)
+
+
+def _headline(store: TableStore, schema: TableSchema) -> pl.LazyFrame:
+    """Of a metric of several series the one that stands for a symbol's volatility."""
+    return _rows(store, schema).filter(pl.col("series") == iv_history.HEADLINE)
 
 
 def _picture(rows: pl.LazyFrame, value: pl.Expr, title: str, form: str) -> str:

@@ -68,10 +68,13 @@ def test_ratios_of_one_scope_are_drawn(store: TableStore) -> None:
 
 
 def test_ranks_of_the_longest_window_are_drawn(store: TableStore) -> None:
-    """The mean over symbols per session, of 252 sessions and no other window."""
+    """The mean over symbols per session, of 252 sessions and our own 30-day series, no other."""
     rows = [
-        {"symbol": symbol, "series": "iv30", "window_sessions": window, "session_date": DAYS[0], "iv_rank": rank}
-        for symbol, window, rank in (("A", 252, 20.0), ("B", 252, 40.0), ("A", 63, 99.0))
+        {"symbol": symbol, "series": series, "window_sessions": window, "session_date": DAYS[0], "iv_rank": rank}
+        for symbol, series, window, rank in (
+            *(("A", "atm30", 252, 20.0), ("B", "atm30", 252, 40.0)),
+            *(("A", "atm30", 63, 99.0), ("A", "atm30_vendor", 252, 90.0)),
+        )
     ]
     put(store, iv_rank.SCHEMA, rows)
     assert texts(pictures.iv_rank_picture(store)) == ["Mean IV rank, 252 sessions", "30", "30", "30"]

@@ -107,11 +107,21 @@ def table(rows: list[Contract]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={name: COLUMNS[name].dtype for name in INPUT_COLUMNS})
 
 
+def vendor_history(rows: list[Contract]) -> pl.DataFrame:
+    """The 30-day series of the vendor's volatilities."""
+    return iv_history(table(rows)).filter(series="atm30_vendor")
+
+
 def only_row(rows: list[Contract]) -> dict[str, Any]:
     """The single row the contracts give."""
-    found = iv_history(table(rows))
+    found = vendor_history(rows)
     assert found.height == 1
     return found.row(0, named=True)
+
+
+def series_row(rows: list[Contract], series: str) -> dict[str, Any]:
+    """The row of one series of the single symbol and session."""
+    return iv_history(table(rows)).filter(series=series).row(0, named=True)
 
 
 def changed(rows: list[Contract], change: dict[str, Any], **where: Any) -> list[Contract]:
@@ -352,11 +362,88 @@ def test_golden_chains(
         row["vendor_implied_volatility"] = (
             implied_volatility(forward, row["strike"], years, rate, price, sign) if near_the_money else None
         )
-    row = only_row(rows)
-    assert [row["near_forward"], row["far_forward"]] == pytest.approx(forwards, abs=1e-6)
-    assert [row["near_iv"], row["far_iv"]] == pytest.approx(atm, abs=1e-9)
-    assert row["iv"] == pytest.approx(iv30, abs=1e-9)
+    without = changed(rows, {"vendor_implied_volatility": None})
+    for row, digits in ((only_row(rows), 1e-9), (series_row(without, "atm30"), 1e-12)):
+        assert [row["near_forward"], row["far_forward"]] == pytest.approx(forwards, abs=1e-6)
+        assert [row["near_iv"], row["far_iv"]] == pytest.approx(atm, abs=digits)
+        assert row["iv"] == pytest.approx(iv30, abs=digits)
+        assert row["status"] == "ok"
+
+
+# ------------------------------------------------------------------------------------------- maturities and sources
+
+MONTHS = [
+    date(2025, 3, 17),
+    date(2025, 3, 21),
+    NEAR,
+    FAR,
+    date(2025, 5, 16),
+    date(2025, 6, 20),
+    date(2025, 10, 17),
+    date(2026, 3, 20),
+]
+LEAPS = [*MONTHS, date(2027, 1, 15)]
+
+
+@pytest.mark.parametrize("source", ["", "_vendor"])
+@pytest.mark.parametrize("days", [7, 30, 60, 90, 180, 365])
+def test_each_maturity_is_that_of_the_true_term_structure(days: int, source: str) -> None:
+    """Volatilities whose variance is linear in time between expiries come back at every maturity, from both sources."""
+
+    def volatility(_strike: float, _forward: float, years: float) -> float:
+        return math.sqrt((0.01 + 0.05 * years) / years)
+
+    rows = chain(LEAPS, volatility=volatility, half_spread=0.0001, strikes=[60 + 2.5 * i for i in range(33)])
+    row = series_row(rows, f"atm{days}{source}")
+    assert row["iv"] == pytest.approx(volatility(0, 0, days / 365), abs=2e-5)
+    assert row["near_days"] <= days < row["far_days"]
     assert row["status"] == "ok"
+
+
+def test_our_own_series_needs_no_volatility_of_the_vendor() -> None:
+    """Without vendor values only the vendor's series are null; of a wrong one ours knows nothing."""
+    rows = chain(rate=0.0)
+    without = iv_history(table(changed(rows, {"vendor_implied_volatility": None})))
+    assert dict(
+        without.filter(pl.col("series").is_in(["atm30", "atm30_vendor"])).select("series", "status").rows()
+    ) == {
+        "atm30": "ok",
+        "atm30_vendor": "no_volatility",
+    }
+    wrong = series_row(changed(rows, {"vendor_implied_volatility": 0.9}), "atm30")
+    assert (
+        wrong["iv"]
+        == series_row(rows, "atm30")["iv"]
+        == pytest.approx(series_row(rows, "atm30_vendor")["iv"], abs=1e-4)
+    )
+
+
+def test_prices_without_a_volatility_take_no_part_in_ours() -> None:
+    """A put at its intrinsic value has none; the call stands in when it is the side out of the money."""
+    rows = chain(rate=0.0)
+    own = series_row(changed(rows, {"bid": 0.01, "ask": 0.01}, option_type="C", strike=120.0), "atm30")
+    assert own["status"] == "ok"
+    flat = [row | {"bid": 99.0, "ask": 99.5} for row in rows]
+    assert series_row(flat, "atm30")["status"] in {"no_quotes", "no_volatility", "no_strikes"}
+
+
+@pytest.mark.parametrize(("days", "status"), [(68, "no_expiry"), (69, "single"), (111, "single"), (112, "no_expiry")])
+def test_a_lone_expiry_serves_maturities_near_it(days: int, status: str) -> None:
+    """Of 90 days: from 69 to 111; outside there is no value."""
+    expiration = DAY + timedelta(days=days)
+    rows = [row | {"expiration_time": SNAPSHOT + timedelta(days=days)} for row in chain([expiration])]
+    row = series_row(rows, "atm90")
+    assert (row["status"], row["iv"] is None) == (status, status == "no_expiry")
+
+
+def test_early_exercise_is_flagged_beyond_60_days() -> None:
+    """Of American contracts ours is inverted as if European; said where that matters, never of the vendor's."""
+    american = changed(chain(LEAPS), {"exercise_type": "A"})
+    flags = dict(iv_history(table(american)).select("series", "flags").rows())
+    assert {series for series, words in flags.items() if "early_exercise" in words} == {
+        *("atm60", "atm90", "atm180", "atm365")
+    }
+    assert not any("early_exercise" in words for words in iv_history(table(chain(LEAPS)))["flags"])
 
 
 # -------------------------------------------------------------------------------------------- parts of the rule
@@ -608,7 +695,7 @@ def test_index_and_etf_options_close_later() -> None:
     """At 16:10 a stock's options are closed, those of SPY and of an index still trade."""
     late = session_close(DAY) + timedelta(minutes=10)
     rows = [row for symbol in ("XYZ", "SPY", "$SPX") for row in chain(symbol=symbol, snapshot=late)]
-    found = dict(iv_history(table(rows)).select("symbol", "status").iter_rows())
+    found = dict(vendor_history(rows).select("symbol", "status").iter_rows())
     assert found == {"XYZ": "after_hours", "SPY": "ok", "$SPX": "ok"}
 
 
@@ -630,7 +717,7 @@ def test_many_symbols_and_sessions_are_as_each_alone() -> None:
         for day in (DAY, other_day)
     ]
     together = iv_history(table([row for part in parts for row in part]).sample(fraction=1, shuffle=True, seed=2))
-    assert together.equals(pl.concat([iv_history(table(part)) for part in parts]))
+    assert together.equals(pl.concat([iv_history(table(part)) for part in parts]).sort(SCHEMA.key))
 
 
 def test_iv_history_has_the_declared_shape() -> None:
@@ -639,7 +726,7 @@ def test_iv_history_has_the_declared_shape() -> None:
     found = iv_history(table(rows))
     assert found.schema == SCHEMA.polars_schema
     assert found.select(pl.col(sorted(SCHEMA.required)).null_count()).sum_horizontal().item() == 0
-    assert found["series"].unique().to_list() == [SERIES]
+    assert sorted(found["series"].unique()) == sorted(SERIES)
     for rule in SCHEMA.rules:
         assert found.select(rule.passes.fill_null(value=True).all()).item(), rule.name
 
@@ -654,5 +741,6 @@ def test_every_snapshot_has_a_value() -> None:
     """All snapshots of a day are valued, not only the closing one."""
     times = [SNAPSHOT - timedelta(minutes=15 * i) for i in range(4)]
     found = snapshot_values(table([row for time in times for row in chain(snapshot=time)]))
+    found = found.filter(series="atm30_vendor")
     assert found["snapshot_time"].to_list() == sorted(times)
     assert found["status"].to_list() == ["ok"] * 4

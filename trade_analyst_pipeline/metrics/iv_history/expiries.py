@@ -1,0 +1,194 @@
+"""From the clean contracts of a chain to the at-the-money volatility of each expiry.
+
+The forward of an expiry comes from put-call parity on mids; the strikes next to it give its volatility, total variance
+being linear in log-moneyness. Whose volatilities are taken, the vendor's or those inverted here, is all that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR, ticks
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+YEAR = timedelta(days=365)
+LARGEST_SIDE_DIFFERENCE = 0.05
+LARGEST_RELATIVE_SIDE_DIFFERENCE = 0.2
+HALF_CENT = 0.005  # dollars: how far below its intrinsic value a mid may lie and count as at it
+SIDES = ("call", "put")
+
+
+def in_ticks(price: pl.Expr) -> pl.Expr:
+    """A price as an integer of 1/10000 dollar."""
+    return ticks(price).cast(pl.Int64)
+
+
+def quotient(dividend: pl.Expr, divisor: int | pl.Expr) -> pl.Expr:
+    """The correctly rounded quotient of each row: many rows at once Polars multiplies by the rounded reciprocal."""
+    return dividend / (dividend * 0 + divisor)
+
+
+def in_units(duration: pl.Expr, unit: timedelta) -> pl.Expr:
+    """A duration as a number of these units."""
+    return quotient(duration.dt.total_microseconds(), unit // timedelta(microseconds=1))
+
+
+def strikes_of(contracts: pl.DataFrame) -> pl.DataFrame:
+    """One row per strike with a clean quote, in order, with the call's and the put's figures; `expiry` numbers them.
+
+    Two roots that expire at one instant are two expiries. Mids are doubled integer prices, so that they stay exact.
+    """
+    key = ("snapshot", "expiration_time", "option_root", "strike")
+    figures = {"mid": pl.col("bid") + pl.col("ask"), "spread": pl.col("ask") - pl.col("bid"), "iv": pl.col("iv")}
+    sides = {
+        f"{side}_{name}": pl.when(pl.col("option_type") == letter).then(figure)
+        for side, letter in (("call", "C"), ("put", "P"))
+        for name, figure in figures.items()
+    }
+    return (
+        contracts.filter("is_clean")
+        .with_columns(**sides)
+        .group_by(key)
+        .agg(pl.col("expiration_date", "remaining", *sides).max(), _is_european().alias("is_european"))
+        .sort(key)
+        .with_columns(
+            pl.struct(key[:3]).rle_id().cast(pl.Int64).alias("expiry"),
+            in_units(pl.col("remaining"), YEAR).alias("years"),
+            in_ticks(pl.col("strike")).alias("strike_ticks"),
+        )
+    )
+
+
+def _is_european() -> pl.Expr:
+    return (pl.col("exercise_type") == "E").fill_null(value=False).all()
+
+
+def inverted(strikes: pl.DataFrame, highest: float) -> pl.DataFrame:
+    """The strikes with the volatilities of their own mids in place of the vendor's: Black's formula on the forward.
+
+    `strikes` have `forward` and `discount_rate` besides. A mid without a volatility up to `highest` has none. Exercise
+    before expiry is not accounted for.
+    """
+    from trade_analyst_pipeline.kernels.inversion import invert  # compiled when it is first needed
+
+    doubled = 2.0 * TICKS_PER_DOLLAR
+    mids = [strikes[f"{side}_mid"].cast(pl.Float64).fill_null(float("nan")).to_numpy() / doubled for side in SIDES]
+    discount = strikes.select((-pl.col("discount_rate") * pl.col("years")).exp()).to_series().to_numpy()
+    columns = [np.tile(each, 2) for each in (*(strikes[name].to_numpy() for name in ("forward", "strike")), discount)]
+    years = np.tile(strikes["years"].to_numpy(), 2)
+    is_call = np.repeat([True, False], strikes.height)
+    volatility, reason = np.empty(2 * strikes.height), np.empty(2 * strikes.height, dtype=np.int8)
+    run: Callable[..., None] = invert
+    run(np.concatenate(mids), *columns, years, is_call, HALF_CENT, volatility, reason)
+    found = pl.Series(volatility, nan_to_null=True)
+    found = pl.select(pl.when(found < highest).then(found)).to_series()
+    parts = (found[: strikes.height], found[strikes.height :])
+    return strikes.with_columns(part.alias(f"{side}_iv") for side, part in zip(SIDES, parts, strict=True))
+
+
+def forwards_of(strikes: pl.DataFrame) -> pl.DataFrame:
+    """Each expiry's `forward` by put-call parity, of those that have a strike with both sides.
+
+    It is strike + exp(rT) (call mid - put mid) where the two mids are closest, at the lower strike of two. When that
+    and its two nearest strikes differ by more than the largest of their half-spreads, `is_spread` is set and the
+    median of the three is taken.
+    """
+    both = strikes.filter(pl.col("call_mid").is_not_null() & pl.col("put_mid").is_not_null())
+    both = both.with_columns(pl.int_range(pl.len()).alias("row"))
+    gap = (pl.col("call_mid") - pl.col("put_mid")).abs()
+    at = both.sort("expiry", gap, "strike").unique("expiry", keep="first", maintain_order=True)
+    growth = (pl.col("discount_rate") * pl.col("years")).exp()
+    parity = both.select(
+        pl.col("strike") + quotient(growth * (pl.col("call_mid") - pl.col("put_mid")), 2 * TICKS_PER_DOLLAR)
+    ).to_series()
+    half_spread = both.select(
+        quotient(pl.max_horizontal("call_spread", "put_spread"), 2 * TICKS_PER_DOLLAR)
+    ).to_series()
+    trio = _nearest_three(both["expiry"].to_numpy(), both["strike"].to_numpy(), at["row"].to_numpy())
+    values, slack = parity.to_numpy()[trio], half_spread.to_numpy()[trio].max(axis=0, initial=0)
+    is_spread = np.ptp(values, axis=0) > slack
+    nearest = parity.to_numpy()[at["row"].to_numpy()]
+    return at.select("expiry").with_columns(
+        pl.Series("forward", np.where(is_spread, np.median(values, axis=0), nearest)),
+        pl.Series("is_spread", is_spread),
+    )
+
+
+def _nearest_three(expiry: Indices, strike: Floats, at: Indices) -> Indices:
+    """Rows of the three strikes of the same expiry nearest each row `at`, itself included.
+
+    Rows are in order of strike; of two strikes equally far the lower is nearer. Three times `at` where there are
+    fewer than three strikes.
+    """
+
+    def distance(step: int) -> Floats:
+        row = np.clip(at + step, 0, len(expiry) - 1)
+        inside = (row == at + step) & (expiry[row] == expiry[at])
+        return np.where(inside, np.abs(strike[row] - strike[at]), np.inf)
+
+    below, above, far_below, far_above = (distance(step) for step in (-1, 1, -2, 2))
+    first = np.select([far_below <= above, far_above < below], [-2, 0], default=-1)
+    has_three = np.select([first == -2, first == 0], [far_below, far_above], np.maximum(below, above)) < np.inf
+    steps = first + np.arange(3)[:, None]
+    rows: Indices = np.where(has_three, at + steps, at)
+    return rows
+
+
+def expiries_of(strikes: pl.DataFrame) -> pl.DataFrame:
+    """Each expiry whose forward lies between two strikes with a usable volatility, and its `atm_iv` there.
+
+    `strikes` counts the usable ones; `is_consistent` is false when call and put volatility of a strike used for
+    `atm_iv` are too far apart.
+    """
+    usable = strikes.with_columns(
+        _strike_iv().alias("strike_iv"),
+        _sides_agree().alias("agrees"),
+        in_ticks(pl.col("forward")).alias("forward_ticks"),
+    ).filter(pl.col("strike_iv").is_not_null())
+    is_below = pl.col("strike_ticks") <= pl.col("forward_ticks")
+    below = usable.filter(is_below).unique("expiry", keep="last", maintain_order=True)
+    above = usable.filter(~is_below).unique("expiry", keep="first", maintain_order=True)
+    is_exact = pl.col("strike_ticks") == pl.col("forward_ticks")
+    is_found = is_exact | pl.col("strike_iv_above").is_not_null()
+    return (
+        below.join(above.select("expiry", "strike", "strike_iv", "agrees"), on="expiry", how="left", suffix="_above")
+        .join(usable.group_by("expiry").agg(pl.len().cast(pl.Int64).alias("strikes")), on="expiry")
+        .filter(is_found)
+        .with_columns(
+            atm_iv=pl.when(is_exact).then("strike_iv").otherwise(_interpolated_iv()),
+            is_consistent=pl.col("agrees") & (is_exact | pl.col("agrees_above")),
+        )
+    )
+
+
+def _strike_iv() -> pl.Expr:
+    """The mean of call and put volatility, or that of the out-of-the-money side when the other is missing."""
+    call, put, strike, forward = (pl.col(name) for name in ("call_iv", "put_iv", "strike", "forward"))
+    return (
+        pl.when(call.is_not_null() & put.is_not_null())
+        .then((call + put) / 2)
+        .when(strike >= forward)
+        .then(call)
+        .otherwise(put)
+    )
+
+
+def _sides_agree() -> pl.Expr:
+    """Whether call and put volatility differ by no more than 5 points and 20 % of their mean; true with one side."""
+    difference, mean = (pl.col("call_iv") - pl.col("put_iv")).abs(), (pl.col("call_iv") + pl.col("put_iv")) / 2
+    limit = pl.min_horizontal(pl.lit(LARGEST_SIDE_DIFFERENCE), LARGEST_RELATIVE_SIDE_DIFFERENCE * mean)
+    return (difference <= limit).fill_null(value=True)
+
+
+def _interpolated_iv() -> pl.Expr:
+    """Volatility at the forward, total variance being linear in the logarithm of strike / forward."""
+    low, high = ((pl.col(name) / pl.col("forward")).log() for name in ("strike", "strike_above"))
+    weight = -low / (high - low)
+    return ((1 - weight) * pl.col("strike_iv") ** 2 + weight * pl.col("strike_iv_above") ** 2).sqrt()
