@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from trade_analyst_pipeline.settings import Settings
 
 RUNS = 3
-PARTITIONED = ("raw/options", "tables/options", "metrics/put_call_ratio", "metrics/forward")
+PARTITIONED = (
+    "raw/options",
+    "tables/options",
+    "metrics/put_call_ratio",
+    "metrics/forward",
+    "metrics/implied_volatility",
+)
 
 
 @dataclass(frozen=True)

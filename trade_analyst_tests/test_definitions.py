@@ -33,6 +33,7 @@ ASSETS = {
     *("metrics/put_call_ratio", "metrics/put_call_ratio_daily", "metrics/iv_history", "metrics/iv_rank"),
     *(
         "metrics/forward",
+        "metrics/implied_volatility",
         "metrics/realized_volatility",
         "exports/metrics",
         "raw/expirations",

@@ -29,7 +29,10 @@ from trade_analyst_pipeline.storage.tables import TableStore
 
 TABLES = [
     *(("tables", name) for name in ("options", "quotes", "ohlc", "expirations", "markets", "instruments", "movers")),
-    *(("metrics", name) for name in ("forward", "put_call_ratio", "put_call_ratio_daily", "iv_history", "iv_rank")),
+    *(
+        ("metrics", name)
+        for name in ("forward", "implied_volatility", "put_call_ratio", "put_call_ratio_daily", "iv_history", "iv_rank")
+    ),
     ("metrics", "realized_volatility"),
 ]
 LAST = date(2026, 11, 20)

@@ -31,6 +31,7 @@ from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
 from trade_analyst_pipeline.lineage.code_versions import code_version, fingerprint
 from trade_analyst_pipeline.lineage.metrics import (
     FORWARD,
+    IMPLIED_VOLATILITY,
     PUT_CALL_RATIO,
     SnapshotMetric,
     build_snapshot_metric,
@@ -282,6 +283,11 @@ def snapshot_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefini
         ),
         snapshot_asset(
             FORWARD, partitions, "Forward price and interest rate of each expiry of a chain, by put-call parity."
+        ),
+        snapshot_asset(
+            IMPLIED_VOLATILITY,
+            partitions,
+            "Our own implied volatility and Greeks of every contract, or why it has none.",
         ),
     ]
 

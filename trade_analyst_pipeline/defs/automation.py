@@ -39,6 +39,7 @@ CHAIN_ASSETS = (
     "tables/options",
     "metrics/put_call_ratio",
     "metrics/forward",
+    "metrics/implied_volatility",
     "metrics/put_call_ratio_daily",
     "metrics/iv_history",
     "metrics/iv_rank",

@@ -29,7 +29,13 @@ from trade_analyst_pipeline.settings import Settings
 from trade_analyst_pipeline.storage.archive import Archive
 
 CHAIN_DATASET = "options"
-HISTORY_PARTITIONED = ("raw/options", "tables/options", "metrics/put_call_ratio", "metrics/forward")
+HISTORY_PARTITIONED = (
+    "raw/options",
+    "tables/options",
+    "metrics/put_call_ratio",
+    "metrics/forward",
+    "metrics/implied_volatility",
+)
 _INTERRUPTIONS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
 _QUIET = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 

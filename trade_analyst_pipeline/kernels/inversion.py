@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
 from trade_analyst_pipeline.kernels.black_scholes import log_moneyness, price_over_slope
 from trade_analyst_pipeline.kernels.elementary import exp, log
@@ -41,6 +41,10 @@ HALF_SQRT_PI = 0.8862269254527580
 HALF_SQRT_2_PI = 0.5 * SQRT_2_PI
 LOG_SQRT_2_PI = 0.9189385332046727
 TWO_OVER_PI = 0.6366197723675814
+
+_IN = types.Array(types.float64, 1, "C", readonly=True)
+_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
+_COLUMNS = types.void(_IN, _IN, _IN, _IN, _IN, _FLAGS, types.float64, types.float64[::1], types.int8[::1])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
@@ -84,7 +88,7 @@ def householder_step(x: float, s: float, log_beta: float) -> float:
     return min(max(step, -LARGEST_STEP), LARGEST_STEP)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(_COLUMNS, cache=True, nogil=True, error_model="numpy")
 def invert(
     price: Floats,
     forward: Floats,

@@ -28,6 +28,7 @@ METRIC_DATASETS = {
     put_call_ratio.SCHEMA.name: "options",
     put_call_ratio.DAILY_SCHEMA.name: "options",
     forward.SCHEMA.name: "options",
+    "implied_volatility": "options",
     iv_history.SCHEMA.name: "options",
     "iv_rank": "options",
     "realized_volatility": "ohlc",

@@ -67,6 +67,7 @@ STEPS: Final[Mapping[str, Step]] = {
         *map(_table, DATASETS),
         _metric("put_call_ratio", "PUT_CALL_RATIO"),
         _metric("forward", "FORWARD"),
+        _metric("implied_volatility", "IMPLIED_VOLATILITY"),
         _metric("iv_history", "iv_history_of"),
         _metric("iv_rank", "IV_RANK"),
         _metric("put_call_ratio_daily", "PUT_CALL_RATIO_DAILY"),

@@ -14,9 +14,17 @@ from typing import Any, Final
 import polars as pl
 
 from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.market.expiry_key import EXPIRY_KEY
 from trade_analyst_pipeline.market.session_hours import up_to_close
 from trade_analyst_pipeline.market.sessions import sessions_ending
-from trade_analyst_pipeline.metrics import forward, iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.metrics import (
+    forward,
+    implied_volatility,
+    iv_history,
+    iv_rank,
+    put_call_ratio,
+    realized_volatility,
+)
 from trade_analyst_pipeline.storage.tables import TableStore
 
 Row = Mapping[str, Any]
@@ -113,6 +121,18 @@ def _forward(_store: TableStore, row: Row) -> MetricSource:
     return _of_snapshots((), snapshot, forward.forward)
 
 
+def _implied_volatility(store: TableStore, row: Row) -> MetricSource:
+    """The forward of the contract's expiry, and the whole snapshot, of which that is made."""
+    snapshot = pl.DataFrame([{name: row[name] for name in _SNAPSHOT}], schema=_schema_of(_SNAPSHOT))
+    forwards = store.scan("metrics", "forward", partitions=[row["session_date"]], schema=forward.SCHEMA)
+    expiry = forwards.filter(pl.col(name) == row[name] for name in EXPIRY_KEY).collect()
+
+    def compute(options: pl.DataFrame) -> pl.DataFrame:
+        return implied_volatility.implied_volatility(options, forward.forward(options))
+
+    return _of_snapshots([_below("metrics.forward", expiry)], snapshot, compute)
+
+
 def _put_call_ratio_daily(store: TableStore, row: Row) -> MetricSource:
     """The closing snapshots of as many sessions as the longest smoothing counts."""
     days = sessions_ending(row["session_date"], max(put_call_ratio.SMOOTHED_SESSIONS))
@@ -159,6 +179,7 @@ METRIC_SOURCES: Final[Mapping[str, Callable[[TableStore, Row], MetricSource]]] =
     iv_rank.SCHEMA.name: _iv_rank,
     put_call_ratio.SCHEMA.name: _put_call_ratio,
     forward.SCHEMA.name: _forward,
+    implied_volatility.SCHEMA.name: _implied_volatility,
     put_call_ratio.DAILY_SCHEMA.name: _put_call_ratio_daily,
     realized_volatility.SCHEMA.name: _realized_volatility,
 }

@@ -25,7 +25,14 @@ from trade_analyst_pipeline.lineage.built import (
 from trade_analyst_pipeline.lineage.code_versions import is_made_by, made_by
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.market.sessions import sessions_ending
-from trade_analyst_pipeline.metrics import forward, iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.metrics import (
+    forward,
+    implied_volatility,
+    iv_history,
+    iv_rank,
+    put_call_ratio,
+    realized_volatility,
+)
 from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStore
 
 CHUNK_SESSIONS = 40
@@ -65,10 +72,21 @@ def _forward(store: Reader, days: Sequence[date]) -> pl.DataFrame:
     return forward.forward(scan.select(forward.INPUT_COLUMNS).collect())
 
 
+def _implied_volatility(store: Reader, days: Sequence[date]) -> pl.DataFrame:
+    scan = store.scan("tables", "options", partitions=days, schema=options.SCHEMA)
+    forwards = store.scan("metrics", "forward", partitions=days, schema=forward.SCHEMA)
+    return implied_volatility.implied_volatility(
+        scan.select(implied_volatility.INPUT_COLUMNS).collect(), forwards.collect()
+    )
+
+
 PUT_CALL_RATIO = SnapshotMetric(put_call_ratio.SCHEMA, (("tables", "options"),), _put_call_ratio)
 FORWARD = SnapshotMetric(forward.SCHEMA, (("tables", "options"),), _forward)
+IMPLIED_VOLATILITY = SnapshotMetric(
+    implied_volatility.SCHEMA, (("tables", "options"), ("metrics", "forward")), _implied_volatility
+)
 # Each after those it is made of.
-SNAPSHOT_METRICS = (PUT_CALL_RATIO, FORWARD)
+SNAPSHOT_METRICS = (PUT_CALL_RATIO, FORWARD, IMPLIED_VOLATILITY)
 
 
 def build_snapshot_metric(

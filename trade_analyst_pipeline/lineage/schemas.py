@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.metrics import forward, iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.metrics import (
+    forward,
+    implied_volatility,
+    iv_history,
+    iv_rank,
+    put_call_ratio,
+    realized_volatility,
+)
 from trade_analyst_pipeline.quarantine import quarantine_schema
 
 METRIC_SCHEMAS: tuple[TableSchema, ...] = (
     put_call_ratio.SCHEMA,
     put_call_ratio.DAILY_SCHEMA,
     forward.SCHEMA,
+    implied_volatility.SCHEMA,
     iv_history.SCHEMA,
     iv_rank.SCHEMA,
     realized_volatility.SCHEMA,

@@ -17,12 +17,12 @@ import polars as pl
 
 from trade_analyst_pipeline.market.chain_pieces import PARTIAL
 from trade_analyst_pipeline.market.columns import Rule, table_schema
+from trade_analyst_pipeline.market.expiry_key import EXPIRY_KEY, root_and_settlement
 from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR, ticks
 from trade_analyst_pipeline.market.quote_status import USABLE
 
 Floats = npt.NDArray[np.float64]
 
-KEY: Final = ("symbol", "snapshot_time", "expiration_date", "option_root", "settlement_type")
 INPUT_COLUMNS: Final = (
     *("symbol", "session_date", "snapshot_time", "chain_scope", "option_symbol", "option_root", "option_type"),
     *("expiration_date", "expiration_time", "settlement_type", "exercise_type", "strike", "bid", "ask", "quote_status"),
@@ -43,7 +43,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 SCHEMA = table_schema(
     "forward",
     "1.0",
-    key=KEY,
+    key=EXPIRY_KEY,
     columns=(
         *("symbol", "session_date", "snapshot_time", "expiration_date", "option_root", "settlement_type"),
         *("exercise_type", "expiration_time", "years", "spot", "forward", "forward_error", "at_money_forward"),
@@ -75,18 +75,7 @@ def forward(options: pl.DataFrame, *, curve: pl.DataFrame | None = None, is_rate
     if expiries.is_empty():
         return SCHEMA.empty()
     expiries = _with_rates(expiries, curve)
-    return _judged(_fitted(expiries, is_rate_fitted=is_rate_fitted)).select(SCHEMA.names).sort(KEY)
-
-
-def root_and_settlement() -> tuple[pl.Expr, pl.Expr]:
-    """The root and the settlement of a contract as this table's key has them.
-
-    The root is the symbol's where the row has none; without a settlement a contract lives to the close (P).
-    """
-    root = pl.coalesce(
-        pl.col("option_root").replace("", None), pl.col("option_symbol").str.slice(0, 6).str.strip_chars()
-    )
-    return root.fill_null("").alias("option_root"), pl.col("settlement_type").fill_null("P").alias("settlement_type")
+    return _judged(_fitted(expiries, is_rate_fitted=is_rate_fitted)).select(SCHEMA.names).sort(EXPIRY_KEY)
 
 
 def _expiries(options: pl.DataFrame) -> pl.DataFrame:
@@ -106,7 +95,7 @@ def _expiries(options: pl.DataFrame) -> pl.DataFrame:
     is_one_style = (exercise == "E").fill_null(value=False).all() | (exercise == "A").fill_null(value=False).all()
     return (
         options.with_columns(*root_and_settlement(), _spot().alias("spot"))
-        .group_by(KEY, maintain_order=True)
+        .group_by(EXPIRY_KEY, maintain_order=True)
         .agg(
             pl.col("session_date").min(),
             pl.col("expiration_time").max(),

@@ -34,7 +34,13 @@ from trade_analyst_pipeline.simulator.server import SimulatorServer
 
 pytestmark = pytest.mark.reliability
 REPOSITORY = Path(__file__).resolve().parents[2]
-ASSETS = (["raw", "options"], ["tables", "options"], ["metrics", "put_call_ratio"], ["metrics", "forward"])
+ASSETS = (
+    ["raw", "options"],
+    ["tables", "options"],
+    ["metrics", "put_call_ratio"],
+    ["metrics", "forward"],
+    ["metrics", "implied_volatility"],
+)
 PATIENCE = 300  # seconds; a machine with much else to do needs minutes for what takes one
 ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
 

@@ -28,7 +28,13 @@ pytestmark = [
 ]
 SESSIONS = tuple(date(2026, 10, day) for day in (27, 28, 29, 30))
 BAD = SESSIONS[2]
-PARTITIONED = ("raw/options", "tables/options", "metrics/put_call_ratio", "metrics/forward")
+PARTITIONED = (
+    "raw/options",
+    "tables/options",
+    "metrics/put_call_ratio",
+    "metrics/forward",
+    "metrics/implied_volatility",
+)
 
 
 @pytest.fixture

@@ -54,13 +54,14 @@ CODE = [
     ("metrics/iv_rank.py", "iv_rank", "metrics/iv_rank"),
     ("kernels/parity.py", None, ""),
     ("metrics/forward.py", "forward", "metrics/forward"),
+    ("metrics/implied_volatility.py", "implied_volatility", "metrics/implied_volatility"),
     ("metrics/put_call_ratio.py", "put_call_ratio", "metrics/put_call_ratio"),
     ("metrics/put_call_ratio.py", "put_call_ratio_daily", "metrics/put_call_ratio_daily"),
     ("metrics/realized_volatility.py", "_estimates", "metrics/realized_volatility"),
     (
         "storage/content_hash.py",
         "canonical",
-        f"{ALL_TABLES} {OPTION_METRICS} metrics/forward {ALL_SERIES}",
+        f"{ALL_TABLES} {OPTION_METRICS} metrics/forward metrics/implied_volatility {ALL_SERIES}",
     ),
     # part of no making
     ("datasets/options.py", "requests", ""),

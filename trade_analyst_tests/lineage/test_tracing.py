@@ -105,6 +105,7 @@ def test_every_row_of_tables_and_metrics_is_made_again(captures: Captures) -> No
         "metrics.put_call_ratio",
         "metrics.put_call_ratio_daily",
         "metrics.forward",
+        "metrics.implied_volatility",
         "metrics.realized_volatility",
     ):
         assert [found.key for found in traces_of_all(store, table) if found.verdict != "equal"] == [], table
@@ -275,7 +276,7 @@ def test_a_damaged_or_missing_capture_is_named(captures: Captures) -> None:
             "tables.nothing",
             {},
             None,
-            "there is no table 'tables.nothing'; choose one of metrics.forward, metrics.iv_history",
+            "there is no table 'tables.nothing'; choose one of metrics.forward, metrics.implied_volatility",
         ),
         ("quotes", {"sym": "S1"}, None, "tables.quotes has no column 'sym'"),
         ("quotes", {"symbol": "S1"}, "bidd", "tables.quotes has no column 'bidd'"),

@@ -13,7 +13,7 @@ import math
 import re
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, variance
+from statistics import NormalDist, fmean, variance
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +26,7 @@ from trade_analyst_pipeline.metrics import (
     aggressor_side,
     bulk_volume,
     forward,
+    implied_volatility,
     iv_history,
     iv_rank,
     put_call_ratio,
@@ -38,6 +39,7 @@ SCHEMAS = (
     aggressor_confidence.SCHEMA,
     bulk_volume.SCHEMA,
     forward.SCHEMA,
+    implied_volatility.SCHEMA,
     iv_history.SCHEMA,
     iv_rank.SCHEMA,
     put_call_ratio.SCHEMA,
@@ -46,6 +48,7 @@ SCHEMAS = (
 )
 MODULES = {
     "forward": forward,
+    "implied_volatility": implied_volatility,
     "iv_history": iv_history,
     "iv_rank": iv_rank,
     "put_call_ratio": put_call_ratio,
@@ -102,7 +105,14 @@ def test_every_column_is_named_in_its_section(sections: dict[str, str], schema: 
 
 @pytest.mark.parametrize(
     ("name", "fewest"),
-    [("forward", 14), ("iv_history", 14), ("iv_rank", 5), ("put_call_ratio", 12), ("realized_volatility", 2)],
+    [
+        ("forward", 14),
+        ("implied_volatility", 10),
+        ("iv_history", 14),
+        ("iv_rank", 5),
+        ("put_call_ratio", 12),
+        ("realized_volatility", 2),
+    ],
 )
 def test_every_word_of_the_code_is_named_in_its_section(sections: dict[str, str], name: str, fewest: int) -> None:
     """A status, flag or scope that the code can write, also one added later, is in the section of its metric."""
@@ -110,6 +120,8 @@ def test_every_word_of_the_code_is_named_in_its_section(sections: dict[str, str]
     if name == "put_call_ratio":
         words |= {word for quantity in put_call_ratio._QUANTITIES for word in (quantity.nothing, quantity.missing)}
         words.add(put_call_ratio.UNIVERSE)
+    if name == "implied_volatility":
+        words |= set(implied_volatility.REASONS)
     assert len(words) >= fewest
     assert words - set(re.findall(r"`(\w+)`", sections[name])) == set()
 
@@ -148,6 +160,37 @@ def test_forward_example_by_hand(sections: dict[str, str], inputs: dict[str, Any
     assert f"With {days:.5f} days, " in text
     assert f"365 / {days:.5f} = {rate:.5f}." in text
     assert f"('ok', {forward_price:.1f}, {discount:.2f}, 'parity', {rate:.5f})" in sections["forward"]
+
+
+def test_implied_volatility_example_by_hand(sections: dict[str, str], inputs: dict[str, Any]) -> None:
+    """From the volatility printed, the textbook formulas give the prices of its sentences and the Greeks printed."""
+    text, row = prose(sections["implied_volatility"]), inputs["expiry"].filter(strike=100.0).row(0, named=True)
+    years = (row["expiration_time"] - row["snapshot_time"]).total_seconds() / (365 * 86400)
+    forward_price, strike, discount, spot = 102, 100, 0.99, row["underlying_price"]
+    (sigma,) = (float(found) for found in re.findall(r"both have the volatility (0\.\d+)\.", text))
+    s = sigma * math.sqrt(years)
+    d1 = math.log(forward_price / strike) / s + s / 2
+    n, cdf = NormalDist().pdf, NormalDist().cdf
+    undiscounted = forward_price * cdf(d1) - strike * cdf(d1 - s)
+    assert f"{(row['bid'] + row['ask']) / 2:.2f} / {discount} = {undiscounted:.5f}" in text
+    assert f"2 that is {undiscounted - 2:.5f}" in text
+    rounded = {name: float(found) for name, found in re.findall(r"(s|d₁|d₂) = (0\.\d+)[,;.]? ", text)}
+    assert rounded == {"s": round(s, 6), "d₁": round(d1, 6), "d₂": round(d1 - s, 6)}
+    rate = -math.log(discount) / years
+    carry = rate - math.log(forward_price / spot) / years
+    growth = math.exp(-carry * years)
+    vega = discount * forward_price * n(d1) * math.sqrt(years)
+    decay = -vega * sigma / (2 * years) - rate * discount * strike * cdf(d1 - s)
+    greeks = [
+        growth * cdf(d1),
+        growth * n(d1) / (spot * s),
+        vega,
+        (decay + carry * discount * forward_price * cdf(d1)) / 365,
+        years * discount * strike * cdf(d1 - s),
+    ]
+    printed = re.search(r'"rho"\)\]\n\[(.*)\]', sections["implied_volatility"])
+    assert printed is not None
+    assert [float(each) for each in printed[1].split(", ")] == pytest.approx(greeks, rel=3e-5, abs=1e-6)
 
 
 def expiry_by_hand(rows: list[dict[str, Any]]) -> tuple[float, float, float, float]:

@@ -13,6 +13,7 @@ from trade_analyst_pipeline.metrics import (
     aggressor_side,
     bulk_volume,
     forward,
+    implied_volatility,
     iv_history,
     iv_rank,
     put_call_ratio,
@@ -36,7 +37,14 @@ def test_examples_give_the_numbers_printed(page: Path) -> None:
 def test_every_metric_has_a_section(page: Path) -> None:
     """Each metric table has a section of its own."""
     sections = set(re.findall(r"^## (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    schemas = (forward.SCHEMA, iv_history.SCHEMA, iv_rank.SCHEMA, put_call_ratio.SCHEMA, put_call_ratio.DAILY_SCHEMA)
+    schemas = (
+        forward.SCHEMA,
+        implied_volatility.SCHEMA,
+        iv_history.SCHEMA,
+        iv_rank.SCHEMA,
+        put_call_ratio.SCHEMA,
+        put_call_ratio.DAILY_SCHEMA,
+    )
     of_trades = (aggressor_side.SCHEMA, aggressor_side.CUSTOMER_SCHEMA, aggressor_confidence.SCHEMA, bulk_volume.SCHEMA)
     assert sections == {schema.name for schema in (*schemas, *of_trades, realized_volatility.SCHEMA)}
 
