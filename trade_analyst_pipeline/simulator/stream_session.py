@@ -71,7 +71,9 @@ class StreamSession:
 
     def next_due(self, now: float) -> float:
         """When `poll` has something to do next."""
-        due = [self._next_heartbeat, *(entry[0] for entry in self._queue[:1])]
+        due = [now + self.desk.rules.heartbeat_seconds, *(entry[0] for entry in self._queue[:1])]
+        if self.is_logged_in:
+            due.append(self._next_heartbeat)
         if self.is_logged_in and not self._feed.is_empty:
             due.append(self._clock.reaches(self._cursor + self.desk.rules.step_ms, now))
         return min(due)
