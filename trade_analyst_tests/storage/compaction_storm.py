@@ -87,8 +87,10 @@ class World:
             if rng.random() < 0.3:
                 gaps.append(Gap(dataset, ("D",), "unavailable", "503"))
                 writer.note_gap(gaps[0])
-            capture = writer.seal(moment)
-        content = capture.path.read_bytes()
+            place = self.root / "raw" / dataset / f"session_date={day}" / f"{writer.capture_id}.part"
+            with place.open("rb") as file:  # open before it is sealed, for a compaction may take its name away at once
+                capture = writer.seal(moment)
+                content = file.read()
         self.sealed.append(
             (dataset, day.isoformat(), capture.capture_id, content, (*responses,), (*gaps,), capture.content_hash)
         )
