@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "export": (data.export, "trade-analyst export metrics.iv_rank --format xlsx"),
     "trace": (
         trace.trace,
-        "trade-analyst trace metrics.iv_rank symbol=AAPL window_sessions=252 session_date=2026-01-05 --column iv_rank",
+        "trade-analyst trace metrics.iv_rank symbol=AAPL series=atm30 window_sessions=252 session_date=2026-01-05",
     ),
     "calibrate": (
         calibrate.calibrate,
