@@ -11,7 +11,6 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 
 from benchmarks import aggressor, metrics, session
@@ -22,10 +21,12 @@ from benchmarks.hostile import hostile_figures
 from benchmarks.ledger import ledger_figures
 from benchmarks.main_job import DAGSTER, MainJob, main_job
 from benchmarks.normalize import measure_normalize
+from benchmarks.row import Row
 from benchmarks.storage import storage_figures
 from benchmarks.stream_source import LIMIT as STREAM_LIMIT
 from benchmarks.stream_source import SYMBOLS as STREAM_SYMBOLS
 from benchmarks.stream_source import source_figures
+from benchmarks.volatility import volatility_rows
 from benchmarks.wire_to_table import measure_wire_to_table
 from trade_analyst_pipeline.ops.health.examination import CHECK_SECONDS
 
@@ -34,23 +35,6 @@ FIRST_LIMIT, SECOND_LIMIT, DAGSTER_LIMIT = 120.0, 15.0, 1 / 3
 WIRE_AIM, WIRE_MEMORY_LIMIT = 1.5, 3.0
 WHOLE_WAY_AIM = 3.0
 COMMIT_LIMIT, REBUILD_LIMIT, QUERY_LIMIT = 1.5, 0.7, 0.050
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; `ratio` None where there is nothing to compare with."""
-
-    name: str
-    selection: str
-    ours: str
-    other: str = ""
-    ratio: float | None = None
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The texts of the line."""
-        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
-        return (self.name, f'make bench ARGS="{self.selection}"', self.ours, self.other, ratio)
 
 
 def main_job_rows(job: MainJob) -> Iterator[Row]:
@@ -340,6 +324,7 @@ QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "metrics": metric_rows,
     "aggressor": aggressor_rows,
     "american": american_rows,
+    "volatility": volatility_rows,
     "session": session_rows,
 }
 NAMES = (*QUICK, "main_job", "dagster")
