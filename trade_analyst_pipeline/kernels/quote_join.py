@@ -55,7 +55,11 @@ def last_before(
     return -1, -1
 
 
-@njit(types.void(_TIMES, _TICKS, _TIMES, _TICKS, _TICKS, _BOUNDS, types.int64, _FOUND), cache=True, nogil=True)
+@njit(
+    types.void(_TIMES, _TICKS, _TIMES, _TICKS, _TICKS, _BOUNDS, types.int64, types.int64, _FOUND),
+    cache=True,
+    nogil=True,
+)
 def match_search(
     trade_times: Times,
     prices: Ticks,
@@ -64,11 +68,13 @@ def match_search(
     asks: Ticks,
     bounds: Rows,
     resolution: int,
+    max_age: int,
     found: Rows,
 ) -> None:
     """Into `found`, the first quote in force within [t - resolution, t + resolution) that has the price on one side.
 
-    The quote in force at the start of that window is one of them; `NO_QUOTE` where none matches. After Jurkatis 2022.
+    The quote in force at the start of that window is one of them, quotes more than `max_age` older than the trade are
+    not; `NO_QUOTE` where none matches. After Jurkatis 2022.
     Times have to be in order: `last_before` sees to that.
     """
     for g in range(len(bounds)):
@@ -80,7 +86,8 @@ def match_search(
             found[trade] = NO_QUOTE
             price, quote = prices[trade], start
             while quote < end and quote_times[quote] < closes:
-                if bids[quote] <= asks[quote] and (bids[quote] == price) != (asks[quote] == price):
+                is_young = trade_times[trade] - quote_times[quote] <= max_age
+                if is_young and bids[quote] <= asks[quote] and (bids[quote] == price) != (asks[quote] == price):
                     found[trade] = quote
                     break
                 quote += 1

@@ -64,7 +64,7 @@ def prevailing_quote(
     if join == "match":
         matched = np.empty_like(found)
         prices, bids, asks = (_ticks(each) for each in (trades["trade_price"], quotes["bid"], quotes["ask"]))
-        match_search(trade_times, prices, quote_times, bids, asks, bounds, _units(resolution, unit), matched)
+        match_search(trade_times, prices, quote_times, bids, asks, bounds, _units(resolution, unit), oldest, matched)
         has_match = matched != NO_QUOTE
         found = np.where(has_match, matched, found)
         quality = pl.when(pl.Series(has_match)).then(pl.lit("matched")).otherwise(quality)

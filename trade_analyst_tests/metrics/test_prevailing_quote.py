@@ -110,6 +110,15 @@ def test_match_search_prefers_the_earlier_side() -> None:
     assert found["bid"].to_list() == [5.0]
 
 
+def test_match_search_takes_no_old_quote() -> None:
+    """A quote older than allowed is none, also where it has the trade's price; exactly as old as allowed it is one."""
+    quotes = quotes_at((0, 10.0, 11.0))
+    found = prevailing_quote(trades_at(60, 61), quotes, max_age=60 * SECOND, join="match", resolution=SECOND)
+    assert found["bid"].to_list() == [10.0, None]
+    assert found["quote_quality"].to_list() == ["matched", "strict"]
+    assert found["quote_reason"].to_list() == [None, "stale_quote"]
+
+
 @pytest.mark.parametrize(
     ("join", "resolution", "quality"),
     [
@@ -276,6 +285,6 @@ def test_compiled_joins_do_what_their_source_says(monkeypatch: pytest.MonkeyPatc
         assert np.array_equal(*found)
     found = [np.full(200, -9) for _ in range(2)]
     for module, out in zip((quote_join, plain), found, strict=True):
-        module.match_search(times, prices, quoted, bid, bid + 1, bounds, 10, out)
+        module.match_search(times, prices, quoted, bid, bid + 1, bounds, 10, 1_000, out)
     assert np.array_equal(*found)
     assert (found[0] >= 0).any()
