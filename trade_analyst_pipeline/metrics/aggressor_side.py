@@ -158,7 +158,7 @@ def _columns(trades: pl.DataFrame, layers: Sequence[Layer]) -> tuple[Floats, ...
     if missing:
         message = f"the layers {[*layers]} need the columns {', '.join(missing)}"
         raise ValueError(message)
-    wanted = needed | {"trade_price", "bid", "ask"} & set(trades.columns)
+    wanted = needed | {"trade_price", "bid", "ask", "earlier_price"}
     arrays = {name: trades[name].cast(pl.Float64).to_numpy() for name in wanted if name in trades.columns}
     if not {"earlier_price", "later_price"} <= arrays.keys():
         arrays = {**_different_prices(trades, arrays["trade_price"]), **arrays}

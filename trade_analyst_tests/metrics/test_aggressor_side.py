@@ -188,6 +188,13 @@ def test_a_part_of_a_tape_brings_its_earlier_prices() -> None:
     assert signs(signed["aggressor_side"]) == [-1]
 
 
+@pytest.mark.parametrize("layers", [LEE_READY, [("quote", "best")]])
+def test_tick_direction_does_not_depend_on_the_layers(layers: list[Layer]) -> None:
+    """The brought `earlier_price` counts for it also where no layer asks for a tick."""
+    signed = aggressor_side(trades_of([(10.0, 9.0, 10.5)], earlier_price=10.01), layers)
+    assert signed["tick_direction"].to_list() == ["down"]
+
+
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
