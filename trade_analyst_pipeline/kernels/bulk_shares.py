@@ -61,7 +61,7 @@ def bulk_shares(closes: Floats, starts: Integers, freedom: float, shares: Floats
 
     The deviation is that of the changes of the group up to and with this one, n - 1 in the denominator. `starts` are
     the first rows of the groups, then the number of rows. A `freedom` of 0 is the normal distribution. A close that is
-    NaN has no share (-1), and no change is made across it.
+    not finite has no share (-1), and no change is made across it.
     """
     for g in range(len(starts) - 1):
         count, mean, squares = 0, 0.0, 0.0
@@ -70,7 +70,7 @@ def bulk_shares(closes: Floats, starts: Integers, freedom: float, shares: Floats
             if i == starts[g]:
                 continue
             change = closes[i] - closes[i - 1]
-            if change != change:
+            if not math.isfinite(change):
                 continue
             count += 1
             distance = change - mean

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from trade_analyst_pipeline.market.columns import Rule, table_schema
+from trade_analyst_pipeline.market.prices import ticks
 from trade_analyst_pipeline.market.symbol_runs import RUN_COLUMNS, symbol_runs
 
 SCHEMA = table_schema(
@@ -40,7 +41,7 @@ def bulk_volume(bars: pl.DataFrame, *, freedom: float | None = None) -> pl.DataF
         message = f"a Student distribution needs degrees of freedom above 0, got {freedom}"
         raise ValueError(message)
     runs = symbol_runs("bars", bars, [name for name in RUN_COLUMNS if name in bars.columns])
-    closes = bars["close"].cast(pl.Float64).to_numpy()
+    closes = bars.select(ticks(pl.col("close").cast(pl.Float64))).to_series().to_numpy()
     shares = np.empty(bars.height)
     bulk_shares(closes, np.append(runs["start"].to_numpy(), bars.height), freedom or 0.0, shares)
     share = pl.Series("share", shares)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist, stdev
 
@@ -44,6 +45,20 @@ def test_what_is_not_known_is_null_with_a_reason() -> None:
     assert gap["bulk_buy_volume"].null_count() == 4
 
 
+def test_changes_are_compared_exactly() -> None:
+    """Equal changes in cents are equal, though their doubles are not: they do not make all of the volume bought."""
+    closes = [10.1, 10.2, 10.3, 10.4]
+    assert len({after - before for before, after in pairwise(closes)}) > 1
+    assert bulk_volume(bars_of(closes))["status"].to_list() == ["short", "short", "flat", "flat"]
+
+
+def test_an_infinite_close_is_none() -> None:
+    """It has no share, nor has the bar after it, and no bar has one that is not a number."""
+    found = bulk_volume(bars_of([10.0, 11.0, 10.0, float("inf"), 12.0, 11.0]))
+    assert found["status"].to_list() == ["short", "short", "ok", "short", "short", "ok"]
+    assert found["bulk_buy_volume"].is_finite().drop_nulls().all()
+
+
 def test_each_symbol_stands_alone_and_no_later_bar_counts() -> None:
     """Another symbol's bars, and bars added later, change nothing."""
     first, second = bars_of([10.0, 11.0, 10.0, 12.0]), bars_of([50.0, 49.0, 52.0], symbol="ZZZ")
@@ -57,7 +72,7 @@ def test_each_symbol_stands_alone_and_no_later_bar_counts() -> None:
 @pytest.mark.parametrize("freedom", [0.25, 1.0, 2.5, 5.0, 30.0, 1000.0])
 def test_student_is_that_of_scipy(freedom: float) -> None:
     """Shares of random walks by Student's distribution are those of SciPy, over all degrees of freedom in use."""
-    closes = np.cumsum(np.random.default_rng(7).standard_t(3, 400)).tolist()
+    closes = np.cumsum(np.random.default_rng(7).standard_t(3, 400)).round(4).tolist()
     found = bulk_volume(bars_of(closes, volume=1), freedom=freedom)["bulk_buy_volume"].to_numpy()[2:]
     changes = np.diff(closes)
     expected = [stats.t.cdf(changes[i] / np.std(changes[: i + 1], ddof=1), freedom) for i in range(1, len(changes))]
