@@ -138,7 +138,8 @@ def _with_rates(expiries: pl.DataFrame, curve: pl.DataFrame | None) -> pl.DataFr
 
 def _curve_rates(expiries: pl.DataFrame, curve: pl.DataFrame) -> pl.Series:
     """The rate of each expiry's life on the latest curve up to its session; null where there is none."""
-    knots = curve.select(CURVE_COLUMNS).drop_nulls().filter(pl.col("rate").is_finite()).sort("session_date", "days")
+    is_rate = pl.col("rate").abs() <= LARGEST_RATE
+    knots = curve.select(CURVE_COLUMNS).drop_nulls().filter(is_rate).sort("session_date", "days")
     dates = knots["session_date"].unique().sort()
     days = expiries["years"].fill_null(0.0).to_numpy() * (YEAR / timedelta(days=1))
     rates = np.full(len(days), np.nan)

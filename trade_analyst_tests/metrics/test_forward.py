@@ -265,6 +265,13 @@ def test_rate_of_the_curve_of_the_latest_known_date() -> None:
     assert (made["rate_source"], made["discount_rate"], "rate_assumed" in made["flags"]) == ("assumed", 0.0, True)
 
 
+@pytest.mark.parametrize("rate", [4.5, -0.51, 1e5, float("inf"), float("nan")])
+def test_a_rate_beyond_half_is_none_of_a_curve_either(rate: float) -> None:
+    """One in percent, or one that leaves nothing of a dollar, is not taken for a fraction."""
+    curve = pl.DataFrame({"session_date": [DAY], "days": [30], "rate": [rate]})
+    assert only_row(expiry(exercise_type="A"), curve=curve)["rate_source"] == "chain"
+
+
 @pytest.mark.parametrize(
     ("changed", "status"),
     [
