@@ -62,12 +62,14 @@ def _labelled(
     import polars as pl
 
     from trade_analyst_pipeline.cli.tapes import column_map, numbers, read_tape, true_sides
+    from trade_analyst_pipeline.market.aggressor_posterior import CAPPED
     from trade_analyst_pipeline.market.trade_locations import QUOTE_QUALITIES
     from trade_analyst_pipeline.metrics.aggressor_side import aggressor_side
     from trade_analyst_pipeline.metrics.prevailing_quote import prevailing_quote
 
-    if quality is not None and quality not in QUOTE_QUALITIES:
-        message = f"no quality is named {quality!r}; there are {', '.join(QUOTE_QUALITIES)}"
+    fitted = [each for each in QUOTE_QUALITIES if each not in CAPPED]
+    if quality is not None and quality not in fitted:
+        message = f"no table is fitted for {quality!r}: there are {', '.join(fitted)}"
         raise typer.BadParameter(message, param_hint="--quality")
     renamed = column_map(column)
     prices = ("bid", "ask")

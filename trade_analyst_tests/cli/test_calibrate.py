@@ -152,6 +152,7 @@ def test_files_that_cannot_be_read_or_do_not_meet(tmp_path: Path, capsys: pytest
     assert "cannot be read as Parquet" in run(capsys, broken)[2]
     assert "their symbols or times do not meet" in run(capsys, tape, "--quotes", tmp_path / "late.parquet")[2]
     assert "99 of exact; 100 of each quality" in run(capsys, tmp_path / "few.parquet")[2]
-    code, _, err = run(capsys, tape, "--quality", "nbbo")
-    assert code == 2
-    assert "no quality is named 'nbbo'" in err
+    for quality in ("nbbo", "option_prior", "block"):
+        code, _, err = run(capsys, tape, "--quality", quality)
+        assert code == 2
+        assert f"no table is fitted for '{quality}'" in err
