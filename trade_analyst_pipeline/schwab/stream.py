@@ -138,7 +138,7 @@ def read_frame(message: str | bytes) -> StreamFrame:
         _refuse("too_large", f"{len(message)} characters, over {MOST_FRAME_BYTES}")
     try:
         found = _data_decoder.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _read_slowly(message)
     if all(type(item.get("key")) is str for part in found.data for item in part.content):
         parts = [StreamData(part.service, part.command, part.timestamp, tuple(part.content)) for part in found.data]
@@ -245,11 +245,16 @@ def _notice(part: dict[str, Any]) -> StreamNotice:
 
 
 def _is_finite(value: object) -> bool:
-    if isinstance(value, dict):
-        return all(_is_finite(member) for member in value.values())
-    if isinstance(value, list):
-        return all(_is_finite(member) for member in value)
-    return not isinstance(value, _NotFinite) and (not isinstance(value, float) or math.isfinite(value))
+    left = [value]  # not by recursion: how deep it goes is the sender's choice
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, _NotFinite) or (isinstance(each, float) and not math.isfinite(each)):
+            return False
+    return True
 
 
 def _whole(value: object) -> int | None:

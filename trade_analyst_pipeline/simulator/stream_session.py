@@ -240,7 +240,7 @@ def _requests(text: str | bytes) -> list[dict[str, Any]] | None:
     """The requests of a message; None when it is none that can be understood."""
     try:
         value = msgspec.json.decode(text) if len(text) <= _MOST_BYTES else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     found = value.get("requests", [value]) if isinstance(value, dict) else None
     if not isinstance(found, list) or not found:

@@ -121,6 +121,26 @@ def test_a_number_beyond_all_is_not_finite() -> None:
     assert frame.problems == (FrameProblem("data[0].content[0]", "not_finite"),)
 
 
+def nested(depth: int, inmost: str) -> str:
+    """A message of two items, one of them with lists in lists around a value."""
+    deep = "[" * depth + inmost + "]" * depth
+    return f'{{"data": [{{"service": "S", "content": [{{"key": "A", "1": {deep}}}, {{"key": "B"}}]}}]}}'
+
+
+@pytest.mark.parametrize(("inmost", "kept"), [("1", ["A", "B"]), ("NaN", ["B"])])
+def test_a_value_that_is_none_is_found_at_any_depth(inmost: str, kept: list[str]) -> None:
+    """Also deeper than functions may call themselves twice over."""
+    assert [item["key"] for item in read_frame(nested(600, inmost)).data[0].items] == kept
+
+
+@pytest.mark.parametrize("inmost", ["1", "NaN"])
+def test_what_goes_deeper_than_parsers_follow_is_refused(inmost: str) -> None:
+    """As no JSON, not by an error of the parser's own."""
+    with pytest.raises(StreamFrameError) as refused:
+        read_frame(nested(100_000, inmost))
+    assert refused.value.reason == "not_json"
+
+
 def test_any_bytes_are_read_or_refused(harness_seed: int) -> None:
     """A good message with bytes changed, cut or doubled at random: a frame or StreamFrameError, never anything else."""
     rng = random.Random(harness_seed)  # noqa: S311  not for secrets

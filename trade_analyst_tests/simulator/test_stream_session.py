@@ -62,7 +62,8 @@ def test_nothing_is_done_before_the_login(desk: StreamerDesk) -> None:
      b'{"service":"ADMIN"}',
      b'{"service":"ADMIN","command":"LOGIN","requestid":null}',
      b'{"service":"A","command":"B","requestid":1,"parameters":7}',
-     b'{"requests":' + b" " * 300_000 + b"[]}"],
+     b'{"requests":' + b" " * 300_000 + b"[]}",
+     b"[" * 5_000],
 )  # fmt: skip
 def test_what_is_no_request_is_answered_so(listener: Listener, text: bytes) -> None:
     """Code 21, and the connection goes on."""
