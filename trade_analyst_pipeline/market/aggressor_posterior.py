@@ -106,7 +106,7 @@ def posterior_from_json(text: str, *, name: str = "the posterior table") -> Post
         document = json.loads(text)
         cells = {quality: _array(quality, rows) for quality, rows in document["cells"].items()}
         return Posterior(str(document["version"]), tuple(map(str, document["fitted_on"])), cells)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         message = f"{name} is not a posterior table ({error!r}): give a file that trade-analyst calibrate has written"
         raise TapeError(message) from error
 

@@ -122,6 +122,7 @@ def test_json_keeps_a_table() -> None:
         {"exakt": {}},
         {"option_prior": {}},
         {"exact": {"at": {"with": [3, 2]}}},
+        {"exact": {"at": {"with": [1, 10**30]}}},
         {"exact": {"at": {"with": [0.5, 2]}}},
         {"exact": {"at": {"with": [-1, 2]}}},
         {"exact": {"at": {"with": [1]}}},
