@@ -197,7 +197,9 @@ def _judged(fitted: pl.DataFrame) -> pl.DataFrame:
     figures = ("forward", "forward_error", "at_money_forward", "parity_scale", "discount_rate_error")
     has_rate = pl.col("years") > 0
     discount_rate = pl.coalesce("fitted_rate", "rate")
-    dividend_yield = pl.col("discount_rate") - (pl.col("forward") / pl.col("spot")).log() / pl.col("years")
+    # a divisor that is one value for all rows would be multiplied by its rounded reciprocal
+    spot, years = (pl.col("forward") * 0 + pl.col(name) for name in ("spot", "years"))
+    dividend_yield = pl.col("discount_rate") - (pl.col("forward") / spot).log() / years
     return (
         fitted.with_columns(
             pl.col("strike_pairs").cast(pl.Int64),

@@ -342,6 +342,13 @@ def test_order_of_rows_does_not_matter(seed: int) -> None:
     assert_frame_equal(forward(chain.sample(fraction=1, shuffle=True, seed=seed)), forward(chain), check_exact=True)
 
 
+def test_a_column_of_one_value_counts_as_any_other() -> None:
+    """A chain whose spot price was put in as a constant gives the same bits beside another symbol's."""
+    alone = simulated_chain(Market(7), "AAPL", SNAPSHOT)
+    both = pl.concat([alone, simulated_chain(Market(7), "$SPX", SNAPSHOT)])
+    assert_frame_equal(forward(both).filter(symbol="AAPL"), forward(alone), check_exact=True)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_other_snapshots_do_not_matter(seed: int) -> None:
     """Rows of a later snapshot, or of another symbol, change nothing."""
