@@ -43,23 +43,23 @@ def rebuild(
     archive = Archive(data_folder / "raw")
     for name in datasets:
         days = [day for day in archive.sessions(name) if (first or day) <= day <= (last or day)]
-        lost, stale = (days, []) if full else _to_make(data_folder, name, days)
-        for chosen, again in ((lost, True), (stale, False)):
+        anew, merged = (days, []) if full else _to_make(data_folder, name, days)
+        for chosen, again in ((anew, True), (merged, False)):
             if chosen:
                 made = partial(build_tables, workers=workers, created_time=created_time, again=again)
                 yield from made(data_folder, name, chosen)
-        if current := len(days) - len(lost) - len(stale):
+        if current := len(days) - len(anew) - len(merged):
             yield Current(f"tables/{name}", current)
     for name in SERIES_OF:
         yield from rebuild_metrics(data_folder, name, created_time=created_time, full=full)
 
 
 def _to_make(data_folder: Path, name: str, days: Sequence[date]) -> tuple[list[date], list[date]]:
-    """Of these sessions, those of which nothing stored is of use, and those that are merely not current."""
+    """Of these sessions, those to be made of their captures alone, and those that what is new is merged into."""
     stale = {each.partition: each.takes_all for each in stale_tables(data_folder, name, days)}
-    if DATASETS[name].spans_sessions and any(stale.values()):
-        return list(days), []
-    return [day for day in days if stale.get(day) is True], [day for day in days if stale.get(day) is False]
+    if not DATASETS[name].spans_sessions:
+        return [day for day in days if day in stale], []
+    return (list(days), []) if any(stale.values()) else ([], [day for day in days if day in stale])
 
 
 def rebuild_metrics(

@@ -180,6 +180,19 @@ def test_a_rebuild_refuses_and_goes_on_once_they_are_back(old: Path, copy: Path)
     assert verified(old) == []
 
 
+def test_a_rebuild_for_other_code_refuses_what_it_cannot_make(
+    old: Path, copy: Path, become: Callable[[str], None]
+) -> None:
+    """Sessions left with rows of other code fail by name, so that none is taken for rebuilt, and keep their rows."""
+    before = hashes(old)
+    retire_all(old, copy)
+    become("9.9.9")
+    made = list(rebuild(old, datasets=["options"], workers=1, created_time=LATER))
+    assert statuses(made[:3]) == {MONDAY: "failed", TUESDAY: "failed", WEDNESDAY: "built"}
+    assert "bring it back by `trade-analyst archive import" in made[0].detail
+    assert hashes(old) == before
+
+
 @pytest.mark.parametrize(
     "spoil", ["a byte changed", "cut", "gone", "never exported", "a hard link", "not in the manifest"]
 )
