@@ -50,7 +50,7 @@ CODE = [
     ("lineage/merging.py", "fold", "tables/ohlc"),
     ("market/session_hours.py", "up_to_close", f"{OPTION_METRICS} metrics/put_call_ratio_daily"),
     ("market/session_grid.py", "session_grid", ALL_SERIES),
-    ("metrics/iv_history.py", "iv_history", "metrics/iv_history"),
+    ("metrics/iv_history/__init__.py", "iv_history", "metrics/iv_history"),
     ("metrics/iv_rank.py", "iv_rank", "metrics/iv_rank"),
     ("kernels/parity.py", None, ""),
     ("metrics/forward.py", "forward", "metrics/forward"),
@@ -78,7 +78,7 @@ OTHER_RESULT = {
     ("datasets/quotes.py", "normalize"): "replace(found, frame=found.frame.with_columns(pl.col('volume') + {n}))",
     ("datasets/ohlc.py", "revisions"): "found.with_columns(pl.col('volume') + {n}, pl.col('high') + {n})",
     ("validation.py", "validate"): "replace(found, valid=found.valid.slice(1))",
-    ("metrics/iv_history.py", "iv_history"): "found.with_columns(iv=pl.lit({n} / 1000))",
+    ("metrics/iv_history/__init__.py", "iv_history"): "found.with_columns(iv=pl.lit({n} / 1000))",
     ("metrics/put_call_ratio.py", "put_call_ratio"): "found.with_columns(pl.col('call_volume') + {n})",
     ("market/session_hours.py", "up_to_close"): "found.head({n} % 2)",
 }
