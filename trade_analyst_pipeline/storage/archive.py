@@ -358,7 +358,15 @@ class Archive:
         if capture.is_retired:
             os.close(descriptor)
             raise refusal(capture.path, self.retired(capture))
+        if _in_pack(capture) and self._has_moved(capture):
+            os.close(descriptor)
+            return self._opened(self._sealed(capture.path.parent, capture.capture_id))
         return OpenFile(descriptor, capture.offset, capture.stored_bytes if _in_pack(capture) else None)
+
+    def _has_moved(self, capture: Capture) -> bool:
+        """Whether the pack was made anew without a capture that was retired, and this one is not where it was."""
+        member = self._members(capture.path.parent).get(capture.capture_id)
+        return member is None or (member.offset, member.size_bytes) != (capture.offset, capture.stored_bytes)
 
     def retired(self, capture: Capture) -> Retired:
         """What is on record of a retired capture; raises CaptureDamagedError."""

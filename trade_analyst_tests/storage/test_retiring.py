@@ -65,6 +65,28 @@ def test_every_state_after_a_power_cut_keeps_each_capture(form: str, tmp_path: P
     assert all(found)
 
 
+def test_readers_that_listed_a_pack_before_go_on(tmp_path: Path) -> None:
+    """What stays is read as it was, wherever it stands in the pack made anew; what left says that it was retired."""
+    root = small_archive(tmp_path / "root", captures=4, body_bytes=30)
+    compact_captures(root, "quotes", DAYS[0], now=CREATED.timestamp())
+    reader, other = Archive(root / "raw"), Archive(root / "raw")
+    captures = reader.captures("quotes", DAYS[0])
+    assert len(captures) == 4
+    held = [(list(other.responses(each)), b"".join(other.content(each)), other.index(each)) for each in captures]
+    gone = prove(other, root, "quotes", DAYS[0], captures[0].capture_id)
+    assert isinstance(gone, Proven)
+    retire(root, [Leaving(gone.capture, gone.file, "copy")], retired_time=CREATED)
+    kept = captures[1:]
+    assert [each.offset for each in Archive(root / "raw").captures("quotes", DAYS[0])[1:]] != [
+        each.offset for each in kept
+    ]
+    assert [
+        (list(reader.responses(each)), b"".join(reader.content(each)), reader.index(each)) for each in kept
+    ] == held[1:]
+    with pytest.raises(CaptureRetiredError):
+        reader.verify(captures[0])
+
+
 @pytest.mark.parametrize("careless", ["files", "folders"])
 def test_control_records_that_are_not_synced_lose_captures(careless: str, tmp_path: Path) -> None:
     """Where records do not reach the disk before the bytes go, some state has neither."""
