@@ -38,8 +38,8 @@ HEADINGS = (
 )
 WINDOW = 252
 QUERY = (
-    "select session_date, symbol, iv_rank, iv_percentile from metrics.iv_rank "
-    "where window_sessions = 252 qualify session_date = max(session_date) over () order by symbol"
+    "select session_date, symbol, iv_rank, iv_percentile from metrics.iv_rank where series = 'atm30' "
+    "and window_sessions = 252 qualify session_date = max(session_date) over () order by symbol"
 )
 
 

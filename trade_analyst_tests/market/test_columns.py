@@ -40,11 +40,11 @@ def test_no_column_is_declared_under_two_names_or_without_meaning() -> None:
 
 
 def test_numbers_have_units_and_the_rest_has_none() -> None:
-    """A number without a unit means nothing; text, dates and flags have none; instants are UTC."""
+    """A number without a unit means nothing, but for names and places in an order; text has none; instants are UTC."""
     for column in COLUMNS.values():
         if column.dtype == TIME:
             assert column.unit == "UTC", column.name
         elif column.dtype.is_numeric():
-            assert column.unit or column.name == "security_id", column.name
+            assert column.unit or column.name in {"security_id", "sequence"}, column.name
         else:
             assert column.unit is None, column.name
