@@ -22,8 +22,6 @@ Join = Literal["before", "at_or_before", "match"]
 
 ADDED_COLUMNS = ("quote_time", "bid", "ask", "bid_size", "ask_size")
 
-STOCK_MAX_AGE = timedelta(seconds=60)
-OPTION_MAX_AGE = timedelta(minutes=15)
 FINE_CLOCK = timedelta(milliseconds=1)
 _NANOSECONDS = {"ns": 1, "us": 1_000, "ms": 1_000_000}
 

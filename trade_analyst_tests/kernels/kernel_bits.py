@@ -7,6 +7,7 @@ import numpy as np
 
 from trade_analyst_pipeline.kernels.black_scholes import normalised_price
 from trade_analyst_pipeline.kernels.elementary import exp, log
+from trade_analyst_pipeline.kernels.greeks import evaluate
 from trade_analyst_pipeline.kernels.inversion import invert
 from trade_analyst_pipeline.kernels.normal import cdf
 
@@ -14,7 +15,7 @@ COUNT = 200
 
 
 def main(seed: int) -> None:
-    """Price options by the normalised form, invert them, and print both with exp, log and cdf of the same numbers."""
+    """Price options by the normalised form, invert them, and print both with exp, log, cdf and Greeks of them."""
     chance = random.Random(seed)  # noqa: S311
     total = np.array([chance.uniform(0.01, 0.4) ** 2 * 10 for _ in range(COUNT)])
     x = np.array([chance.uniform(1e-3, 6.0) for _ in range(COUNT)]) * total
@@ -26,7 +27,9 @@ def main(seed: int) -> None:
     ones, calls = np.ones(COUNT), np.ones(COUNT, dtype=np.bool_)
     invert(price, forward, strike, ones, ones, calls, 0.0, volatility, reason)
     others = [(log(float(a)), cdf(-float(a))) for a in x]
-    columns = (beta, volatility, *np.array(others).T)
+    greeks = [np.empty(COUNT) for _ in range(6)]
+    evaluate(volatility, forward, strike, ones * 0.99, ones, ones * 99.0, calls, *greeks)
+    columns = (beta, volatility, *np.array(others).T, *greeks)
     print(" ".join(float(value).hex() for column in columns for value in column), reason.tolist())
 
 
