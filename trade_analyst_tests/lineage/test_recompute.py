@@ -80,7 +80,7 @@ OTHER_RESULT = {
     ("validation.py", "validate"): "replace(found, valid=found.valid.slice(1))",
     ("metrics/iv_history/__init__.py", "iv_history"): "found.with_columns(iv=pl.lit({n} / 1000))",
     ("metrics/put_call_ratio.py", "put_call_ratio"): "found.with_columns(pl.col('call_volume') + {n})",
-    ("market/session_hours.py", "up_to_close"): "found.head({n} % 2)",
+    ("market/session_hours.py", "up_to_close"): "found.head(0 * {n})",
 }
 
 
