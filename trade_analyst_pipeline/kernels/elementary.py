@@ -85,15 +85,15 @@ def double_of(bits: int) -> float:
 @overload(bits_of, inline="always")
 def _compiled_bits_of(number: Any) -> Callable[[Any], Any]:  # noqa: ARG001  read by the compiler
     def compiled(number: Any) -> Any:
-        return _as_integer(number)  # type: ignore[call-arg]
+        return _as_integer(number)  # type: ignore[call-arg]  # the compiler gives the first
 
     return compiled
 
 
 @overload(double_of, inline="always")
-def _compiled_double_of(bits: Any) -> Callable[[Any], Any]:  # noqa: ARG001
+def _compiled_double_of(bits: Any) -> Callable[[Any], Any]:  # noqa: ARG001  read by the compiler
     def compiled(bits: Any) -> Any:
-        return _as_double(bits)  # type: ignore[call-arg]
+        return _as_double(bits)  # type: ignore[call-arg]  # the compiler gives the first
 
     return compiled
 

@@ -7,6 +7,8 @@ from typing import Final
 import polars as pl
 
 TICKS_PER_DOLLAR: Final = 10_000
+# Dollars, half of what most prices move by: as far below its intrinsic value a price still counts as at it.
+HALF_TICK: Final = 0.005
 
 
 def ticks(price: pl.Expr) -> pl.Expr:

@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from trade_analyst_pipeline.market.prices import HALF_TICK
+
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int8]
 
-HALF_TICK: Final = 0.005  # dollars
 # The word of each code that `american_volatility` gives.
 REASONS: Final = (
     *("ok", "no_quote", "no_forward", "no_discount_factor", "expired", "at_intrinsic", "below_intrinsic"),

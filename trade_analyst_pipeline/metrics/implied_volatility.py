@@ -19,12 +19,12 @@ import polars as pl
 
 from trade_analyst_pipeline.market.columns import Rule, table_schema
 from trade_analyst_pipeline.market.expiry_key import EXPIRY_KEY, root_and_settlement
+from trade_analyst_pipeline.market.prices import HALF_TICK
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int8]
 
-HALF_TICK: Final = 0.005  # dollars: half of what most prices move by
 # The word of each code that `black_volatility` gives.
 REASONS: Final = (
     *("ok", "no_quote", "no_forward", "no_discount_factor", "expired"),

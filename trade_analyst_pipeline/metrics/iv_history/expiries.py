@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR, ticks
+from trade_analyst_pipeline.market.prices import HALF_TICK, TICKS_PER_DOLLAR, ticks
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -21,7 +21,6 @@ Indices = npt.NDArray[np.int64]
 YEAR = timedelta(days=365)
 LARGEST_SIDE_DIFFERENCE = 0.05
 LARGEST_RELATIVE_SIDE_DIFFERENCE = 0.2
-HALF_CENT = 0.005  # dollars: how far below its intrinsic value a mid may lie and count as at it
 SIDES = ("call", "put")
 
 
@@ -86,7 +85,7 @@ def inverted(strikes: pl.DataFrame, highest: float) -> pl.DataFrame:
     is_call = np.repeat([True, False], strikes.height)
     volatility, reason = np.empty(2 * strikes.height), np.empty(2 * strikes.height, dtype=np.int8)
     run: Callable[..., None] = invert
-    run(np.concatenate(mids), *columns, years, is_call, HALF_CENT, volatility, reason)
+    run(np.concatenate(mids), *columns, years, is_call, HALF_TICK, volatility, reason)
     found = pl.Series(volatility, nan_to_null=True)
     found = pl.select(pl.when(found < highest).then(found)).to_series()
     parts = (found[: strikes.height], found[strikes.height :])
