@@ -18,7 +18,7 @@ from trade_analyst_pipeline.lineage.chain import METRIC_DATASETS, Scope, chain_f
 from trade_analyst_pipeline.lineage.schemas import table_schemas
 from trade_analyst_pipeline.market.tolerant_json import repeated_keys
 from trade_analyst_pipeline.schwab.messages import RawResponse
-from trade_analyst_pipeline.storage import durable
+from trade_analyst_pipeline.storage import durable, segments
 from trade_analyst_pipeline.storage.archive import is_sealed
 from trade_analyst_pipeline.storage.archive_check import look_at_captures
 from trade_analyst_pipeline.storage.flaws import Flaw, Looked
@@ -26,8 +26,8 @@ from trade_analyst_pipeline.storage.manifest import partition_of
 from trade_analyst_pipeline.storage.table_check import look_at_partition, partition_folders, strays_above
 
 Look = Callable[[], Looked]
-BESIDES_DATASETS = frozenset({"plan"})
-"""What the archive holds besides datasets: names of plans on record."""
+BESIDES_DATASETS = frozenset({"plan", segments.NAME})
+"""What the archive holds besides datasets: plans on record, and segments of the stream."""
 
 STAGES = ("tables", "quarantine", "metrics")
 INLINE_LOOKS = 64
@@ -76,12 +76,23 @@ def _made(look: Look) -> Looked:
 
 
 def flaw_in(response: RawResponse) -> str | None:
-    """The keys that a body names more than once in one object, in words; None without any, or where it is no JSON."""
-    try:
-        keys = repeated_keys(response.body)
-    except ResponseRejectedError:
-        return None
+    """The keys that a body names more than once in one object, in words; None without any, or where it is no JSON.
+
+    Of a block of the stream, those of each of its messages.
+    """
+    if response.request.dataset == segments.NAME:
+        bodies = [message.data for message in segments.as_block(response).messages]
+    else:
+        bodies = [response.body]
+    keys = list(dict.fromkeys(key for body in bodies for key in _repeated(body)))
     return f"a key came more than once in one object: {', '.join(keys[:5])}" if keys else None
+
+
+def _repeated(body: bytes) -> list[str]:
+    try:
+        return repeated_keys(body)
+    except ResponseRejectedError:
+        return []
 
 
 def joined_flaws(data_folder: Path, scope: Scope, found: Sequence[Flaw]) -> list[Flaw]:

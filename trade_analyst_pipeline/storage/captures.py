@@ -265,6 +265,16 @@ class CaptureWriter:
         """How many responses it holds."""
         return len(self._contents.index)
 
+    @property
+    def stored_bytes(self) -> int:
+        """How much of the file is written."""
+        return self._contents.size
+
+    def sync(self) -> None:
+        """Force what is written to the disk: from the return on it survives a power cut. Raises DiskFullError."""
+        with durable.disk_full_as_ours(self._path):
+            os.fsync(self._descriptor)
+
     def append(self, response: RawResponse, lacking: Lacking | None = None) -> IndexEntry:
         """Add a response with its body byte for byte, and what it lacks; gives its entry of the index."""
         sha = hashlib.sha256(response.body).hexdigest()
@@ -298,8 +308,7 @@ class CaptureWriter:
         packed = self._codec.pack(frames.FOOTER, msgspec.json.encode(footer))
         whole = offset + len(packed) + frames.TRAILER_BYTES
         self._write(packed + frames.pack_trailer(footer_offset=offset, file_size=whole))
-        with durable.disk_full_as_ours(self._path):
-            os.fsync(self._descriptor)
+        self.sync()
         final = self._path.with_suffix(SEALED_SUFFIX)
         durable.rename(self._path, final)
         self._close()
