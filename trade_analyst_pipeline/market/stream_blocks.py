@@ -1,7 +1,7 @@
 """Messages of the streamer as they are kept: many of them, byte for byte, in the body of one archived record.
 
-A block is what one connection sent in a row. Each message is a head (received instant, length, whether it was text or
-binary) and its bytes. Where blocks are stored belongs to `storage/segments.py`, what a message says to
+A block is what one connection sent in a row. Each message is a head (received instant, length) and its
+bytes. Where blocks are stored belongs to `storage/segments.py`, what a message says to
 `schwab/stream.py` and the datasets.
 """
 
@@ -27,22 +27,21 @@ every field so far: with it a segment can be read without those before it. Nothi
 EPOCH_PARAM: Final = "epoch"
 """The parameter that says of which connection a record is: the instant it was made, in microseconds since 1970."""
 
-_HEAD = struct.Struct("<QIB")
+_HEAD = struct.Struct("<QI")
 HEAD_BYTES: Final = _HEAD.size
 
 
 @dataclass(frozen=True, slots=True)
 class StreamMessage:
-    """One message as it arrived: `received_ns` in nanoseconds since 1970, its bytes, and whether it came as binary."""
+    """One message as it arrived: `received_ns` in nanoseconds since 1970, and its bytes, be it text or binary."""
 
     received_ns: int
     data: bytes
-    is_binary: bool = False
 
 
 def pack_message(message: StreamMessage) -> bytes:
     """A message with its head; a block is these end to end."""
-    return _HEAD.pack(message.received_ns, len(message.data), message.is_binary) + message.data
+    return _HEAD.pack(message.received_ns, len(message.data)) + message.data
 
 
 def pack_block(messages: Iterable[StreamMessage]) -> bytes:
@@ -57,8 +56,8 @@ def unpack_block(body: bytes) -> Iterator[StreamMessage]:
         start = offset + HEAD_BYTES
         if start > len(body):
             raise StreamFrameError("damaged_block", f"the head at byte {offset} is not whole")
-        received_ns, length, is_binary = _HEAD.unpack_from(body, offset)
+        received_ns, length = _HEAD.unpack_from(body, offset)
         offset = start + length
-        if offset > len(body) or is_binary > 1:
+        if offset > len(body):
             raise StreamFrameError("damaged_block", f"the message at byte {start} is not whole")
-        yield StreamMessage(received_ns, body[start:offset], bool(is_binary))
+        yield StreamMessage(received_ns, body[start:offset])

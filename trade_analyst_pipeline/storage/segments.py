@@ -85,10 +85,15 @@ class StreamBlock:
 
     def as_record(self) -> RawResponse:
         """The block as a capture keeps it; a block without a message is none."""
-        path = CARRIED_PATH if self.is_carried else RECEIVED_PATH
-        request = MarketDataRequest(NAME, path, ((EPOCH_PARAM, str(self.epoch)),))
-        first, last = _instant(self.messages[0].received_ns), _instant(self.messages[-1].received_ns)
-        return RawResponse(request, _STATUS, pack_block(self.messages), (), first, last)
+        first_ns, last_ns = self.messages[0].received_ns, self.messages[-1].received_ns
+        return block_record(self.epoch, pack_block(self.messages), first_ns, last_ns, is_carried=self.is_carried)
+
+
+def block_record(epoch: int, body: bytes, first_ns: int, last_ns: int, *, is_carried: bool = False) -> RawResponse:
+    """A packed block as a capture keeps it: `first_ns` and `last_ns` are when its first and last message came."""
+    path = CARRIED_PATH if is_carried else RECEIVED_PATH
+    request = MarketDataRequest(NAME, path, ((EPOCH_PARAM, str(epoch)),))
+    return RawResponse(request, _STATUS, body, (), _instant(first_ns), _instant(last_ns))
 
 
 def read_blocks(archive: Archive, capture: Capture) -> Iterator[StreamBlock]:
