@@ -34,6 +34,7 @@ PACKAGES = ("polars", "dagster", "duckdb", "pandera", "msgspec", "orjson", "http
 FIRST_LIMIT, SECOND_LIMIT, DAGSTER_LIMIT = 120.0, 15.0, 1 / 3
 WIRE_AIM, WIRE_MEMORY_LIMIT = 1.5, 3.0
 WHOLE_WAY_AIM = 3.0
+LIMIT_CHAIN_MILLISECONDS = 15
 COMMIT_LIMIT, REBUILD_LIMIT, QUERY_LIMIT = 1.5, 0.7, 0.050
 
 
@@ -262,6 +263,15 @@ def metric_rows() -> Iterator[Row]:
     )
     for name, measure in (("put_call_ratio", metrics.put_call_ratio_speed), ("iv_history", metrics.iv_history_speed)):
         yield Row(f"{name} of chains", "metrics", f"{measure()['rows_per_second']:,.0f} contracts/s")
+    chain = metrics.european_chain_speed()
+    milliseconds = 1e3 * float(chain["seconds"])
+    yield Row(
+        f"European chain of {chain['rows']:,} contracts, table to series",
+        "metrics",
+        f"{milliseconds:.1f} ms",
+        f"limit {LIMIT_CHAIN_MILLISECONDS} ms",
+        milliseconds / LIMIT_CHAIN_MILLISECONDS,
+    )
 
 
 def american_rows() -> Iterator[Row]:

@@ -63,11 +63,6 @@ def quote_status(fresh: str) -> pl.Expr:
     )
 
 
-def is_usable(fresh: str) -> pl.Expr:
-    """Whether a quote is fit for a price: its state is ok or locked; arguments as for `quote_status`."""
-    return quote_status(fresh).is_in(USABLE)
-
-
 def uncrossed(column: str) -> pl.Expr:
     """A side of the quote; null where the quote is crossed."""
     return pl.when(pl.col("quote_status") != "crossed").then(pl.col(column)).alias(column)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from trade_analyst_pipeline.market.columns import TIME
-from trade_analyst_pipeline.market.quote_status import fresh_since, is_usable, quote_status, uncrossed
+from trade_analyst_pipeline.market.quote_status import fresh_since, quote_status, uncrossed
 from trade_analyst_pipeline.market.sessions import Product
 
 
@@ -75,7 +75,6 @@ def test_quote_status(bid: float | None, ask: float | None, quoted: datetime | N
     """The first reason in the order of the column's meaning holds; bounds are as the specification draws them."""
     frame = quote(bid, ask, quoted)
     assert frame.select(quote_status("fresh")).item() == expected
-    assert frame.select(is_usable("fresh")).item() is (expected in {"ok", "locked"})
 
 
 def quote(bid: float | None, ask: float | None, quoted: datetime | None) -> pl.DataFrame:

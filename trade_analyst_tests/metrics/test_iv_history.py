@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trade_analyst_pipeline.market.columns import COLUMNS
-from trade_analyst_pipeline.market.sessions import expiration_time, session_close, session_open
+from trade_analyst_pipeline.market.columns import COLUMNS, TIME
+from trade_analyst_pipeline.market.quote_status import fresh_since, quote_status
+from trade_analyst_pipeline.market.sessions import expiration_time, option_product, session_close, session_open
 from trade_analyst_pipeline.metrics.iv_history import INPUT_COLUMNS, SCHEMA, SERIES, iv_history, snapshot_values
 
 DAY = date(2025, 3, 12)  # a Wednesday; 16:00 New York is 20:00 UTC
@@ -103,8 +104,17 @@ def chain(
 
 
 def table(rows: list[Contract]) -> pl.DataFrame:
-    """Contracts as rows of `options`."""
-    return pl.DataFrame(rows, schema={name: COLUMNS[name].dtype for name in INPUT_COLUMNS})
+    """Contracts as rows of `options`, the state of each quote as that table has it."""
+    names = ("quote_time", *(name for name in INPUT_COLUMNS if name != "quote_status"))
+    contracts = pl.DataFrame(rows, schema={name: COLUMNS[name].dtype for name in names})
+    chains = contracts.select("symbol", "session_date", "snapshot_time").unique()
+    fresh = [fresh_since(at, day, option_product(symbol)) for symbol, day, at in chains.iter_rows()]
+    chains = chains.with_columns(pl.Series("fresh_since", fresh, TIME))
+    return (
+        contracts.join(chains, on=chains.columns[:3], maintain_order="left")
+        .with_columns(quote_status("fresh_since"))
+        .select(INPUT_COLUMNS)
+    )
 
 
 def vendor_history(rows: list[Contract]) -> pl.DataFrame:

@@ -13,11 +13,10 @@ from datetime import timedelta
 import polars as pl
 
 from trade_analyst_pipeline.market.chain_pieces import PARTIAL
-from trade_analyst_pipeline.market.columns import TIME, Rule, table_schema
+from trade_analyst_pipeline.market.columns import Rule, table_schema
 from trade_analyst_pipeline.market.option_rules import is_above_least, is_below_most
-from trade_analyst_pipeline.market.quote_status import fresh_since, is_usable
+from trade_analyst_pipeline.market.quote_status import USABLE
 from trade_analyst_pipeline.market.session_hours import up_to_close
-from trade_analyst_pipeline.market.sessions import option_product
 from trade_analyst_pipeline.metrics.iv_history import expiries as steps
 from trade_analyst_pipeline.metrics.iv_history.expiries import YEAR, in_ticks, in_units, quotient
 
@@ -27,7 +26,7 @@ VENDOR = "_vendor"
 SERIES = tuple(f"atm{days}{source}" for source in ("", VENDOR) for days in MATURITIES)
 INPUT_COLUMNS = (
     *("symbol", "session_date", "snapshot_time", "chain_scope", "option_root", "option_type"),
-    *("expiration_date", "expiration_time", "strike", "bid", "ask", "quote_time"),
+    *("expiration_date", "expiration_time", "strike", "bid", "ask", "quote_status"),
     *("vendor_implied_volatility", "is_non_standard", "is_mini", "interest_rate"),
     *("underlying_price", "dividend_yield", "exercise_type"),
 )
@@ -108,8 +107,9 @@ def snapshot_values(options: pl.DataFrame) -> pl.DataFrame:
     null.
     """
     options = options.select(INPUT_COLUMNS).filter(pl.col("chain_scope") != PARTIAL)
-    snapshots = _snapshots(options)
-    contracts = _standard_contracts(options, snapshots)
+    snapshots, number = _snapshots(options)
+    options = options.with_columns(number).filter(pl.col("snapshot").is_in(snapshots["snapshot"].implode()))
+    contracts = _standard_contracts(options)
     rates = _rates(contracts)
     vendor = steps.strikes_of(contracts)
     forwards = steps.forwards_of(vendor.join(rates, on="snapshot", maintain_order="left"))
@@ -130,19 +130,15 @@ def _by_maturity(rows: pl.DataFrame) -> pl.DataFrame:
     return each.filter(pl.col("remaining") <= pl.max_horizontal(3 * pl.col("target"), pl.lit(YEAR)))
 
 
-def _snapshots(options: pl.DataFrame) -> pl.DataFrame:
-    """Every snapshot not after its close, numbered; `fresh_since` is the oldest time a quote may have."""
+def _snapshots(options: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+    """The snapshots not after their close, numbered in `snapshot`, and the number of each row's, whichever that is."""
     each = ("symbol", "session_date", "snapshot_time")
-    snapshots = up_to_close(options.select(each).unique()).sort(each).with_row_index("snapshot")
-    fresh = [
-        fresh_since(snapshot_time, day, option_product(symbol))
-        for symbol, day, snapshot_time in snapshots.select(each).iter_rows()
-    ]
-    return snapshots.with_columns(pl.Series("fresh_since", fresh, TIME))
+    snapshots, places = steps.numbered(options, each)
+    return up_to_close(snapshots.with_row_index("snapshot")).sort(each), pl.Series("snapshot", places, pl.UInt32)
 
 
-def _standard_contracts(options: pl.DataFrame, snapshots: pl.DataFrame) -> pl.DataFrame:
-    """The unadjusted contracts of those snapshots with 2 days to 3 years to live, with integer prices and `is_clean`.
+def _standard_contracts(options: pl.DataFrame) -> pl.DataFrame:
+    """The unadjusted contracts with 2 days to 3 years to live, with integer prices and `is_clean`.
 
     Clean is a usable quote within the bounds that hold for any option at the underlying's price, where that is known.
     """
@@ -152,14 +148,10 @@ def _standard_contracts(options: pl.DataFrame, snapshots: pl.DataFrame) -> pl.Da
     is_possible = (is_above_least() & is_below_most()).fill_null(value=True)
     is_adjusted = pl.col("is_non_standard").fill_null(value=False) | pl.col("is_mini").fill_null(value=False)
     return (
-        options.join(
-            snapshots.select("symbol", "session_date", "snapshot_time", "snapshot", "fresh_since"),
-            on=("symbol", "session_date", "snapshot_time"),
-        )
-        .with_columns(remaining=remaining)
+        options.with_columns(remaining=remaining)
         .filter(pl.col("remaining").is_between(SHORTEST, 3 * YEAR) & ~is_adjusted)
         .with_columns(
-            is_clean=is_usable("fresh_since") & is_possible,
+            is_clean=pl.col("quote_status").is_in(USABLE) & is_possible,
             bid=bid,
             ask=ask,
             iv=pl.when((iv > 0) & (iv < HIGHEST_IV)).then(iv),

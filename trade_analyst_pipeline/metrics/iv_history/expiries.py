@@ -6,8 +6,9 @@ being linear in log-moneyness. Whose volatilities are taken, the vendor's or tho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,34 +40,66 @@ def in_units(duration: pl.Expr, unit: timedelta) -> pl.Expr:
     return quotient(duration.dt.total_microseconds(), unit // timedelta(microseconds=1))
 
 
+def numbered(rows: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, Indices]:
+    """The distinct values of these columns, sorted, and for each row the place of its own among them.
+
+    Equal rows mostly follow each other in a chain: only the first of each run is looked up.
+    """
+    run = rows.select(pl.struct(names).rle_id()).to_series().to_numpy()
+    heads = rows.select(names)[np.flatnonzero(np.diff(run, prepend=-1))]
+    distinct = heads.unique().sort(names)
+    places = heads.join(
+        distinct.with_row_index("place"), on=names, how="left", nulls_equal=True, maintain_order="left"
+    )["place"]
+    return distinct, places.cast(pl.Int64).to_numpy()[run]
+
+
 def strikes_of(contracts: pl.DataFrame) -> pl.DataFrame:
     """One row per strike with a clean quote, in order, with the call's and the put's figures; `expiry` numbers them.
 
-    Two roots that expire at one instant are two expiries. Mids are doubled integer prices, so that they stay exact.
+    Two roots that expire at one instant are two expiries. Mids are doubled integer prices, so that they stay exact. Of
+    several contracts of one strike and type the greatest figures count.
     """
-    key = ("snapshot", "expiration_time", "option_root", "strike")
+    clean = contracts.filter("is_clean")
+    expiries, expiry = numbered(clean, ("snapshot", "expiration_time", "option_root", "expiration_date", "remaining"))
+    order = np.lexsort((clean["strike"].to_numpy(), expiry))
+    expiry, ordered = expiry[order], clean.select("option_type", "exercise_type", "strike", "bid", "ask", "iv")[order]
+    strike = ordered["strike"].to_numpy()
+    starts = np.flatnonzero((np.diff(expiry, prepend=-1) != 0) | (np.diff(strike, prepend=-1.0) != 0))
     figures = {"mid": pl.col("bid") + pl.col("ask"), "spread": pl.col("ask") - pl.col("bid"), "iv": pl.col("iv")}
-    sides = {
-        f"{side}_{name}": pl.when(pl.col("option_type") == letter).then(figure)
+    sides = ordered.select(
+        pl.when(pl.col("option_type") == letter).then(figure).alias(f"{side}_{name}")
         for side, letter in (("call", "C"), ("put", "P"))
         for name, figure in figures.items()
-    }
+    )
+    is_european = ordered.select(_is_european()).to_series().to_numpy()
     return (
-        contracts.filter("is_clean")
-        .with_columns(**sides)
-        .group_by(key)
-        .agg(pl.col("expiration_date", "remaining", *sides).max(), _is_european().alias("is_european"))
-        .sort(key)
+        expiries[expiry[starts]]
+        .with_columns(_greatest(figure, starts) for figure in sides)
         .with_columns(
-            pl.struct(key[:3]).rle_id().cast(pl.Int64).alias("expiry"),
-            in_units(pl.col("remaining"), YEAR).alias("years"),
-            in_ticks(pl.col("strike")).alias("strike_ticks"),
+            pl.Series("strike", strike[starts]),
+            pl.Series("is_european", _of_each(np.logical_and, is_european, starts)),
+            pl.Series("expiry", expiry[starts]),
+        )
+        .with_columns(
+            in_units(pl.col("remaining"), YEAR).alias("years"), in_ticks(pl.col("strike")).alias("strike_ticks")
         )
     )
 
 
+def _greatest(figure: pl.Series, starts: Indices) -> pl.Series:
+    """The greatest value of each part that starts at one of these rows; null where it has none."""
+    values = figure.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return pl.Series(figure.name, _of_each(np.fmax, values, starts), nan_to_null=True).cast(figure.dtype)
+
+
+def _of_each(joined: np.ufunc, values: npt.NDArray[Any], starts: Indices) -> npt.NDArray[Any]:
+    """The values of each part joined to one; numpy joins no parts of nothing."""
+    return joined.reduceat(values, starts) if len(starts) else values
+
+
 def _is_european() -> pl.Expr:
-    return (pl.col("exercise_type") == "E").fill_null(value=False).all()
+    return (pl.col("exercise_type") == "E").fill_null(value=False)
 
 
 def inverted(strikes: pl.DataFrame, highest: float) -> pl.DataFrame:
@@ -99,24 +132,28 @@ def forwards_of(strikes: pl.DataFrame) -> pl.DataFrame:
     and its two nearest strikes differ by more than the largest of their half-spreads, `is_spread` is set and the
     median of the three is taken.
     """
-    both = strikes.filter(pl.col("call_mid").is_not_null() & pl.col("put_mid").is_not_null())
-    both = both.with_columns(pl.int_range(pl.len()).alias("row"))
-    gap = (pl.col("call_mid") - pl.col("put_mid")).abs()
-    at = both.sort("expiry", gap, "strike").unique("expiry", keep="first", maintain_order=True)
+    both = strikes.filter(pl.all_horizontal(pl.col(f"{side}_mid").is_not_null() for side in SIDES))
+    difference = pl.col("call_mid") - pl.col("put_mid")
     growth = (pl.col("discount_rate") * pl.col("years")).exp()
-    parity = both.select(
-        pl.col("strike") + quotient(growth * (pl.col("call_mid") - pl.col("put_mid")), 2 * TICKS_PER_DOLLAR)
-    ).to_series()
-    half_spread = both.select(
-        quotient(pl.max_horizontal("call_spread", "put_spread"), 2 * TICKS_PER_DOLLAR)
-    ).to_series()
-    trio = _nearest_three(both["expiry"].to_numpy(), both["strike"].to_numpy(), at["row"].to_numpy())
-    values, slack = parity.to_numpy()[trio], half_spread.to_numpy()[trio].max(axis=0, initial=0)
+    found = both.select(
+        "expiry",
+        "strike",
+        difference.abs().alias("gap"),
+        parity=pl.col("strike") + quotient(growth * difference, 2 * TICKS_PER_DOLLAR),
+        half_spread=quotient(pl.max_horizontal("call_spread", "put_spread"), 2 * TICKS_PER_DOLLAR),
+    )
+    expiry, strike, gap, parity, half_spread = (column.to_numpy() for column in found)
+    order = np.lexsort((strike, gap, expiry))
+    at = order[np.flatnonzero(np.diff(expiry[order], prepend=-1))]
+    trio = _nearest_three(expiry, strike, at)
+    values, slack = parity[trio], half_spread[trio].max(axis=0, initial=0)
     is_spread = np.ptp(values, axis=0) > slack
-    nearest = parity.to_numpy()[at["row"].to_numpy()]
-    return at.select("expiry").with_columns(
-        pl.Series("forward", np.where(is_spread, np.median(values, axis=0), nearest)),
-        pl.Series("is_spread", is_spread),
+    return pl.DataFrame(
+        {
+            "expiry": expiry[at],
+            "forward": np.where(is_spread, np.median(values, axis=0), parity[at]),
+            "is_spread": is_spread,
+        }
     )
 
 
@@ -149,16 +186,18 @@ def expiries_of(strikes: pl.DataFrame) -> pl.DataFrame:
     usable = strikes.with_columns(
         _strike_iv().alias("strike_iv"),
         _sides_agree().alias("agrees"),
-        in_ticks(pl.col("forward")).alias("forward_ticks"),
+        (pl.col("strike_ticks") - in_ticks(pl.col("forward"))).alias("over"),
     ).filter(pl.col("strike_iv").is_not_null())
-    is_below = pl.col("strike_ticks") <= pl.col("forward_ticks")
-    below = usable.filter(is_below).unique("expiry", keep="last", maintain_order=True)
-    above = usable.filter(~is_below).unique("expiry", keep="first", maintain_order=True)
-    is_exact = pl.col("strike_ticks") == pl.col("forward_ticks")
+    is_below = pl.col("over") <= 0
+    has_next = (pl.col("expiry").shift(-1) == pl.col("expiry")).fill_null(value=False)
+    following = {
+        f"{name}_above": pl.when(has_next).then(pl.col(name).shift(-1)) for name in ("strike", "strike_iv", "agrees")
+    }
+    is_exact = pl.col("over") == 0
     is_found = is_exact | pl.col("strike_iv_above").is_not_null()
     return (
-        below.join(above.select("expiry", "strike", "strike_iv", "agrees"), on="expiry", how="left", suffix="_above")
-        .join(usable.group_by("expiry").agg(pl.len().cast(pl.Int64).alias("strikes")), on="expiry")
+        usable.with_columns(**following, strikes=pl.len().over("expiry").cast(pl.Int64))
+        .filter(is_below & ~(has_next & is_below.shift(-1)))
         .filter(is_found)
         .with_columns(
             atm_iv=pl.when(is_exact).then("strike_iv").otherwise(_interpolated_iv()),
