@@ -2,8 +2,9 @@
 
 Series are at the money at constant maturities of 7, 30, 60, 90, 180 and 365 days: `atm30` from volatilities inverted
 here from the mids, `atm30_vendor` from the vendor's own. The vendor's clock is in the latter, so each series is ranked
-against its own history only and never mixed with another. Which contracts make a volatility is decided here; when a
-quote is usable is in `market/quote_status`, how an expiry gets its volatility in `expiries.py`.
+against its own history only and never mixed with another. `model_free30`, from prices alone, is made in
+`model_free.py`. Which contracts make a volatility is decided here; when a quote is usable is in `market/quote_status`,
+how an expiry gets its volatility in `expiries.py`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from trade_analyst_pipeline.market.option_rules import is_above_least, is_below_
 from trade_analyst_pipeline.market.quote_status import USABLE
 from trade_analyst_pipeline.market.session_hours import up_to_close
 from trade_analyst_pipeline.metrics.iv_history import expiries as steps
-from trade_analyst_pipeline.metrics.iv_history.expiries import YEAR, in_ticks, in_units, quotient
+from trade_analyst_pipeline.metrics.iv_history import model_free
+from trade_analyst_pipeline.metrics.iv_history.expiries import HIGHEST_IV, YEAR, in_ticks, in_units, quotient
 
 MATURITIES = (7, 30, 60, 90, 180, 365)
 HEADLINE = "atm30"
 VENDOR = "_vendor"
-SERIES = tuple(f"atm{days}{source}" for source in ("", VENDOR) for days in MATURITIES)
+SERIES = (*(f"atm{days}{source}" for source in ("", VENDOR) for days in MATURITIES), model_free.SERIES)
 INPUT_COLUMNS = (
     *("symbol", "session_date", "snapshot_time", "chain_scope", "option_root", "option_type"),
     *("expiration_date", "expiration_time", "strike", "bid", "ask", "quote_status"),
@@ -38,8 +40,6 @@ SHORT_EXPIRY = timedelta(days=7)
 EUROPEAN_UP_TO = timedelta(days=60)
 EARLY_SNAPSHOT = timedelta(minutes=30)
 DAY = timedelta(days=1)
-
-HIGHEST_IV = 5.0
 
 # One row per series.
 _WANTED = pl.DataFrame(
@@ -104,7 +104,7 @@ def snapshot_values(options: pl.DataFrame) -> pl.DataFrame:
     from put-call parity on mids; the strikes next to it give its volatility, total variance being linear in
     log-moneyness; total variance is linear in time between the two expiries around the maturity. Years are seconds /
     (365 * 86400). `status`: `ok`, `single` (one expiry within 7/30 of the maturity, taken flat), else the reason for
-    null.
+    null. `model_free30` is as `model_free` has it.
     """
     options = options.select(INPUT_COLUMNS).filter(pl.col("chain_scope") != PARTIAL)
     snapshots, number = _snapshots(options)
@@ -121,7 +121,11 @@ def snapshot_values(options: pl.DataFrame) -> pl.DataFrame:
     expiries = steps.expiries_of(strikes)
     wanted = snapshots.join(rates, on="snapshot", how="left").join(_WANTED, how="cross")
     stages = _reached(wanted.join(_listed(contracts), on=("snapshot", "days"), how="left"), strikes, expiries)
-    return _valued(_around(stages, expiries.filter("is_consistent"))).select(SCHEMA.names)
+    at_money = _valued(_around(stages, expiries.filter("is_consistent"))).select(SCHEMA.names)
+    known = own.unique("expiry", maintain_order=True).join(
+        expiries.select("expiry", "atm_iv"), on="expiry", how="left", maintain_order="left"
+    )
+    return pl.concat([at_money, model_free.index_values(snapshots, contracts, rates, known).select(SCHEMA.names)])
 
 
 def _by_maturity(rows: pl.DataFrame) -> pl.DataFrame:
@@ -134,7 +138,9 @@ def _snapshots(options: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
     """The snapshots not after their close, numbered in `snapshot`, and the number of each row's, whichever that is."""
     each = ("symbol", "session_date", "snapshot_time")
     snapshots, places = steps.numbered(options, each)
-    return up_to_close(snapshots.with_row_index("snapshot")).sort(each), pl.Series("snapshot", places, pl.UInt32)
+    counted = up_to_close(snapshots.with_row_index("snapshot")).sort(each)
+    is_early = pl.col("close_time") - pl.col("snapshot_time") > EARLY_SNAPSHOT
+    return counted.with_columns(is_early=is_early), pl.Series("snapshot", places, pl.UInt32)
 
 
 def _standard_contracts(options: pl.DataFrame) -> pl.DataFrame:
@@ -152,6 +158,8 @@ def _standard_contracts(options: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("remaining").is_between(SHORTEST, 3 * YEAR) & ~is_adjusted)
         .with_columns(
             is_clean=pl.col("quote_status").is_in(USABLE) & is_possible,
+            is_in_strip=pl.col("quote_status").is_in(model_free.IN_THE_STRIP) & is_possible,
+            is_bidless=model_free.is_bidless(),
             bid=bid,
             ask=ask,
             iv=pl.when((iv > 0) & (iv < HIGHEST_IV)).then(iv),
@@ -278,7 +286,7 @@ def _flags() -> pl.Expr:
         "forward_spread": pl.any_horizontal("near_is_spread", "far_is_spread"),
         "short_expiry": (pl.col("near_remaining") < SHORT_EXPIRY) & (pl.col("target") > SHORT_EXPIRY),
         "rate_assumed": pl.col("is_rate_assumed"),
-        "early_snapshot": pl.col("close_time") - pl.col("snapshot_time") > EARLY_SNAPSHOT,
+        "early_snapshot": pl.col("is_early"),
         "expiry_skipped": pl.any_horizontal(*skips),
         "early_exercise": pl.any_horizontal(*early) & (pl.col("source") != VENDOR),
     }

@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 YEAR = timedelta(days=365)
+HIGHEST_IV = 5.0
 LARGEST_SIDE_DIFFERENCE = 0.05
 LARGEST_RELATIVE_SIDE_DIFFERENCE = 0.2
 SIDES = ("call", "put")
