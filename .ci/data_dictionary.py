@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 
 from trade_analyst_pipeline import metrics
-from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.datasets import TABLES
 from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
 from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.quarantine import quarantine_schema
@@ -66,11 +66,11 @@ def metric_schemas() -> list[TableSchema]:
 
 def table_schemas() -> Iterator[tuple[str, TableSchema]]:
     """Every stored table as (stage/name, schema); quarantine, one shape for all datasets, last."""
-    for name, dataset in DATASETS.items():
+    for name, dataset in TABLES.items():
         yield f"tables/{name}", dataset.schema
     for schema in metric_schemas():
         yield f"metrics/{schema.name}" if schema in METRIC_SCHEMAS else f"{schema.name} (not stored)", schema
-    yield f"quarantine/ ({', '.join(DATASETS)})", quarantine_schema(next(iter(DATASETS)))
+    yield f"quarantine/ ({', '.join(TABLES)})", quarantine_schema(next(iter(TABLES)))
 
 
 def dictionary() -> str:

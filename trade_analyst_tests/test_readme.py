@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from trade_analyst_pipeline import errors
 from trade_analyst_pipeline.cli.main import COMMANDS
-from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.datasets import TABLES
 from trade_analyst_pipeline.settings import PREFIX, Settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -132,7 +132,7 @@ def test_each_dataset_and_metric_is_in_the_readme() -> None:
     """README's tables name each dataset of the registry and each metric table, and nothing else."""
     schemas = [schema.name for schema in data_dictionary().metric_schemas()]
     listed = re.findall(r"^\| `([a-z_]+)` \|", README, flags=re.MULTILINE)
-    assert sorted(listed) == sorted([*DATASETS, *schemas])
+    assert sorted(listed) == sorted([*TABLES, *schemas])
 
 
 def test_each_metric_has_its_formula_page() -> None:

@@ -10,7 +10,16 @@ from typing import Final, Protocol
 
 import polars as pl
 
-from trade_analyst_pipeline.datasets import expirations, instruments, markets, movers, ohlc, options, quotes
+from trade_analyst_pipeline.datasets import (
+    expirations,
+    instruments,
+    markets,
+    movers,
+    ohlc,
+    options,
+    quotes,
+    timesales,
+)
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.market.normalized import Normalized
 from trade_analyst_pipeline.market.row_layout import RowLayout
@@ -35,7 +44,8 @@ class Dataset:
     its own. `tolerance` is how many bad rows leave a capture usable. `is_current_only` is whether it is taken once a
     session, and by default of the latest one alone; `subjects` are what it is asked for where that is not the symbols
     that are watched. `without_proof` says what rows are worth when some
-    requests of their capture were never answered.
+    requests of their capture were never answered. `archived_as` is what its captures are filed as, where that is not
+    its own name.
     """
 
     name: str
@@ -49,6 +59,12 @@ class Dataset:
     is_current_only: bool = False
     subjects: tuple[str, ...] = ()
     without_proof: Callable[[Normalized, Iterable[MarketDataRequest]], Normalized] = lambda found, _: found
+    archived_as: str = ""
+
+    @property
+    def source(self) -> str:
+        """What its captures are filed as."""
+        return self.archived_as or self.name
 
 
 def _first_of_each_key(schema: TableSchema) -> Callable[[pl.DataFrame], pl.DataFrame]:
@@ -125,3 +141,16 @@ MOVERS: Final = Dataset(
 DATASETS: Final[dict[str, Dataset]] = {
     dataset.name: dataset for dataset in (OPTIONS, QUOTES, OHLC, EXPIRATIONS, MARKETS, INSTRUMENTS, MOVERS)
 }
+
+TIMESALES: Final = Dataset(
+    timesales.NAME,
+    timesales.SCHEMA,
+    timesales.normalize,
+    timesales.requests,
+    timesales.combine,
+    timesales.LAYOUT,
+    archived_as=timesales.ARCHIVED_AS,
+)
+# What comes by the stream and is asked for by nobody.
+STREAMED: Final[dict[str, Dataset]] = {TIMESALES.name: TIMESALES}
+TABLES: Final[dict[str, Dataset]] = DATASETS | STREAMED

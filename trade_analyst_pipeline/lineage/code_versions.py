@@ -22,7 +22,7 @@ from typing import Final, TypedDict
 
 import msgspec
 
-from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.datasets import TABLES
 from trade_analyst_pipeline.errors import StorageError
 from trade_analyst_pipeline.lineage.source_code import SOURCE_FOLDER, Definition, Reached, SourceTree
 from trade_analyst_pipeline.storage import durable
@@ -53,7 +53,7 @@ class Step:
 
 
 def _table(name: str) -> Step:
-    merging = _MERGING if DATASETS[name].spans_sessions else ()
+    merging = _MERGING if TABLES[name].spans_sessions else ()
     return Step("tables", name, (("datasets", name.upper()), *_JUDGING, *merging, *_CONTENT))
 
 
@@ -64,7 +64,7 @@ def _metric(name: str, root: str) -> Step:
 STEPS: Final[Mapping[str, Step]] = {
     str(step): step
     for step in (
-        *map(_table, DATASETS),
+        *map(_table, TABLES),
         _metric("put_call_ratio", "PUT_CALL_RATIO"),
         _metric("forward", "FORWARD"),
         _metric("implied_volatility", "IMPLIED_VOLATILITY"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.datasets import TABLES
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import (
     forward,
@@ -28,7 +28,7 @@ METRIC_SCHEMAS: tuple[TableSchema, ...] = (
 def table_schemas() -> dict[str, TableSchema]:
     """Schemas of tables, metrics and quarantine."""
     return {
-        **{f"tables.{name}": dataset.schema for name, dataset in DATASETS.items()},
+        **{f"tables.{name}": dataset.schema for name, dataset in TABLES.items()},
         **{f"metrics.{schema.name}": schema for schema in METRIC_SCHEMAS},
-        **{f"quarantine.{name}": quarantine_schema(name) for name in DATASETS},
+        **{f"quarantine.{name}": quarantine_schema(name) for name in TABLES},
     }

@@ -16,7 +16,7 @@ from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 
-from trade_analyst_pipeline.datasets import DATASETS, Dataset
+from trade_analyst_pipeline.datasets import TABLES, Dataset
 from trade_analyst_pipeline.errors import CaptureDamagedError, CaptureRetiredError
 from trade_analyst_pipeline.lineage.built import Built, built_from
 from trade_analyst_pipeline.lineage.code_versions import made_by
@@ -51,7 +51,7 @@ def build_tables(
     More than a few sessions are shared out among `workers` processes, unless captures of different sessions feed the
     same partitions. With `again` partitions are made anew even where their sources have not changed.
     """
-    if DATASETS[name].spans_sessions:
+    if TABLES[name].spans_sessions:
         yield from build_spanning(data_folder, name, sessions, created_time=created_time, again=again)
         return
     one = partial(_build_session, data_folder, name, created_time=created_time, again=again)
@@ -66,7 +66,7 @@ def build_tables(
 def _build_session(data_folder: Path, name: str, session_date: date, *, created_time: datetime, again: bool) -> Built:
     archive, store = Archive(data_folder / "raw"), TableStore(data_folder)
     try:
-        captures = recorded(archive, name, session_date)
+        captures = recorded(archive, TABLES[name].source, session_date)
         if not captures:
             return Built(name, session_date, "empty", detail=NO_CAPTURE)
         kept = None if again else current_judgement(store, name, session_date, captures)
@@ -74,7 +74,7 @@ def _build_session(data_folder: Path, name: str, session_date: date, *, created_
             return _refused(kept, name, session_date)
         if kept is not None and is_current(table := store.manifest("tables", name, session_date), name, captures):
             return built_from(table, kept, name=name, session_date=session_date, status="unchanged")
-        return _commit(store, archive, DATASETS[name], session_date, captures, created_time)
+        return _commit(store, archive, TABLES[name], session_date, captures, created_time)
     except CaptureDamagedError as error:
         if isinstance(error, CaptureRetiredError) and not again and (made := _made(store, name, session_date)):
             return built_from(*made, name=name, session_date=session_date, status="unchanged", detail=str(error))
@@ -132,7 +132,7 @@ def missing_sessions(data_folder: Path, name: str, sessions: Sequence[date]) -> 
 
 def _why_missing(archive: Archive, store: TableStore, name: str, day: date) -> str | None:
     try:
-        captures = archive.captures(name, day)
+        captures = archive.captures(TABLES[name].source, day)
         held = [capture for capture in captures if capture.answer_count]
         if not held:
             gaps = [gap for capture in captures for gap in capture.gaps if gap.reason != SESSION_OVER]
@@ -144,7 +144,7 @@ def _why_missing(archive: Archive, store: TableStore, name: str, day: date) -> s
             return f"{name} has not been built from all that is archived; run this session again"
         if is_refused(archive, kept, held):
             return f"{'; '.join(kept.findings.failures)} (quarantine.{name})"
-        if DATASETS[name].spans_sessions and (table is None or not table.row_count):
+        if TABLES[name].spans_sessions and (table is None or not table.row_count):
             return NO_ROWS
         return None if is_current(table, name, held) else f"{name} has not been built; run this session again"
     except CaptureRetiredError as error:

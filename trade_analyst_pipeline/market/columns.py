@@ -619,9 +619,37 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
     Column("put_call_volume_ratio_10", pl.Float64(), "ratio", "As put_call_volume_ratio_5, over 10 sessions."),
     Column("put_call_volume_ratio_21", pl.Float64(), "ratio", "As put_call_volume_ratio_5, over 21 sessions."),
     # trades with the quote in force, and their sides
-    Column("sequence", pl.Int64(), None, "Order of a symbol's trades of one time."),
+    Column(
+        "sequence",
+        pl.Int64(),
+        None,
+        "Order of a symbol's trades of one time; of level one the session's volume up to and with the trade.",
+    ),
     Column("trade_price", pl.Float64(), "dollars", "Price of the trade; null: the print has none."),
     Column("trade_size", pl.Float64(), "contracts or shares", "Size of the trade; null: not known."),
+    Column("trade_venue", pl.String(), None, "Market identifier code of where it traded; null: not sent."),
+    Column("update_time", TIME, "UTC", "The source's time of the update that told of it; null: not sent."),
+    Column("instrument_type", pl.String(), None, "equity (stocks, funds and indices), option or future."),
+    Column(
+        "volume_kind",
+        pl.String(),
+        None,
+        "shown: a print; unseen: volume that rose without a print, placed with the one that came with it; gap: volume "
+        "of a stretch that was not received; start: where the tape of the symbol begins, or its volume began anew.",
+    ),
+    Column(
+        "exclusion",
+        pl.String(),
+        None,
+        "Why a print is not classified: extended_hours, out_of_sequence or suspect (more than 5 spreads and 2 % from "
+        "the mid); null: it is.",
+    ),
+    Column(
+        "quote_reason",
+        pl.String(),
+        None,
+        "Why there is no quote: no_quote, one_sided, crossed, earlier_session or stale_quote; null: there is one.",
+    ),
     Column(
         "quote_quality",
         pl.String(),

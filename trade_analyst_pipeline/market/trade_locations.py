@@ -1,4 +1,4 @@
-"""The words for where a trade stands against the quote in force, and for how that quote was had."""
+"""The words for where a trade stands against the quote in force, how that quote was had, and how volume was seen."""
 
 from __future__ import annotations
 
@@ -22,4 +22,11 @@ QUOTE_QUALITIES: Final = (
     "unseen",  # level one: volume between two updates, placed with the trade that was shown
     "option_prior",  # an option trade: no labelled tape of options is public
     "block",  # a print far larger than the size shown, off the quotes
+)
+
+VOLUME_KINDS: Final = (
+    "shown",  # a print
+    "unseen",  # volume that rose without a print of its own, placed with the print that came with it
+    "gap",  # volume of a stretch of which nothing was received
+    "start",  # a state without a size: the tape begins here, or the volume began anew
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from small_captures import CREATED, MONDAY, Captures
 
-from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.datasets import TABLES
 from trade_analyst_pipeline.lineage import code_versions
 from trade_analyst_pipeline.lineage.code_versions import STEPS, changed_code, code_of, code_version, fingerprint
 from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
@@ -27,7 +27,7 @@ PRINT += "print(json.dumps({step: fingerprint(step) for step in STEPS}))"
 
 def test_every_table_and_metric_has_a_step() -> None:
     """Each dataset and metric there is has a code version, and so have the exports."""
-    tables = {f"tables/{name}" for name in DATASETS}
+    tables = {f"tables/{name}" for name in TABLES}
     assert set(STEPS) == tables | {f"metrics/{schema.name}" for schema in METRIC_SCHEMAS} | {"exports/metrics"}
 
 
@@ -81,7 +81,7 @@ def test_what_was_worked_out_is_kept_until_the_source_changes(tmp_path: Path, mo
     assert kept.read_bytes() == content
     with (folder / "validation.py").open("a") as file:
         file.write("\n\ndef validate() -> None: ...\n")
-    assert {step for step in first if reached()[step] != first[step]} == {f"tables/{name}" for name in DATASETS}
+    assert {step for step in first if reached()[step] != first[step]} == {f"tables/{name}" for name in TABLES}
 
 
 def test_a_partition_without_a_note_of_its_code_is_stale(captures: Captures) -> None:
