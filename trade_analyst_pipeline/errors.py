@@ -35,6 +35,7 @@ TradeAnalystError
 │   ├── SchemaMismatchError       columns or types are not those of the schema
 │   └── DiskFullError             no space or quota left; the last good state stands
 ├── StreamFrameError          a message of the streamer that cannot be read (carries the reason)
+├── StreamEndedError              a connection to the streamer has ended or was never made (carries the reason)
 ├── ResponseRejectedError         a whole response is unusable (carries the reason)
 ├── VerdictError                  too many bad rows: the partition keeps its last good data
 ├── ImportRefusedError            a file offered to `import` is not a recorded response of that dataset
@@ -44,7 +45,7 @@ TradeAnalystError
 ├── ExportError                   a table cannot be exported as asked
 ├── TraceError                    a value cannot be traced as asked: no such table, column or row, or several
 ├── RunFailedError                a Dagster run ended without success; the others' work stands
-└── AlreadyRunningError           another `run` works on the same data folder
+└── AlreadyRunningError           another `run` or `stream` works on the same data folder
 
 Each message says what, where and what to do next. None ever holds a token, key, code or account number.
 """
@@ -283,6 +284,15 @@ class StreamFrameError(TradeAnalystError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"message of the streamer not read ({reason}): {detail}")
         self.reason = reason
+
+
+class StreamEndedError(TradeAnalystError):
+    """A connection to the streamer that has ended, or could not be made; `reason` is a short stable word."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"the connection to the streamer has ended ({reason}): {detail}")
+        self.reason = reason
+        self.detail = str(visible(redact(detail)))
 
 
 class VerdictError(TradeAnalystError):

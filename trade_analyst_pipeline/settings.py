@@ -221,6 +221,17 @@ class CaptureSettings(_Section):
         return bars
 
 
+class StreamSettings(_Section):
+    """What the stream collector asks for, when, and how it keeps it."""
+
+    before_open_minutes: int = Field(5, ge=0, le=330)
+    after_close_minutes: int = Field(20, ge=0, le=300)
+    charts: bool = True
+    segment_seconds: int = Field(60, ge=5, le=3600)
+    segment_mib: int = Field(16, ge=1, le=256)
+    buffer_mib: int = Field(16, ge=1, le=32)
+
+
 class SchwabSettings(_Section):
     """Where the live source is and how it may be used."""
 
@@ -288,6 +299,7 @@ class Settings(BaseSettings):
     universe: UniverseSettings
     capture: CaptureSettings = CaptureSettings()
     schwab: SchwabSettings = SchwabSettings()
+    stream: StreamSettings = StreamSettings()
     simulator: SimulatorSettings = SimulatorSettings()
 
     def cadences(self, dataset: str) -> dict[str, Cadence]:

@@ -50,6 +50,7 @@ LIBRARY_HOMES = {
     "dagster": {"defs", "definitions", "cli"},
     "dagster_duckdb": {"defs", "definitions", "cli"},
     "httpx": {"schwab"},
+    "websockets": {"schwab"},
     "requests": {"schwab"},
     "requests_oauthlib": {"schwab"},
     "oauthlib": {"schwab"},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from trade_analyst_pipeline.cli.shown import parse_session, row_progress, say_line, show_frame
+from trade_analyst_pipeline.cli.shown import parse_instant, parse_session, row_progress, say_line, show_frame
 from trade_analyst_pipeline.errors import ExportError
 
 if TYPE_CHECKING:
@@ -47,24 +47,12 @@ def import_recordings(
     capture = recordings.import_recordings(
         files,
         dataset=dataset,
-        captured_time=_instant(captured_at, "--captured-at"),
+        captured_time=parse_instant(captured_at, "--captured-at"),
         symbols=tuple(symbol or ()),
         archive=Archive(load_settings().data_folder / "raw"),
         now=datetime.now(UTC),
     )
     typer.echo(f"{capture.record_count} responses, session {capture.session_date}: {capture.path}")
-
-
-def _instant(text: str, option: str) -> datetime:
-    """The instant in an option's value, UTC; wrong use when it is none or has no time zone."""
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        message = f"{text!r} is not an instant with a time zone; write it as 2025-05-09T20:59:00Z"
-        raise typer.BadParameter(message, param_hint=option)
-    return instant.astimezone(UTC)
 
 
 def rebuild(
@@ -188,7 +176,7 @@ def query(
     from trade_analyst_pipeline.storage import catalogue
 
     data_folder = load_settings().data_folder
-    instant = None if as_of is None else _instant(as_of, "--as-of")
+    instant = None if as_of is None else parse_instant(as_of, "--as-of")
     computed = None if instant is None else partial(read_as_of, data_folder, instant=instant)
     with _interrupted_at_once():
         result = catalogue.query(
@@ -238,7 +226,7 @@ def export(
     if table not in schemas:
         message = f"there is no table {table!r}; choose one of {', '.join(sorted(schemas))}"
         raise ExportError(message)
-    rows = _rows_of(table, schemas[table], None if as_of is None else _instant(as_of, "--as-of"))
+    rows = _rows_of(table, schemas[table], None if as_of is None else parse_instant(as_of, "--as-of"))
     described = table if as_of is None else f"{table} as of {as_of}"
     rows = _of_sessions(rows, described, parse_session(from_session, "--from"), parse_session(to_session, "--to"))
     path = output or Path(f"{table}.{format}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trade_analyst_pipeline.errors import AlreadyRunningError
 
-RUN_LOCK = ".run.lock"
+RUN_LOCK, STREAM_LOCK = ".run.lock", ".stream.lock"
 _FOLDERS_LOCK = ".lock"
 
 
@@ -26,15 +26,47 @@ def only_run(data_folder: Path) -> Iterator[None]:
     Two would ask the source for the same things and build the same tables; schedules are not kept out, since their
     work is small and a late writer of a partition is refused.
     """
+    advice = "Wait until it has ended, or end it; then run again: only what is still missing is asked for"
+    with _only_one(data_folder, RUN_LOCK, "run", advice):
+        yield
+
+
+@contextmanager
+def only_stream(data_folder: Path) -> Iterator[None]:
+    """Be the only collector of a data folder for the block; raises AlreadyRunningError, at once, when there is another.
+
+    The source allows one connection for each user: two would throw each other out for ever.
+    """
+    advice = "The source allows one connection; `trade-analyst stream --take-over` ends that one in good order first"
+    with _only_one(data_folder, STREAM_LOCK, "stream", advice):
+        yield
+
+
+def stream_process(data_folder: Path) -> int | None:
+    """The process that streams into a data folder; None where none does."""
+    path = data_folder / STREAM_LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+        return int(holder) if not _lock(descriptor) and holder.isdecimal() else None
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _only_one(data_folder: Path, lock: str, command: str, advice: str) -> Iterator[None]:
     data_folder.mkdir(parents=True, exist_ok=True)
-    path = data_folder / RUN_LOCK
+    path = data_folder / lock
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         if not _lock(descriptor):
             holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
             message = (
-                f"another `trade-analyst run` works on {data_folder} (process {holder}); nothing was started. Wait "
-                "until it has ended, or end it; then run again: only what is still missing is asked for"
+                f"another `trade-analyst {command}` works on {data_folder} (process {holder}); nothing was started. "
+                f"{advice}"
             )
             raise AlreadyRunningError(message)
         os.ftruncate(descriptor, 0)

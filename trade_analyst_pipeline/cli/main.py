@@ -25,6 +25,7 @@ from trade_analyst_pipeline.cli import (
     plan,
     run,
     simulator,
+    stream,
     symbols,
     token,
     trace,
@@ -40,6 +41,7 @@ INTERRUPTED = 128 + signal.SIGINT
 # name -> (function whose docstring is the help text, an example of its use); a first word that several share is a group
 COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "run": (run.run, "trade-analyst run --from 2026-01-02 --to 2026-01-30"),
+    "stream": (stream.stream, "trade-analyst stream"),
     "plan": (plan.plan, "trade-analyst plan --symbols 500"),
     "symbols": (symbols.symbols, "trade-analyst symbols --json"),
     "login": (login.login, "trade-analyst login"),

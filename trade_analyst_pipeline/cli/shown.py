@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -28,6 +28,18 @@ def parse_session(text: str | None, option: str) -> date | None:
     except ValueError:
         message = f"{text!r} is not a date; write it as 2026-01-05"
         raise typer.BadParameter(message, param_hint=option) from None
+
+
+def parse_instant(text: str, option: str) -> datetime:
+    """The instant in an option's value, UTC; wrong use when it is none or has no time zone."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        message = f"{text!r} is not an instant with a time zone; write it as 2025-05-09T20:59:00Z"
+        raise typer.BadParameter(message, param_hint=option)
+    return instant.astimezone(UTC)
 
 
 def byte_count(count: int) -> str:

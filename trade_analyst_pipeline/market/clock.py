@@ -6,6 +6,7 @@ Token lifetimes are the exception: they always use the machine's clock.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -33,6 +34,21 @@ class MachineClock:
     async def sleep(self, seconds: float) -> None:
         """Wait for real."""
         await asyncio.sleep(seconds)
+
+
+class RunningClock:
+    """A clock that stands at `start` when it is made and runs from there, `speed` times as fast as real time."""
+
+    def __init__(self, start: datetime, speed: float = 1.0) -> None:
+        self._start, self._began, self._speed = start.astimezone(UTC), time.monotonic(), speed
+
+    def now(self) -> datetime:
+        """The present instant, UTC."""
+        return self._start + timedelta(seconds=(time.monotonic() - self._began) * self._speed)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until that much of its time has passed."""
+        await asyncio.sleep(seconds / self._speed)
 
 
 class SimulatedClock:

@@ -109,8 +109,9 @@ class SchwabClient:
         max_response_bytes: int = 32 << 20,
         in_flight: int = 6,
         priority: Priority = Priority.INTRADAY,
+        api: str = "/marketdata/v1",
     ) -> None:
-        self._root = base_url.rstrip("/") + "/marketdata/v1"
+        self._root = base_url.rstrip("/") + api
         self._http = http
         self._tokens = tokens
         self._budget = budget
