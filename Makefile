@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 .DEFAULT_GOAL := run
-.PHONY: run test check audit newest docs reliability bench ui help lock clean setup
+.PHONY: run test check audit newest docs pages reliability bench ui help lock clean setup
 MAKEFLAGS += --no-print-directory
 
 # Compiled bytecode halves the start of every command, so set-up and first imports write it even where the
@@ -55,6 +55,9 @@ newest: $(VENV)/.dev  ## put the newest releases within the declared ranges into
 
 docs: $(VENV)/.dev  ## write docs/tables.md from the declarations in the code
 	$(PY) .ci/data_dictionary.py > docs/tables.md
+
+pages: $(VENV)/.dev  ## pages of metrics to read again beside changed code (ARGS=iv_rank: that one has been read)
+	@$(PY) .ci/metric_pages.py $(ARGS)
 
 reliability: $(VENV)/.dev  ## the fault, kill, fuzz and leak harnesses in full form; names what could not run here
 	$(PY) -m pytest -m "reliability or full_only" --full -rsP $(ARGS)

@@ -1,6 +1,6 @@
 """What the metrics say, reckoned a second time in plain Python from a chain as the wire spells it.
 
-Written from the definitions (docs/metrics.md), with nothing of the package and neither Polars nor NumPy, so that a
+Written from the definitions (docs/metrics/), with nothing of the package and neither Polars nor NumPy, so that a
 mistake there is not repeated here. Prices are compared as whole 1/10000 dollars, volatilities are fractions.
 """
 

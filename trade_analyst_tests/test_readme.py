@@ -136,7 +136,7 @@ def test_each_dataset_and_metric_is_in_the_readme() -> None:
 
 
 def test_each_metric_has_its_formula_page() -> None:
-    """Each metric table is explained in docs/metrics.md."""
+    """Each metric table is listed in docs/metrics.md."""
     text = page("metrics")
     assert [schema.name for schema in data_dictionary().metric_schemas() if f"`{schema.name}`" not in text] == []
 
@@ -171,7 +171,7 @@ def test_each_error_is_documented() -> None:
     assert [name for name in error_classes() if name not in (errors.__doc__ or "")] == []
 
 
-@pytest.mark.parametrize("path", [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))], ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
     """Each link to a file of the project leads to one that is there."""
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text(encoding="utf-8"))

@@ -316,7 +316,19 @@ def _body_of(module: _Module, name: str) -> _Body:
     imports = {bound: path for statement in importing for bound, path in _imported(statement)}
     kept = [node for node in nodes if isinstance(node, ast.Attribute | ast.Name | ast.Constant)]
     parameters = frozenset(id(node) for statement in statements for node in _parameters(statement))
-    return _Body("\n".join(map(ast.dump, statements)), kept, imports, parameters)
+    return _Body("\n".join(map(_spelled, statements)), kept, imports, parameters)
+
+
+def _spelled(value: object) -> str:
+    """A syntax tree in text, the same by every version of Python: what is empty or only its place is left out."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_spelled, value))}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    if isinstance(value, ast.Constant):
+        return repr(value.value)
+    fields = ((name, each) for name, each in ast.iter_fields(value) if not isinstance(each, ast.expr_context))
+    return f"{type(value).__name__}({','.join(f'{n}={_spelled(e)}' for n, e in fields if e is not None and e != [])})"
 
 
 def _parameters(statement: ast.stmt) -> Iterator[ast.Name]:

@@ -127,6 +127,6 @@ def _array(quality: str, rows: Mapping[str, Any]) -> Cells:
 
 @cache
 def default_posterior() -> Posterior:
-    """The table that comes with the package: docs/metrics.md says what it was fitted on and how far it holds."""
+    """The table that comes with the package; its page in docs/metrics/ says what it was fitted on, how far it holds."""
     text = (files(__package__) / "aggressor_posterior.json").read_text(encoding="utf-8")
     return posterior_from_json(text, name="aggressor_posterior.json of the package")

@@ -255,8 +255,8 @@ def test_default_table_is_fitted_on_what_it_says(market_samples: Path) -> None:
 
 
 def test_published_reliability_is_as_measured(market_samples: Path, repository: Path) -> None:
-    """The reliability table in docs/metrics.md is what scoring the tapes of the table in blocks gives."""
-    page = (repository / "docs/metrics.md").read_text(encoding="utf-8")
+    """The reliability table in the page is what scoring the tapes of the table in blocks gives."""
+    page = (repository / "docs/metrics/aggressor_confidence.md").read_text(encoding="utf-8")
     for tape in default_tapes(market_samples).values():
         for quality, low, count, confidence, right in reliability(cross_validated(tape)).iter_rows():
             assert f"| `{quality}` | {low:.2f} | {count:,} | {confidence:.3f} | {right:.3f} |" in page
