@@ -42,6 +42,7 @@ TradeAnalystError
 ├── TapeError                     a tape of trades, or a posterior table, cannot be used as it is
 ├── PointInTimeError              a table cannot be read as of an instant
 ├── QueryError                    an SQL text that cannot be answered
+├── LoadError                     rows cannot be loaded as asked: no such table or symbol
 ├── ExportError                   a table cannot be exported as asked
 ├── TraceError                    a value cannot be traced as asked: no such table, column or row, or several
 ├── RunFailedError                a Dagster run ended without success; the others' work stands
@@ -313,6 +314,10 @@ class PointInTimeError(TradeAnalystError):
 
 class QueryError(TradeAnalystError):
     """An SQL text that cannot be answered."""
+
+
+class LoadError(TradeAnalystError):
+    """Rows cannot be loaded as asked: no such table or symbol."""
 
 
 class ExportError(TradeAnalystError):

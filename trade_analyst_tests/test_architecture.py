@@ -39,6 +39,7 @@ RANKS = {
     "lineage": 4,
     "export": 4,
     "ops": 4,
+    "loading": 5,
     "defs": 5,
     "definitions": 6,
     "cli": 7,

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
     from trade_analyst_pipeline.lineage.rebuild import Current
     from trade_analyst_pipeline.lineage.staleness import Stale
-    from trade_analyst_pipeline.market.columns import TableSchema
 
 SHOWN_PROBLEMS = 5
 ExportFormat = Literal["parquet", "csv", "json", "xlsx"]
@@ -221,31 +220,20 @@ def export(
     """Write a table as Parquet, CSV, JSON or XLSX for other programs. Without a row nothing is written: exit 1."""
     from trade_analyst_pipeline.export import export_table
     from trade_analyst_pipeline.lineage.schemas import table_schemas
+    from trade_analyst_pipeline.loading import rows_of
+    from trade_analyst_pipeline.settings import load_settings
 
     schemas = table_schemas()
     if table not in schemas:
         message = f"there is no table {table!r}; choose one of {', '.join(sorted(schemas))}"
         raise ExportError(message)
-    rows = _rows_of(table, schemas[table], None if as_of is None else parse_instant(as_of, "--as-of"))
+    rows = rows_of(load_settings().data_folder, table, None if as_of is None else parse_instant(as_of, "--as-of"))
     described = table if as_of is None else f"{table} as of {as_of}"
     rows = _of_sessions(rows, described, parse_session(from_session, "--from"), parse_session(to_session, "--to"))
     path = output or Path(f"{table}.{format}")
     with row_progress(f"Writing {path}") as progress:
         export_table(rows, path, format=format, guard_formulas=not formulas, progress=progress)
     typer.echo(str(path))
-
-
-def _rows_of(table: str, schema: TableSchema, instant: datetime | None) -> pl.LazyFrame:
-    """All rows of a table, or those known at an instant."""
-    from trade_analyst_pipeline.lineage.point_in_time import read_as_of
-    from trade_analyst_pipeline.settings import load_settings
-    from trade_analyst_pipeline.storage.tables import TableStore
-
-    data_folder = load_settings().data_folder
-    if instant is not None:
-        return read_as_of(data_folder, table, instant)
-    stage, _, name = table.partition(".")
-    return TableStore(data_folder).scan(stage, name, schema=schema)
 
 
 def _of_sessions(rows: pl.LazyFrame, table: str, first: date | None, last: date | None) -> pl.LazyFrame:
