@@ -35,6 +35,7 @@ ASSETS = {
         "metrics/forward",
         "metrics/implied_volatility",
         "metrics/realized_volatility",
+        "metrics/volatility_index",
         "exports/metrics",
         "raw/expirations",
         "raw/markets",

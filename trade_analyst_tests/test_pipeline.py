@@ -33,7 +33,7 @@ TABLES = [
         ("metrics", name)
         for name in ("forward", "implied_volatility", "put_call_ratio", "put_call_ratio_daily", "iv_history", "iv_rank")
     ),
-    ("metrics", "realized_volatility"),
+    *(("metrics", name) for name in ("realized_volatility", "volatility_index")),
 ]
 LAST = date(2026, 11, 20)
 

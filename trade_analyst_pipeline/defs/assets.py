@@ -39,11 +39,12 @@ from trade_analyst_pipeline.lineage.metrics import (
     refresh_iv_rank,
     refresh_put_call_ratio_daily,
     refresh_realized_volatility,
+    refresh_volatility_index,
 )
 from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, table_schemas
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility, volatility_index
 from trade_analyst_pipeline.ops.visible import in_markdown
 from trade_analyst_pipeline.schwab.budget import Usage
 from trade_analyst_pipeline.settings import Settings
@@ -334,7 +335,7 @@ def series_assets() -> list[dg.AssetsDefinition]:
         series_asset(
             iv_rank.SCHEMA,
             refresh_iv_rank,
-            [asset_key("metrics", "iv_history")],
+            [asset_key("metrics", "iv_history"), asset_key("metrics", "volatility_index")],
             "IV rank and IV percentile over 63, 126 and 252 sessions.",
             pictures.iv_rank_picture,
         ),
@@ -351,6 +352,13 @@ def series_assets() -> list[dg.AssetsDefinition]:
             [asset_key("tables", "ohlc")],
             "Realised volatility by six estimators over 10, 21, 63 and 252 sessions.",
             pictures.realized_volatility_picture,
+        ),
+        series_asset(
+            volatility_index.SCHEMA,
+            refresh_volatility_index,
+            [asset_key("tables", "ohlc")],
+            "Published volatility indices as series of the symbols they are about, each a series of its own.",
+            pictures.volatility_index_picture,
         ),
     ]
 

@@ -49,7 +49,14 @@ REFERENCE_DATASETS = ("markets", "expirations", "instruments")
 MOVER_ASSETS = ("raw/movers", "tables/movers")
 REFERENCE_ASSETS = (*(f"{stage}/{name}" for name in REFERENCE_DATASETS for stage in ("raw", "tables")), *MOVER_ASSETS)
 _MOMENT_ASSETS = {"quotes": QUOTE_ASSETS, "options": CHAIN_ASSETS}
-END_OF_DAY_ASSETS = ("raw/ohlc", "tables/ohlc", "metrics/realized_volatility", "exports/metrics")
+END_OF_DAY_ASSETS = (
+    "raw/ohlc",
+    "tables/ohlc",
+    "metrics/realized_volatility",
+    "metrics/volatility_index",
+    "metrics/iv_rank",
+    "exports/metrics",
+)
 
 
 def jobs() -> list[dg.UnresolvedAssetJobDefinition]:

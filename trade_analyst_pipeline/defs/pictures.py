@@ -8,7 +8,7 @@ from datetime import date
 import polars as pl
 
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility
+from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility, volatility_index
 from trade_analyst_pipeline.metrics.sparkline import sparkline
 from trade_analyst_pipeline.storage.tables import Manifest, TableStore
 
@@ -50,6 +50,11 @@ def realized_volatility_picture(store: TableStore) -> str:
     """The mean close-to-close volatility over 21 sessions of all symbols in the last sessions."""
     rows = _rows(store, realized_volatility.SCHEMA).filter(pl.col("window_sessions") == 21)
     return _picture(rows, pl.col("close_to_close_volatility"), "Mean realised volatility, 21 sessions", ".1%")
+
+
+def volatility_index_picture(store: TableStore) -> str:
+    """The mean of the published volatility indices over the last sessions."""
+    return _picture(_rows(store, volatility_index.SCHEMA), pl.col("iv"), "Mean published volatility index", ".1%")
 
 
 def _rows(store: TableStore, schema: TableSchema) -> pl.LazyFrame:

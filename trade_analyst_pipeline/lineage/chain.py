@@ -32,6 +32,7 @@ METRIC_DATASETS = {
     iv_history.SCHEMA.name: "options",
     "iv_rank": "options",
     "realized_volatility": "ohlc",
+    "volatility_index": "ohlc",
 }
 _SHOWN = 3
 

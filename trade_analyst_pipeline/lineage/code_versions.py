@@ -69,6 +69,7 @@ STEPS: Final[Mapping[str, Step]] = {
         _metric("forward", "FORWARD"),
         _metric("implied_volatility", "IMPLIED_VOLATILITY"),
         _metric("iv_history", "iv_history_of"),
+        _metric("volatility_index", "VOLATILITY_INDEX"),
         _metric("iv_rank", "IV_RANK"),
         _metric("put_call_ratio_daily", "PUT_CALL_RATIO_DAILY"),
         _metric("realized_volatility", "REALIZED_VOLATILITY"),

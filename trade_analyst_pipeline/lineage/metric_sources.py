@@ -24,6 +24,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    volatility_index,
 )
 from trade_analyst_pipeline.storage.tables import TableStore
 
@@ -93,6 +94,8 @@ def _iv_rank(store: TableStore, row: Row) -> MetricSource:
     """The window's sessions and the one before, each by the snapshot `iv_history` names; by all where it names none."""
     window = row["window_sessions"]
     days = sessions_ending(row["session_date"], window + 1)
+    if row["series"].startswith(volatility_index.PREFIX):
+        return _iv_rank_of_index(store, row, days)
     history = (
         store.scan("metrics", "iv_history", partitions={day.year for day in days}, schema=iv_history.SCHEMA)
         .filter(pl.col("session_date").is_in(days), symbol=row["symbol"], series=row["series"])
@@ -106,6 +109,31 @@ def _iv_rank(store: TableStore, row: Row) -> MetricSource:
         return iv_rank.iv_rank(iv_history.iv_history(options), windows=[window])
 
     return _of_snapshots([_below("metrics.iv_history", history)], snapshots, compute)
+
+
+def _iv_rank_of_index(store: TableStore, row: Row, days: Sequence[date]) -> MetricSource:
+    """The bars of the index behind each of these sessions."""
+    values = (
+        store.scan("metrics", "volatility_index", partitions={day.year for day in days}, schema=volatility_index.SCHEMA)
+        .filter(pl.col("session_date").is_in(days), symbol=row["symbol"], series=row["series"])
+        .sort("session_date")
+        .collect()
+    )
+    bars = values.select(pl.col("index_symbol").alias("symbol"), "session_date", "known_time")
+
+    def compute(remade: pl.DataFrame) -> pl.DataFrame:
+        return iv_rank.iv_rank(volatility_index.volatility_index(remade), windows=[row["window_sessions"]])
+
+    below = (_below("metrics.volatility_index", values), _below("tables.ohlc", bars))
+    return MetricSource(below, "ohlc", bars, compute)
+
+
+def _volatility_index(_store: TableStore, row: Row) -> MetricSource:
+    bar = pl.DataFrame(
+        {"symbol": row["index_symbol"], "session_date": row["session_date"], "known_time": row["known_time"]},
+        schema={name: DATASETS["ohlc"].schema.polars_schema[name] for name in _BAR},
+    )
+    return MetricSource((_below("tables.ohlc", bar),), "ohlc", bar, volatility_index.volatility_index)
 
 
 def _put_call_ratio(store: TableStore, row: Row) -> MetricSource:
@@ -177,6 +205,7 @@ def _schema_of(names: Sequence[str]) -> pl.Schema:
 METRIC_SOURCES: Final[Mapping[str, Callable[[TableStore, Row], MetricSource]]] = {
     iv_history.SCHEMA.name: _iv_history,
     iv_rank.SCHEMA.name: _iv_rank,
+    volatility_index.SCHEMA.name: _volatility_index,
     put_call_ratio.SCHEMA.name: _put_call_ratio,
     forward.SCHEMA.name: _forward,
     implied_volatility.SCHEMA.name: _implied_volatility,

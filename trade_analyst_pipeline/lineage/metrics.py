@@ -32,6 +32,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    volatility_index,
 )
 from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStore
 
@@ -195,14 +196,14 @@ def _iv_history_of(store: Reader, days: Sequence[date]) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class WholeSeries:
-    """A metric kept by the year that is computed from one table: `source` is its stage and name.
+    """A metric kept by the year that is computed from `sources`, each a stage and a name.
 
     A row is made of its own session and of at most `lookback` sessions before. `compute` takes the rows of all
     partitions, or of those given, which are enough for the years that `made_of` gives them for.
     """
 
     schema: TableSchema
-    source: tuple[str, str]
+    sources: tuple[tuple[str, str], ...]
     lookback: int
     compute: Callable[[Reader, Collection[Partition] | None], pl.DataFrame]
 
@@ -212,8 +213,8 @@ class WholeSeries:
         return f"metrics/{self.schema.name}"
 
     def made_of(self, store: TableStore) -> dict[int, list[Manifest]]:
-        """By year, the partitions of the source that its sessions and the `lookback` sessions before lie in."""
-        manifests = store.manifests(*self.source)
+        """By year, the partitions of the sources that its sessions and the `lookback` sessions before lie in."""
+        manifests = [made for source in self.sources for made in store.manifests(*source)]
         years = years_of(manifest.partition for manifest in manifests)
         return {year: [made for made in manifests if self.reaches(made.partition, year)] for year in years}
 
@@ -230,9 +231,11 @@ def _lies_in(partition: Partition, first: date, last: date) -> bool:
 
 
 def _iv_rank(store: Reader, partitions: Collection[Partition] | None = None) -> pl.DataFrame:
-    return iv_rank.iv_rank(
-        store.scan("metrics", "iv_history", partitions=partitions, schema=iv_history.SCHEMA).collect()
-    )
+    scans = [
+        store.scan("metrics", schema.name, partitions=partitions, schema=schema).select(iv_rank.INPUT_COLUMNS)
+        for schema in (iv_history.SCHEMA, volatility_index.SCHEMA)
+    ]
+    return iv_rank.iv_rank(pl.concat(scans).collect())
 
 
 def _put_call_ratio_daily(store: Reader, partitions: Collection[Partition] | None = None) -> pl.DataFrame:
@@ -246,24 +249,36 @@ def _realized_volatility(store: Reader, partitions: Collection[Partition] | None
     return realized_volatility.realized_volatility(bars.filter(pl.col("frequency") == "daily").collect())
 
 
-IV_RANK = WholeSeries(iv_rank.SCHEMA, ("metrics", "iv_history"), max(iv_rank.WINDOWS), _iv_rank)
+def _volatility_index(store: Reader, partitions: Collection[Partition] | None = None) -> pl.DataFrame:
+    bars = store.scan("tables", "ohlc", partitions=partitions, schema=ohlc.SCHEMA)
+    wanted = (pl.col("frequency") == "daily") & pl.col("symbol").is_in(list(volatility_index.INDICES))
+    return volatility_index.volatility_index(bars.filter(wanted).select(volatility_index.INPUT_COLUMNS).collect())
+
+
+VOLATILITY_INDEX = WholeSeries(volatility_index.SCHEMA, (("tables", "ohlc"),), 1, _volatility_index)
+IV_RANK = WholeSeries(
+    iv_rank.SCHEMA,
+    (("metrics", "iv_history"), ("metrics", "volatility_index")),
+    max(iv_rank.WINDOWS),
+    _iv_rank,
+)
 PUT_CALL_RATIO_DAILY = WholeSeries(
     put_call_ratio.DAILY_SCHEMA,
-    ("metrics", "put_call_ratio"),
+    (("metrics", "put_call_ratio"),),
     max(put_call_ratio.SMOOTHED_SESSIONS),
     _put_call_ratio_daily,
 )
 REALIZED_VOLATILITY = WholeSeries(
-    realized_volatility.SCHEMA, ("tables", "ohlc"), max(realized_volatility.WINDOWS), _realized_volatility
+    realized_volatility.SCHEMA, (("tables", "ohlc"),), max(realized_volatility.WINDOWS), _realized_volatility
 )
-WHOLE_SERIES = (IV_RANK, PUT_CALL_RATIO_DAILY, REALIZED_VOLATILITY)
+WHOLE_SERIES = (VOLATILITY_INDEX, IV_RANK, PUT_CALL_RATIO_DAILY, REALIZED_VOLATILITY)
 
 
 # Of each metric, what it is made of; each after those it is made of.
 SOURCES: Mapping[str, tuple[str, ...]] = {
     **{metric.step: tuple("/".join(source) for source in metric.sources) for metric in SNAPSHOT_METRICS},
     f"metrics/{iv_history.SCHEMA.name}": ("tables/options",),
-    **{series.step: ("/".join(series.source),) for series in WHOLE_SERIES},
+    **{series.step: tuple("/".join(source) for source in series.sources) for series in WHOLE_SERIES},
 }
 _SNAPSHOTS = {metric.schema.name: metric for metric in SNAPSHOT_METRICS}
 _WHOLE = {series.schema.name: series for series in WHOLE_SERIES}
@@ -293,8 +308,13 @@ def followers(name: str, held: Iterable[Partition], above: Sequence[Partition]) 
 
 
 def refresh_iv_rank(store: TableStore, *, created_time: datetime, again: bool = False) -> BuiltSeries:
-    """Bring `metrics/iv_rank` up to date with `metrics/iv_history`."""
+    """Bring `metrics/iv_rank` up to date with `metrics/iv_history` and `metrics/volatility_index`."""
     return _refresh_whole(store, IV_RANK, created_time, again=again)
+
+
+def refresh_volatility_index(store: TableStore, *, created_time: datetime, again: bool = False) -> BuiltSeries:
+    """Bring `metrics/volatility_index` up to date with the daily bars of `tables/ohlc`."""
+    return _refresh_whole(store, VOLATILITY_INDEX, created_time, again=again)
 
 
 def refresh_put_call_ratio_daily(store: TableStore, *, created_time: datetime, again: bool = False) -> BuiltSeries:
@@ -308,7 +328,7 @@ def refresh_realized_volatility(store: TableStore, *, created_time: datetime, ag
 
 
 def _refresh_whole(store: TableStore, series: WholeSeries, created_time: datetime, *, again: bool) -> BuiltSeries:
-    """Compute the years of a series that were not made from their source as it stands; all of them with `again`.
+    """Compute the years of a series that were not made from their sources as these stand; all of them with `again`.
 
     They are computed once the fences are held, and files are looked for only then.
     """
@@ -383,13 +403,16 @@ def years_of(partitions: Iterable[Partition]) -> list[int]:
     return sorted({partition if isinstance(partition, int) else partition.year for partition in partitions})
 
 
-# By the dataset that they are made of, each after those it is made of.
+# By the dataset that they are made of, each after those it is made of: iv_rank is made of bars as well.
 SERIES_OF: Mapping[str, Mapping[str, Callable[..., BuiltSeries]]] = {
+    "ohlc": {
+        realized_volatility.SCHEMA.name: refresh_realized_volatility,
+        volatility_index.SCHEMA.name: refresh_volatility_index,
+    },
     "options": {
         iv_history.SCHEMA.name: refresh_iv_history,
         iv_rank.SCHEMA.name: refresh_iv_rank,
         put_call_ratio.DAILY_SCHEMA.name: refresh_put_call_ratio_daily,
     },
-    "ohlc": {realized_volatility.SCHEMA.name: refresh_realized_volatility},
 }
 SERIES = tuple(refresh for made_of in SERIES_OF.values() for refresh in made_of.values())

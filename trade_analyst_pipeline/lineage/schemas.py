@@ -11,6 +11,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    volatility_index,
 )
 from trade_analyst_pipeline.quarantine import quarantine_schema
 
@@ -22,6 +23,7 @@ METRIC_SCHEMAS: tuple[TableSchema, ...] = (
     iv_history.SCHEMA,
     iv_rank.SCHEMA,
     realized_volatility.SCHEMA,
+    volatility_index.SCHEMA,
 )
 
 

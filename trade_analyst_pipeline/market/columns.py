@@ -574,6 +574,8 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
     Column("far_strikes", pl.Int64(), "strikes", "Strikes of the far expiration with a usable volatility."),
     Column("discount_rate", pl.Float64(), "fraction", "Rate used for discounting, continuous; null if no chain."),
     Column("clean_contracts", pl.Int64(), "contracts", "Contracts of the snapshot that passed the quote filters."),
+    # volatility_index
+    Column("index_symbol", pl.String(), None, "The published volatility index that iv is read off, as $VIX."),
     # iv_rank
     Column("iv_rank", pl.Float64(), "percent", "Place of iv between lo and hi, 0 to 100; null: see status."),
     Column("iv_percentile", pl.Float64(), "percent", "Share of prior sessions with a lower iv; null: see status."),

@@ -26,7 +26,8 @@ class Instrument:
     as a whole; `skew` and `wing` shape its volatility surface; `dividend_yield` is a fraction a year, paid out every
     three months from `dividend_month` on, by a fund in that month (an index has it as a continuous yield). `listing`
     says how often options expire; `daily_contracts` is 0 where none are listed; `fine_strikes` is how many an index
-    has on either side, `weekly_letter` what the root of its weeklies ends in.
+    has on either side, `weekly_letter` what the root of its weeklies ends in. `volatility_of` is what a volatility
+    index is about.
 
     The name is in use from `listed_from` to `listed_until` (both included, None: always). One with a `former_symbol`
     is the same company before; `path_of` names the symbol whose prices it has, "" for its own. From `adjusted_from`
@@ -66,6 +67,7 @@ class Instrument:
     tick: float = 0.01
     multiplier: float = 1.0
     sub_type: str = ""
+    volatility_of: str = ""
 
     @property
     def root(self) -> str:
@@ -167,7 +169,10 @@ _ALL = (
            daily_contracts=3.2e6, is_penny_pilot=False),
     _index("$NDX", "NASDAQ 100 INDEX", 12694.66, 0.135, 0.215, 0.95, 1.1e9, dividend_yield=0.006, listing="daily",
            daily_contracts=6.0e4, is_penny_pilot=False, fine_strikes=100, weekly_letter="P"),
-    _index("$VIX", "CBOE Market Volatility Index", 26.97, 0.0, 0.9, -0.8, 0.0),
+    _index("$VIX", "CBOE Market Volatility Index", 26.97, 0.0, 0.9, -0.8, 0.0, volatility_of="$SPX"),
+    _index("$VXN", "CBOE NASDAQ-100 Volatility Index", 30.6, 0.0, 0.9, -0.8, 0.0, volatility_of="$NDX"),
+    _index("$RVX", "CBOE Russell 2000 Volatility Index", 31.2, 0.0, 0.9, -0.8, 0.0, volatility_of="$RUT"),
+    _index("$VXD", "CBOE DJIA Volatility Index", 25.1, 0.0, 0.9, -0.8, 0.0, volatility_of="$DJI"),
     _index("$DJI", "Dow Jones Industrial Average", 30223.89, 0.09, 0.155, 0.97, 3.6e8),
     _index("$COMPX", "NASDAQ Composite", 12698.45, 0.13, 0.21, 0.96, 5.2e9),
     _index("$RUT", "Russell 2000 Index", 1945.91, 0.045, 0.225, 0.87, 1.6e9),

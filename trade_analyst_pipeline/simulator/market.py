@@ -100,7 +100,7 @@ class Market:
             if instrument.path_of:
                 return self.path(instrument.path_of)
             path = draw_path(self.seed, instrument)
-            path = self._volatility_index(path) if symbol == "$VIX" else path
+            path = self._volatility_index(path) if instrument.volatility_of else path
             self._paths[symbol] = path
         return path
 
@@ -306,7 +306,7 @@ class Market:
         return surface_of(volatility, path.instrument.volatility, skew, path.instrument.wing)
 
     def _volatility_index(self, path: DailyPath) -> DailyPath:
-        source = self.path("$SPX")
+        source = self.path(path.instrument.volatility_of)
         closes = _thirty_day_points(source.volatilities, source.instrument)
         before = np.concatenate(([path.instrument.start_price], closes[:-1]))
         opens = np.round(before * np.exp(0.3 * np.log(closes / before)), 2)

@@ -18,8 +18,9 @@ BELOW: Mapping[str, tuple[str, ...]] = {
     "tables/options": ("metrics/put_call_ratio", "metrics/forward", "metrics/implied_volatility", "metrics/iv_history"),
     "metrics/forward": ("metrics/implied_volatility",),
     "metrics/iv_history": ("metrics/iv_rank",),
+    "metrics/volatility_index": ("metrics/iv_rank",),
     "metrics/put_call_ratio": ("metrics/put_call_ratio_daily",),
-    "tables/ohlc": ("metrics/realized_volatility",),
+    "tables/ohlc": ("metrics/realized_volatility", "metrics/volatility_index"),
 }
 # Years that a year's sessions lie in the longest window of (252 sessions): the folder has 2023, 2025 and 2026.
 LATER_YEARS = {"2023": ("2023",), "2025": ("2025", "2026"), "2026": ("2026",)}

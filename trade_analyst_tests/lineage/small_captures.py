@@ -47,7 +47,7 @@ class Captures:
                 body[f"S{number}"]["quote"]["totalVolume"] = -1
         return self.seal("quotes", "/quotes", body, day, time(20, 55))
 
-    def bars(self, day: date, closes: dict[date, float]) -> Capture:
+    def bars(self, day: date, closes: dict[date, float], *, symbol: str = "XYZ") -> Capture:
         """Daily bars with these closes, as captured after the close of a session."""
         central = ZoneInfo("America/Chicago")
         candles = [
@@ -61,7 +61,7 @@ class Captures:
             }
             for of, close in closes.items()
         ]
-        body = {"symbol": "XYZ", "empty": False, "candles": candles}
+        body = {"symbol": symbol, "empty": False, "candles": candles}
         return self.seal("ohlc", "/pricehistory", body, day, time(22), ("frequencyType", "daily"))
 
     def seal(
@@ -76,8 +76,9 @@ class Captures:
     ) -> Capture:
         """One capture with one answer, and what it lacks."""
         moment = datetime.combine(day, at, UTC)
-        symbols = ("XYZ",) if dataset != "quotes" else tuple(body)
-        request = MarketDataRequest(dataset, path, (("symbol", "XYZ"), *params), symbols)
+        symbol = body.get("symbol", "XYZ")
+        symbols = (symbol,) if dataset != "quotes" else tuple(body)
+        request = MarketDataRequest(dataset, path, (("symbol", symbol), *params), symbols)
         writer = Archive(self.folder / "raw").begin(
             dataset=dataset, session_date=day, scheduled_time=moment, started_time=moment
         )

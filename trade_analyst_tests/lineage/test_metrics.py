@@ -50,6 +50,7 @@ def test_another_version_stamps_every_metric_once(captures: Captures, become: Ca
             "iv_rank": years,
             "put_call_ratio_daily": years,
             "realized_volatility": years,
+            "volatility_index": years,
         }
 
 

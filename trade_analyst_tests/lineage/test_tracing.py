@@ -98,6 +98,7 @@ def test_every_row_of_tables_and_metrics_is_made_again(captures: Captures) -> No
     captures.quotes(5, bad=1)
     days = sessions_ending(TUESDAY, 12)
     captures.bars(TUESDAY, {day: 100.0 + number for number, day in enumerate(days)})
+    captures.bars(MONDAY, {day: 95.0 + number for number, day in enumerate(days[:-1])}, symbol="$VIX")
     store = build(captures, "options", "quotes", "ohlc")
     tables = ("tables.options", "tables.quotes", "tables.ohlc", "metrics.iv_history", "metrics.iv_rank")
     for table in (
@@ -107,6 +108,7 @@ def test_every_row_of_tables_and_metrics_is_made_again(captures: Captures) -> No
         "metrics.forward",
         "metrics.implied_volatility",
         "metrics.realized_volatility",
+        "metrics.volatility_index",
     ):
         assert [found.key for found in traces_of_all(store, table) if found.verdict != "equal"] == [], table
 

@@ -18,6 +18,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    volatility_index,
 )
 
 
@@ -47,6 +48,7 @@ def test_every_metric_has_a_section(page: Path) -> None:
         iv_rank.SCHEMA,
         put_call_ratio.SCHEMA,
         put_call_ratio.DAILY_SCHEMA,
+        volatility_index.SCHEMA,
     )
     of_trades = (aggressor_side.SCHEMA, aggressor_side.CUSTOMER_SCHEMA, aggressor_confidence.SCHEMA, bulk_volume.SCHEMA)
     assert sections == {

@@ -121,11 +121,14 @@ def test_volatility_is_continuous_through_the_session(market: Market) -> None:
     assert max(abs(a - b) for a, b in pairwise(values)) < 0.003
 
 
-def test_the_volatility_index_follows_the_index(market: Market) -> None:
-    """$VIX is 105 % of the 30-day volatility of $SPX at its close, in points."""
+@pytest.mark.parametrize(
+    ("index", "underlying"), [("$VIX", "$SPX"), ("$VXN", "$NDX"), ("$RVX", "$RUT"), ("$VXD", "$DJI")]
+)
+def test_a_volatility_index_follows_its_index(market: Market, index: str, underlying: str) -> None:
+    """$VIX is 105 % of the 30-day volatility of $SPX at its close, in points; so are the others of theirs."""
     day, close = date(2025, 12, 9), at("2025-12-09T21:00:00")
-    shown = market.daily_bars("$VIX", day, day)["close"][0]
-    truth = market.true_atm_volatility("$SPX", close, date(2026, 1, 8))
+    shown = market.daily_bars(index, day, day)["close"][0]
+    truth = market.true_atm_volatility(underlying, close, date(2026, 1, 8))
     assert shown == pytest.approx(105.0 * truth, rel=0.01)
 
 
