@@ -30,6 +30,7 @@ def _assemble(settings: Settings) -> dg.Definitions:
     from trade_analyst_pipeline.defs.pruning import prune_run_records
     from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
     from trade_analyst_pipeline.defs.standing import TokenResource
+    from trade_analyst_pipeline.defs.stream_handover import closed_segments
     from trade_analyst_pipeline.defs.token import login_lasts
     from trade_analyst_pipeline.ops.logs import protect_records
 
@@ -39,7 +40,7 @@ def _assemble(settings: Settings) -> dg.Definitions:
         asset_checks=[*table_checks(), login_lasts],
         jobs=[*jobs(), compact_finished_sessions, prune_run_records],
         schedules=schedules(settings),
-        sensors=[failed_runs, login_ending, plan_on_record(settings)],
+        sensors=[failed_runs, login_ending, plan_on_record(settings), closed_segments],
         resources={
             "source": SourceResource(settings),
             "storage": StorageResource(settings),

@@ -41,7 +41,15 @@ ASSETS = {
         "raw/markets",
         "raw/instruments",
     ),
-    *("raw/movers", "tables/expirations", "tables/markets", "tables/instruments", "tables/movers"),
+    *(
+        "raw/stream",
+        "tables/timesales",
+        "raw/movers",
+        "tables/expirations",
+        "tables/markets",
+        "tables/instruments",
+        "tables/movers",
+    ),
 }
 ONCE_A_DAY = {
     "movers": {"raw/movers", "tables/movers"},
@@ -66,14 +74,24 @@ def test_the_graph_is_the_one_written_here(settings: Settings) -> None:
     keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
     assert keys == ASSETS
     repository = definitions.get_repository_def()
-    named = {"history", "snapshots", "reference", "end_of_day", "prune_run_records", "compact_finished_sessions"}
+    named = {
+        "history",
+        "snapshots",
+        "reference",
+        "stream",
+        "end_of_day",
+        "prune_run_records",
+        "compact_finished_sessions",
+    }
     assert named <= set(repository.job_names)
     assert {schedule.name for schedule in repository.schedule_defs} == {
         *("closing_snapshots", "intraday_snapshots", "reference", "movers", "end_of_day", "prune_run_records"),
         "compact_finished_sessions",
     }
     assert all(schedule.description for schedule in repository.schedule_defs)
-    assert {sensor.name for sensor in repository.sensor_defs} == {"failed_runs", "login_ending", "plan_on_record"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        *("failed_runs", "login_ending", "plan_on_record", "closed_segments"),
+    }
     checks = {
         key.name for key in definitions.resolve_asset_graph().asset_check_keys if key.asset_key == dg.AssetKey("token")
     }
@@ -95,7 +113,9 @@ def test_each_partitioned_asset_says_which_sessions_are_filled(settings: Setting
     partitioned = [key for key in graph.get_all_asset_keys() if graph.get(key).partitions_def is not None]
     words = {key.to_user_string(): str(graph.get(key).description) for key in partitioned}
     assert {"raw/options", "tables/quotes", "metrics/put_call_ratio", "exports/metrics"} <= set(words)
-    assert all("all sessions since start_date" in text and "`trade-analyst run`" in text for text in words.values())
+    commands = ("`trade-analyst run`", "`trade-analyst stream`")
+    assert all("all sessions since start_date" in text for text in words.values())
+    assert all(any(command in text for command in commands) for text in words.values())
     assert "those of the last capture.history_sessions" in words["tables/options"]
     assert "the latest alone" in words["raw/quotes"]
     assert "bars of two years" in words["tables/ohlc"]

@@ -39,15 +39,16 @@ def stream(
     import asyncio
 
     from trade_analyst_pipeline.cli.exclusive import only_stream
+    from trade_analyst_pipeline.cli.source import running_source
     from trade_analyst_pipeline.settings import load_settings
 
     settings = load_settings()
     instant = None if at is None else parse_instant(at, "--at")
     if take_over:
         _end_other(settings.data_folder)
-    with only_stream(settings.data_folder):
+    with only_stream(settings.data_folder), running_source(settings) as running:
         typer.echo(f"streaming into {settings.data_folder / 'raw' / 'stream'}; Ctrl-C ends it")
-        asyncio.run(_stream(settings, at=instant, once=once))
+        asyncio.run(_stream(running, at=instant, once=once))
 
 
 async def _stream(settings: Settings, *, at: datetime | None, once: bool) -> None:

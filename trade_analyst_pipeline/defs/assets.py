@@ -15,7 +15,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from trade_analyst_pipeline.capture.take import Outcome
-from trade_analyst_pipeline.datasets import DATASETS, Dataset
+from trade_analyst_pipeline.datasets import DATASETS, STREAMED, TABLES, Dataset
 from trade_analyst_pipeline.defs import pictures
 from trade_analyst_pipeline.defs.checks import column_metadata, rule_checks, rule_results
 from trade_analyst_pipeline.defs.login_foresight import check_login, estimated_duration
@@ -24,6 +24,7 @@ from trade_analyst_pipeline.defs.reporting import Event, SessionResult, report_s
 from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
 from trade_analyst_pipeline.defs.run_tags import TICK_TAG
 from trade_analyst_pipeline.defs.standing import TokenResource
+from trade_analyst_pipeline.defs.stream_handover import raw_stream_asset
 from trade_analyst_pipeline.defs.token import Token, token_asset
 from trade_analyst_pipeline.errors import AuthError, CaptureDamagedError
 from trade_analyst_pipeline.export import publish_session
@@ -66,7 +67,8 @@ def all_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsset]
     return [
         token_asset(),
         *(raw_asset(dataset, partitions) for dataset in DATASETS.values()),
-        *(table_asset(dataset, partitions) for dataset in DATASETS.values()),
+        raw_stream_asset(partitions),
+        *(table_asset(dataset, partitions) for dataset in TABLES.values()),
         *snapshot_assets(partitions),
         *series_assets(),
         exports_asset(partitions),
@@ -181,7 +183,7 @@ def table_asset(dataset: Dataset, partitions: dg.PartitionsDefinition) -> dg.Ass
 
     @dg.asset(
         key=key,
-        deps=[asset_key("raw", dataset.name)],
+        deps=[asset_key("raw", dataset.source)],
         group_name="tables",
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
@@ -214,6 +216,7 @@ _USES = {
     "markets": "They tell half days and holidays as the source sees them, beside the exchange calendar.",
     "instruments": "Who is behind a symbol, and the vendor's fundamentals.",
     "movers": "What moved most shortly before the close.",
+    "timesales": "Trades derived from level one, each with the quote in force before it.",
 }
 
 
@@ -223,6 +226,8 @@ _EMPTY = "An empty one was not captured: the simulator gives it when materialise
 
 def _filled(name: str) -> str:
     """Which sessions of a dataset are there, and why others are not: the asset's page counts all partitions alike."""
+    if name in STREAMED:
+        return f"{_PARTITIONS} The collector `trade-analyst stream` fills them, the sensor closed_segments as it goes."
     if name == "options":
         filled = "`trade-analyst run` fills those of the last capture.history_sessions, the schedules each as it goes."
     else:

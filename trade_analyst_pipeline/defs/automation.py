@@ -19,6 +19,7 @@ from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.compacting import compact_finished_sessions
 from trade_analyst_pipeline.defs.pruning import prune_run_records
 from trade_analyst_pipeline.defs.run_tags import LEAST_URGENT, TICK_TAG, urgency_tag
+from trade_analyst_pipeline.defs.stream_handover import JOB, STREAM_ASSETS
 from trade_analyst_pipeline.defs.token import Token, foresee, login_events, remembered
 from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.market.sessions import LATE_CLOSE_DELAY, NEW_YORK, current_session
@@ -60,11 +61,12 @@ END_OF_DAY_ASSETS = (
 
 
 def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """`history`: chains and all metrics on them; `snapshots`: the same with quotes; `reference`; `end_of_day`."""
+    """Chains and metrics of a range, snapshots with quotes, reference data, segments of the stream, end of day."""
     return [
         _asset_job("history", CHAIN_ASSETS, "Option chains of a range of sessions, and the metrics on them."),
         _asset_job("snapshots", (*QUOTE_ASSETS, *CHAIN_ASSETS), "Quotes and option chains as they stand."),
         _asset_job("reference", REFERENCE_ASSETS, "Market hours, expirations, instruments and movers of the session."),
+        _asset_job(JOB, STREAM_ASSETS, "Segments of the stream as they are sealed, and the trades in them."),
         _asset_job("end_of_day", END_OF_DAY_ASSETS, "Final bars, realised volatility, and the day's exports."),
     ]
 

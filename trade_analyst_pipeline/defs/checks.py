@@ -16,7 +16,7 @@ import dagster as dg
 import polars as pl
 
 from trade_analyst_pipeline.capture.gap_lines import sums
-from trade_analyst_pipeline.datasets import DATASETS
+from trade_analyst_pipeline.datasets import DATASETS, TABLES
 from trade_analyst_pipeline.defs.reporting import fail_when_sessions_are_missing
 from trade_analyst_pipeline.defs.resources import SourceResource, StorageResource
 from trade_analyst_pipeline.lineage.built import Built
@@ -140,7 +140,7 @@ def no_gaps(dataset: str) -> dg.AssetChecksDefinition:
 
 def table_checks() -> list[dg.AssetChecksDefinition]:
     """The checks that are steps of their own."""
-    return [*(no_gaps(name) for name in DATASETS), *(every_session(name) for name in DATASETS), closes_agree]
+    return [*(no_gaps(name) for name in DATASETS), *(every_session(name) for name in TABLES), closes_agree]
 
 
 @dg.asset_check(
