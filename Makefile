@@ -97,6 +97,8 @@ $(VENV)/.base: $(VENV)/.python requirements/tools.txt requirements/base.txt pypr
 	  || echo "uv could not be installed; pip does its work, more slowly."
 	$(call install,requirements/base.txt)
 	@$(PIP) install -q --no-deps --no-build-isolation --no-index -e .
+	@echo "Compiling the kernels ..."
+	@$(PY) -m trade_analyst_pipeline.kernels.precompile
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base requirements/dev.txt

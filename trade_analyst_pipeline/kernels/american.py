@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
 from trade_analyst_pipeline.kernels.black_scholes import undiscounted_price
 from trade_analyst_pipeline.kernels.elementary import exp, log
@@ -56,6 +56,12 @@ NARROW = 1e-11  # of the volatility: where the search ends
 MOST_STEPS = 100
 LARGEST = 1e12  # dollars
 NO_RATE = 1e-12  # what a rate of 0 may come to by rounding
+
+_IN = types.Array(types.float64, 1, "C", readonly=True)
+_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
+_OUT = types.float64[::1]
+_PRICED = types.void(_IN, _IN, _IN, _IN, _IN, _IN, _FLAGS, _OUT)
+_INVERTED = types.void(_IN, _IN, _IN, _IN, _IN, _IN, _FLAGS, types.float64, _OUT, types.int8[::1])
 
 
 def _interpolation(positions: Floats) -> Floats:
@@ -114,55 +120,6 @@ def first_boundary(rate: float, dividend: float, volatility: float, years: float
         level = bottom + (top - bottom) * exp(max(fall * top / (top - bottom), -700.0))
         squares[i] = log(level / top) ** 2
     return squares
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def boundary(rate: float, dividend: float, volatility: float, years: float) -> tuple[Floats, int]:
-    """Ln B(0) / B at the Chebyshev points of sqrt(t), t from 0 to `years`, and the rounds it took to stand still.
-
-    For a put of strike 1 with rate > 0, or rate = 0 above the dividend yield; B(0) is min(1, rate / dividend). The
-    rounds are MOST_ROUNDS where it never stood still.
-    """
-    falls, rounds = _settle(rate, dividend, volatility, years, FEW_APART)
-    if rounds == MOST_ROUNDS:
-        falls, rounds = _settle(rate, dividend, volatility, years, MANY_APART)
-    return falls, rounds
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _settle(rate: float, dividend: float, volatility: float, years: float, apart: int) -> tuple[Floats, int]:
-    """As `boundary`: in the first `apart` rounds each point moves as if the others stood, then all move."""
-    falls = np.sqrt(first_boundary(rate, dividend, volatility, years))
-    log_top = log(min(1.0, rate / dividend)) if dividend > 0.0 else 0.0
-    jacobian, change, held = np.empty((POINTS, POINTS)), np.zeros(POINTS), np.empty(POINTS)
-    least, part = np.inf, 1.0
-    for rounds in range(1, MOST_ROUNDS + 1):
-        largest = 0.0
-        is_apart = rounds <= apart
-        for i in range(POINTS):
-            miss, own = _miss(falls, i + 1, log_top, rate, dividend, volatility, years, jacobian[i])
-            largest = max(largest, abs(miss))
-            held[i] = miss / max(own, LEAST_SLOPE) if is_apart else miss
-        if not is_apart and not largest < least and part > LEAST_PART:
-            # the last step went too far: half of it is taken back
-            part *= 0.5
-            for i in range(POINTS):
-                falls[i + 1] -= part * change[i]
-            continue
-        if not is_apart:
-            _solve(jacobian, held)
-            least = largest
-        part, moved = 1.0, 0.0
-        for i in range(POINTS):
-            change[i] = held[i]
-            moved = max(moved, abs(change[i]))
-            if change[i] < -0.7 * falls[i + 1]:
-                part = min(part, -0.7 * falls[i + 1] / change[i])
-        for i in range(POINTS):
-            falls[i + 1] += part * change[i]
-        if moved <= STILL:
-            return falls, rounds
-    return falls, MOST_ROUNDS
 
 
 @njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
@@ -250,6 +207,55 @@ def _solve(matrix: Floats, right: Floats) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _settle(rate: float, dividend: float, volatility: float, years: float, apart: int) -> tuple[Floats, int]:
+    """As `boundary`: in the first `apart` rounds each point moves as if the others stood, then all move."""
+    falls = np.sqrt(first_boundary(rate, dividend, volatility, years))
+    log_top = log(min(1.0, rate / dividend)) if dividend > 0.0 else 0.0
+    jacobian, change, held = np.empty((POINTS, POINTS)), np.zeros(POINTS), np.empty(POINTS)
+    least, part = np.inf, 1.0
+    for rounds in range(1, MOST_ROUNDS + 1):
+        largest = 0.0
+        is_apart = rounds <= apart
+        for i in range(POINTS):
+            miss, own = _miss(falls, i + 1, log_top, rate, dividend, volatility, years, jacobian[i])
+            largest = max(largest, abs(miss))
+            held[i] = miss / max(own, LEAST_SLOPE) if is_apart else miss
+        if not is_apart and not largest < least and part > LEAST_PART:
+            # the last step went too far: half of it is taken back
+            part *= 0.5
+            for i in range(POINTS):
+                falls[i + 1] -= part * change[i]
+            continue
+        if not is_apart:
+            _solve(jacobian, held)
+            least = largest
+        part, moved = 1.0, 0.0
+        for i in range(POINTS):
+            change[i] = held[i]
+            moved = max(moved, abs(change[i]))
+            if change[i] < -0.7 * falls[i + 1]:
+                part = min(part, -0.7 * falls[i + 1] / change[i])
+        for i in range(POINTS):
+            falls[i + 1] += part * change[i]
+        if moved <= STILL:
+            return falls, rounds
+    return falls, MOST_ROUNDS
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def boundary(rate: float, dividend: float, volatility: float, years: float) -> tuple[Floats, int]:
+    """Ln B(0) / B at the Chebyshev points of sqrt(t), t from 0 to `years`, and the rounds it took to stand still.
+
+    For a put of strike 1 with rate > 0, or rate = 0 above the dividend yield; B(0) is min(1, rate / dividend). The
+    rounds are MOST_ROUNDS where it never stood still.
+    """
+    falls, rounds = _settle(rate, dividend, volatility, years, FEW_APART)
+    if rounds == MOST_ROUNDS:
+        falls, rounds = _settle(rate, dividend, volatility, years, MANY_APART)
+    return falls, rounds
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _premium(
     spot: float, falls: Floats, log_top: float, rate: float, dividend: float, volatility: float, years: float
 ) -> float:
@@ -266,16 +272,6 @@ def _premium(
         yielded = dividend * spot * exp(-dividend * life) * _density_and_cdf(-low - spread)[1]
         total += _PRICE_SHARES[j] * (interest - yielded)
     return max(total * years, 0.0)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def price_one(
-    spot: float, strike: float, rate: float, dividend: float, volatility: float, years: float, is_call: bool
-) -> float:
-    """Price of an American option; NaN where TWO_BOUNDARIES or UNSETTLED says why."""
-    if not is_call:
-        return strike * _put(spot / strike, rate, dividend, volatility, years)
-    return spot * _put(strike / spot, dividend, rate, volatility, years)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -298,6 +294,16 @@ def _put(spot: float, rate: float, dividend: float, volatility: float, years: fl
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def price_one(
+    spot: float, strike: float, rate: float, dividend: float, volatility: float, years: float, is_call: bool
+) -> float:
+    """Price of an American option; NaN where TWO_BOUNDARIES or UNSETTLED says why."""
+    if not is_call:
+        return strike * _put(spot / strike, rate, dividend, volatility, years)
+    return spot * _put(strike / spot, dividend, rate, volatility, years)
+
+
+@njit(_PRICED, cache=True, nogil=True, error_model="numpy")
 def price(
     spot: Floats,
     strike: Floats,
@@ -316,63 +322,6 @@ def price(
             value[i] = price_one(spot[i], strike[i], rate[i], dividend[i], volatility[i], years[i], is_call[i])
         else:
             value[i] = np.nan
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def invert(
-    value: Floats,
-    spot: Floats,
-    strike: Floats,
-    rate: Floats,
-    dividend: Floats,
-    years: Floats,
-    is_call: Flags,
-    tolerance: float,
-    volatility: Floats,
-    reason: Codes,
-) -> None:
-    """Write the volatility at which an American option has each price, or NaN, and why there is none.
-
-    A price within `tolerance` of what immediate exercise pays says nothing about the volatility, nor does one
-    within it of what the forward alone is worth: either is AT_INTRINSIC.
-    """
-    for i in range(len(value)):
-        volatility[i], reason[i] = _invert_one(
-            value[i], spot[i], strike[i], rate[i], dividend[i], years[i], is_call[i], tolerance
-        )
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _invert_one(
-    value: float,
-    spot: float,
-    strike: float,
-    rate: float,
-    dividend: float,
-    years: float,
-    is_call: bool,
-    tolerance: float,
-) -> tuple[float, int]:
-    if not math.isfinite(value):
-        return np.nan, NO_PRICE
-    if not (0.0 < spot < LARGEST and 0.0 < strike < LARGEST and math.isfinite(dividend)):
-        return np.nan, NO_FORWARD
-    if not math.isfinite(rate):
-        return np.nan, NO_DISCOUNT
-    if not (years > 0.0 and math.isfinite(years)):
-        return np.nan, EXPIRED
-    gain, most = (rate, strike) if not is_call else (dividend, spot)
-    other = dividend if not is_call else rate
-    if gain <= -NO_RATE and other < gain:
-        return np.nan, TWO_BOUNDARIES
-    forward, discount = spot * exp((rate - dividend) * years), exp(-rate * years)
-    sign = 1.0 if is_call else -1.0
-    intrinsic = max(sign * (spot - strike), sign * discount * (forward - strike), 0.0)
-    if value <= intrinsic + tolerance:
-        return np.nan, AT_INTRINSIC if value >= intrinsic - tolerance else BELOW_INTRINSIC
-    if value >= most * exp(max(-gain * years, 0.0)):
-        return np.nan, ABOVE_MAX
-    return _search(value, spot, strike, rate, dividend, years, is_call)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -410,3 +359,60 @@ def _search(
             below = 0.5 * below if side > 0 else below
             high, above, side = middle, miss, 1
     return exp(low if -below < above else high), SOLVED
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _invert_one(
+    value: float,
+    spot: float,
+    strike: float,
+    rate: float,
+    dividend: float,
+    years: float,
+    is_call: bool,
+    tolerance: float,
+) -> tuple[float, int]:
+    if not math.isfinite(value):
+        return np.nan, NO_PRICE
+    if not (0.0 < spot < LARGEST and 0.0 < strike < LARGEST and math.isfinite(dividend)):
+        return np.nan, NO_FORWARD
+    if not math.isfinite(rate):
+        return np.nan, NO_DISCOUNT
+    if not (years > 0.0 and math.isfinite(years)):
+        return np.nan, EXPIRED
+    gain, most = (rate, strike) if not is_call else (dividend, spot)
+    other = dividend if not is_call else rate
+    if gain <= -NO_RATE and other < gain:
+        return np.nan, TWO_BOUNDARIES
+    forward, discount = spot * exp((rate - dividend) * years), exp(-rate * years)
+    sign = 1.0 if is_call else -1.0
+    intrinsic = max(sign * (spot - strike), sign * discount * (forward - strike), 0.0)
+    if value <= intrinsic + tolerance:
+        return np.nan, AT_INTRINSIC if value >= intrinsic - tolerance else BELOW_INTRINSIC
+    if value >= most * exp(max(-gain * years, 0.0)):
+        return np.nan, ABOVE_MAX
+    return _search(value, spot, strike, rate, dividend, years, is_call)
+
+
+@njit(_INVERTED, cache=True, nogil=True, error_model="numpy")
+def invert(
+    value: Floats,
+    spot: Floats,
+    strike: Floats,
+    rate: Floats,
+    dividend: Floats,
+    years: Floats,
+    is_call: Flags,
+    tolerance: float,
+    volatility: Floats,
+    reason: Codes,
+) -> None:
+    """Write the volatility at which an American option has each price, or NaN, and why there is none.
+
+    A price within `tolerance` of what immediate exercise pays says nothing about the volatility, nor does one
+    within it of what the forward alone is worth: either is AT_INTRINSIC.
+    """
+    for i in range(len(value)):
+        volatility[i], reason[i] = _invert_one(
+            value[i], spot[i], strike[i], rate[i], dividend[i], years[i], is_call[i], tolerance
+        )

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -39,35 +39,18 @@ NEAR_MONEY = 0.5
 LEAST_NEAR, MOST_NEAR = 3, 15
 STRADDLE = 0.7978845608028654  # of one deviation of the price: sqrt(2 / pi)
 
+_IN = types.Array(types.float64, 1, "C", readonly=True)
+_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
+_STARTS = types.Array(types.int64, 1, "C", readonly=True)
+_COLUMNS = types.float64[:, ::1](_STARTS, _IN, _FLAGS, _IN, _IN, _IN, _IN, _FLAGS, types.float64)
+
 
 @njit(cache=True, nogil=True)
-def fit_expiries(
-    starts: Integers,
-    strike: Floats,
-    is_call: Flags,
-    bid: Floats,
-    ask: Floats,
-    years: Floats,
-    rate: Floats,
-    is_fitted: Flags,
-    most_rate_error: float,
-) -> Floats:
-    """One row per expiry, columns as named above; NaN where an expiry has no pair, or no rate of its own.
-
-    `years` and `rate` (continuous, taken where none is fitted) are per expiry. Where `is_fitted`, the rate is that of
-    the fit as soon as its standard error is at most `most_rate_error`. Dollars throughout.
-    """
-    expiries = len(years)
-    found = np.full((expiries, FOUND), np.nan)
-    for i in range(expiries):
-        first, last = starts[i], starts[i + 1]
-        calls, puts, levels, gaps, spreads, sums = _pairs(
-            strike[first:last], is_call[first:last], bid[first:last], ask[first:last]
-        )
-        found[i, CALLS], found[i, PUTS], found[i, PAIRS] = calls, puts, len(levels)
-        if len(levels) > 0:
-            _fit_expiry(found[i], levels, gaps, spreads, sums, years[i], rate[i], is_fitted[i], most_rate_error)
-    return found
+def _tighter(held: int, row: int, bid: Floats, ask: Floats) -> int:
+    if held < 0:
+        return row
+    spread, other = ask[row] - bid[row], ask[held] - bid[held]
+    return row if spread < other or (spread == other and bid[row] > bid[held]) else held
 
 
 @njit(cache=True, nogil=True)
@@ -104,51 +87,6 @@ def _pairs(strike: Floats, is_call: Flags, bid: Floats, ask: Floats) -> tuple[in
 
 
 @njit(cache=True, nogil=True)
-def _tighter(held: int, row: int, bid: Floats, ask: Floats) -> int:
-    if held < 0:
-        return row
-    spread, other = ask[row] - bid[row], ask[held] - bid[held]
-    return row if spread < other or (spread == other and bid[row] > bid[held]) else held
-
-
-@njit(cache=True, nogil=True)
-def _fit_expiry(
-    found: Floats,
-    strike: Floats,
-    gap_ticks: Floats,
-    spread_ticks: Floats,
-    sum_ticks: Floats,
-    years: float,
-    rate: float,
-    is_fitted: bool,
-    most_rate_error: float,
-) -> None:
-    levels, gaps = strike / TICKS_PER_DOLLAR, gap_ticks / (2.0 * TICKS_PER_DOLLAR)
-    halves = np.maximum(spread_ticks / (2.0 * TICKS_PER_DOLLAR), LEAST_HALF_SPREAD)
-    deviations = np.sqrt((halves[:, 0] ** 2 + halves[:, 1] ** 2) / 3.0)
-    at = int(np.argmin(np.abs(gap_ticks)))
-    discount, first, last = math.exp(-rate * years), 0, len(levels)
-    if is_fitted and len(levels) >= LEAST_FOR_RATE:
-        slope, slope_error, centre, level, level_error, scale, used = _line(levels, gaps, deviations, discount)
-        if used >= LEAST_FOR_RATE and slope_error <= most_rate_error * years * slope:
-            fitted = -math.log(slope) / years
-            if abs(fitted) <= MOST_RATE:
-                discount = slope
-                found[RATE], found[RATE_ERROR] = fitted, slope_error / (slope * years)
-                found[FORWARD], found[SCALE], found[USED] = centre + level / slope, scale, used
-                found[ERROR] = math.hypot(level_error, level / slope * slope_error) / slope
-    if math.isnan(found[RATE]):
-        straddle = sum_ticks[at] / (2.0 * TICKS_PER_DOLLAR)
-        reach = NEAR_MONEY * straddle / (STRADDLE * discount)
-        first, last = _near_money(levels, levels[at] + gaps[at] / discount, reach)
-        forwards = levels[first:last] + gaps[first:last] / discount
-        found[FORWARD], found[ERROR], found[SCALE], found[USED] = _place(forwards, deviations[first:last] / discount)
-    found[AT_MONEY] = levels[at] + gaps[at] / discount
-    found[IS_SPREAD] = _is_spread(levels, gaps / discount, halves, at)
-    found[LOWEST], found[HIGHEST] = levels[first], levels[last - 1]
-
-
-@njit(cache=True, nogil=True)
 def _near_money(levels: Floats, forward: float, reach: float) -> tuple[int, int]:
     """The run of strikes within `reach` of the forward, of the least and the most strikes allowed; nearest first."""
     last = int(np.searchsorted(levels, forward))
@@ -163,6 +101,21 @@ def _near_money(levels: Floats, forward: float, reach: float) -> tuple[int, int]
         else:
             last += 1
     return first, last
+
+
+@njit(cache=True, nogil=True)
+def _biweights(residual: Floats, deviation: Floats) -> tuple[float, Floats]:
+    """Scale of the residuals in units of their deviations, and the weight of each over its variance."""
+    relative = residual / deviation
+    scale = 1.0
+    if len(residual) >= LEAST_FOR_SCALE:
+        few = 1.0 + FEWNESS / (len(residual) - 1)
+        scale = max(few * TO_DEVIATION * np.median(np.abs(relative)), LEAST_SCALE)
+    part = relative / (BIWEIGHT * scale)
+    kept = np.maximum(1.0 - part * part, 0.0)
+    if kept.sum() == 0.0:
+        kept[np.argmin(np.abs(relative))] = 1.0
+    return scale, kept * kept / (deviation * deviation)
 
 
 @njit(cache=True, nogil=True)
@@ -216,21 +169,6 @@ def _place(values: Floats, deviation: Floats) -> tuple[float, float, float, floa
 
 
 @njit(cache=True, nogil=True)
-def _biweights(residual: Floats, deviation: Floats) -> tuple[float, Floats]:
-    """Scale of the residuals in units of their deviations, and the weight of each over its variance."""
-    relative = residual / deviation
-    scale = 1.0
-    if len(residual) >= LEAST_FOR_SCALE:
-        few = 1.0 + FEWNESS / (len(residual) - 1)
-        scale = max(few * TO_DEVIATION * np.median(np.abs(relative)), LEAST_SCALE)
-    part = relative / (BIWEIGHT * scale)
-    kept = np.maximum(1.0 - part * part, 0.0)
-    if kept.sum() == 0.0:
-        kept[np.argmin(np.abs(relative))] = 1.0
-    return scale, kept * kept / (deviation * deviation)
-
-
-@njit(cache=True, nogil=True)
 def _is_spread(levels: Floats, gaps: Floats, halves: Floats, at: int) -> bool:
     """Whether the forwards of a strike and its two nearest differ by more than the largest of their half-spreads."""
     first, last = at, at + 1
@@ -245,3 +183,70 @@ def _is_spread(levels: Floats, gaps: Floats, halves: Floats, at: int) -> bool:
             last += 1
     forwards = levels[first:last] + gaps[first:last]
     return bool(forwards.max() - forwards.min() > halves[first:last].max())
+
+
+@njit(cache=True, nogil=True)
+def _fit_expiry(
+    found: Floats,
+    strike: Floats,
+    gap_ticks: Floats,
+    spread_ticks: Floats,
+    sum_ticks: Floats,
+    years: float,
+    rate: float,
+    is_fitted: bool,
+    most_rate_error: float,
+) -> None:
+    levels, gaps = strike / TICKS_PER_DOLLAR, gap_ticks / (2.0 * TICKS_PER_DOLLAR)
+    halves = np.maximum(spread_ticks / (2.0 * TICKS_PER_DOLLAR), LEAST_HALF_SPREAD)
+    deviations = np.sqrt((halves[:, 0] ** 2 + halves[:, 1] ** 2) / 3.0)
+    at = int(np.argmin(np.abs(gap_ticks)))
+    discount, first, last = math.exp(-rate * years), 0, len(levels)
+    if is_fitted and len(levels) >= LEAST_FOR_RATE:
+        slope, slope_error, centre, level, level_error, scale, used = _line(levels, gaps, deviations, discount)
+        if used >= LEAST_FOR_RATE and slope_error <= most_rate_error * years * slope:
+            fitted = -math.log(slope) / years
+            if abs(fitted) <= MOST_RATE:
+                discount = slope
+                found[RATE], found[RATE_ERROR] = fitted, slope_error / (slope * years)
+                found[FORWARD], found[SCALE], found[USED] = centre + level / slope, scale, used
+                found[ERROR] = math.hypot(level_error, level / slope * slope_error) / slope
+    if math.isnan(found[RATE]):
+        straddle = sum_ticks[at] / (2.0 * TICKS_PER_DOLLAR)
+        reach = NEAR_MONEY * straddle / (STRADDLE * discount)
+        first, last = _near_money(levels, levels[at] + gaps[at] / discount, reach)
+        forwards = levels[first:last] + gaps[first:last] / discount
+        found[FORWARD], found[ERROR], found[SCALE], found[USED] = _place(forwards, deviations[first:last] / discount)
+    found[AT_MONEY] = levels[at] + gaps[at] / discount
+    found[IS_SPREAD] = _is_spread(levels, gaps / discount, halves, at)
+    found[LOWEST], found[HIGHEST] = levels[first], levels[last - 1]
+
+
+@njit(_COLUMNS, cache=True, nogil=True)
+def fit_expiries(
+    starts: Integers,
+    strike: Floats,
+    is_call: Flags,
+    bid: Floats,
+    ask: Floats,
+    years: Floats,
+    rate: Floats,
+    is_fitted: Flags,
+    most_rate_error: float,
+) -> Floats:
+    """One row per expiry, columns as named above; NaN where an expiry has no pair, or no rate of its own.
+
+    `years` and `rate` (continuous, taken where none is fitted) are per expiry. Where `is_fitted`, the rate is that of
+    the fit as soon as its standard error is at most `most_rate_error`. Dollars throughout.
+    """
+    expiries = len(years)
+    found = np.full((expiries, FOUND), np.nan)
+    for i in range(expiries):
+        first, last = starts[i], starts[i + 1]
+        calls, puts, levels, gaps, spreads, sums = _pairs(
+            strike[first:last], is_call[first:last], bid[first:last], ask[first:last]
+        )
+        found[i, CALLS], found[i, PUTS], found[i, PAIRS] = calls, puts, len(levels)
+        if len(levels) > 0:
+            _fit_expiry(found[i], levels, gaps, spreads, sums, years[i], rate[i], is_fitted[i], most_rate_error)
+    return found

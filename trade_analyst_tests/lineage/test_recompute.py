@@ -52,7 +52,7 @@ CODE = [
     ("market/session_grid.py", "session_grid", ALL_SERIES),
     ("metrics/iv_history/__init__.py", "iv_history", "metrics/iv_history"),
     ("metrics/iv_rank.py", "iv_rank", "metrics/iv_rank"),
-    ("kernels/parity.py", None, ""),
+    ("kernels/normal.py", None, ""),
     ("metrics/forward.py", "forward", "metrics/forward"),
     ("metrics/implied_volatility.py", "implied_volatility", "metrics/implied_volatility"),
     ("metrics/put_call_ratio.py", "put_call_ratio", "metrics/put_call_ratio"),
@@ -111,8 +111,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the package's source."""
-    return shutil.copytree(SOURCE, tmp_path / "code" / SOURCE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    """A copy of the package's source, and of what is kept compiled of it, which is read while a source is the same."""
+    return shutil.copytree(
+        SOURCE, tmp_path / "code" / SOURCE.name, ignore=shutil.ignore_patterns("code_versions.*.json")
+    )
 
 
 def change_code(package: Path, number: int, rolled: random.Random, base: Path) -> Change:
