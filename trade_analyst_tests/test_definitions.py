@@ -34,6 +34,7 @@ ASSETS = {
     *(
         "metrics/forward",
         "metrics/implied_volatility",
+        "metrics/term_structure",
         "metrics/realized_volatility",
         "metrics/volatility_index",
         "exports/metrics",

@@ -34,6 +34,7 @@ from trade_analyst_pipeline.lineage.metrics import (
     FORWARD,
     IMPLIED_VOLATILITY,
     PUT_CALL_RATIO,
+    TERM_STRUCTURE,
     SnapshotMetric,
     build_snapshot_metric,
     refresh_iv_history,
@@ -294,6 +295,11 @@ def snapshot_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefini
             IMPLIED_VOLATILITY,
             partitions,
             "Our own implied volatility and Greeks of every contract, or why it has none.",
+        ),
+        snapshot_asset(
+            TERM_STRUCTURE,
+            partitions,
+            "Of each expiry: volatility at the money, 25-delta risk reversal and butterfly, skew slope, expected move.",
         ),
     ]
 

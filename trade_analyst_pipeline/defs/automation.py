@@ -41,6 +41,7 @@ CHAIN_ASSETS = (
     "metrics/put_call_ratio",
     "metrics/forward",
     "metrics/implied_volatility",
+    "metrics/term_structure",
     "metrics/put_call_ratio_daily",
     "metrics/iv_history",
     "metrics/iv_rank",

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
+
+_IN = types.Array(types.float64, 1, "C", readonly=True)
+_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
+_STARTS = types.Array(types.int64, 1, "C", readonly=True)
 
 # What is found of each expiry, the columns of the result of `strip_variances`.
 VARIANCE, CENTRE, PUTS, CALLS, LOWEST, HIGHEST = range(6)
@@ -21,6 +25,33 @@ ZERO_BIDS_THAT_STOP = 2
 
 
 @njit(cache=True, nogil=True)
+def _taken(mid: Floats, is_bidless: Flags, first: int, end: int, step: int) -> Integers:
+    """The rows taken from `first` to before `end`, in that order."""
+    rows = np.empty(max(step * (end - first), 0), dtype=np.int64)
+    taken, bidless = 0, 0
+    for row in range(first, end, step):
+        if is_bidless[row]:
+            bidless += 1
+            if bidless == ZERO_BIDS_THAT_STOP:
+                break
+        elif not np.isnan(mid[row]):
+            rows[taken] = row
+            taken += 1
+            bidless = 0
+    return rows[:taken]
+
+
+@njit(cache=True, nogil=True)
+def _variance(strike: Floats, price: Floats, centre: float, forward: float, growth: float, years: float) -> float:
+    total, last = 0.0, len(strike) - 1
+    for i in range(last + 1):
+        width = (strike[min(i + 1, last)] - strike[max(i - 1, 0)]) / (1.0 if i in (0, last) else 2.0)
+        total += width / (strike[i] * strike[i]) * growth * price[i]
+    distance = forward / centre - 1.0
+    return (2.0 * total - distance * distance) / years
+
+
+@njit(types.float64[:, ::1](_STARTS, _IN, _IN, _IN, _FLAGS, _FLAGS, _IN, _IN, _IN), cache=True, nogil=True)
 def strip_variances(
     starts: Integers,
     strike: Floats,
@@ -61,30 +92,3 @@ def strip_variances(
             )
             found[i, VARIANCE] = _variance(strike[rows], price, strike[centre], forward[i], growth[i], years[i])
     return found
-
-
-@njit(cache=True, nogil=True)
-def _taken(mid: Floats, is_bidless: Flags, first: int, end: int, step: int) -> Integers:
-    """The rows taken from `first` to before `end`, in that order."""
-    rows = np.empty(max(step * (end - first), 0), dtype=np.int64)
-    taken, bidless = 0, 0
-    for row in range(first, end, step):
-        if is_bidless[row]:
-            bidless += 1
-            if bidless == ZERO_BIDS_THAT_STOP:
-                break
-        elif not np.isnan(mid[row]):
-            rows[taken] = row
-            taken += 1
-            bidless = 0
-    return rows[:taken]
-
-
-@njit(cache=True, nogil=True)
-def _variance(strike: Floats, price: Floats, centre: float, forward: float, growth: float, years: float) -> float:
-    total, last = 0.0, len(strike) - 1
-    for i in range(last + 1):
-        width = (strike[min(i + 1, last)] - strike[max(i - 1, 0)]) / (1.0 if i in (0, last) else 2.0)
-        total += width / (strike[i] * strike[i]) * growth * price[i]
-    distance = forward / centre - 1.0
-    return (2.0 * total - distance * distance) / years

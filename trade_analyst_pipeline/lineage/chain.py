@@ -29,6 +29,7 @@ METRIC_DATASETS = {
     put_call_ratio.DAILY_SCHEMA.name: "options",
     forward.SCHEMA.name: "options",
     "implied_volatility": "options",
+    "term_structure": "options",
     iv_history.SCHEMA.name: "options",
     "iv_rank": "options",
     "realized_volatility": "ohlc",

@@ -24,6 +24,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    term_structure,
     volatility_index,
 )
 from trade_analyst_pipeline.storage.tables import TableStore
@@ -161,6 +162,23 @@ def _implied_volatility(store: TableStore, row: Row) -> MetricSource:
     return _of_snapshots([_below("metrics.forward", expiry)], snapshot, compute)
 
 
+def _term_structure(store: TableStore, row: Row) -> MetricSource:
+    """The forward of the expiry, the volatilities of its contracts, and the whole snapshot, of which those are made."""
+    snapshot = pl.DataFrame([{name: row[name] for name in _SNAPSHOT}], schema=_schema_of(_SNAPSHOT))
+    below = []
+    for schema in (forward.SCHEMA, implied_volatility.SCHEMA):
+        rows = store.scan("metrics", schema.name, partitions=[row["session_date"]], schema=schema)
+        expiry = rows.filter(pl.col(name) == row[name] for name in EXPIRY_KEY)
+        below.append(_below(f"metrics.{schema.name}", expiry.collect()))
+
+    def compute(options: pl.DataFrame) -> pl.DataFrame:
+        forwards = forward.forward(options)
+        volatilities = implied_volatility.implied_volatility(options, forwards)
+        return term_structure.term_structure(options, volatilities, forwards)
+
+    return _of_snapshots(below, snapshot, compute)
+
+
 def _put_call_ratio_daily(store: TableStore, row: Row) -> MetricSource:
     """The closing snapshots of as many sessions as the longest smoothing counts."""
     days = sessions_ending(row["session_date"], max(put_call_ratio.SMOOTHED_SESSIONS))
@@ -209,6 +227,7 @@ METRIC_SOURCES: Final[Mapping[str, Callable[[TableStore, Row], MetricSource]]] =
     put_call_ratio.SCHEMA.name: _put_call_ratio,
     forward.SCHEMA.name: _forward,
     implied_volatility.SCHEMA.name: _implied_volatility,
+    term_structure.SCHEMA.name: _term_structure,
     put_call_ratio.DAILY_SCHEMA.name: _put_call_ratio_daily,
     realized_volatility.SCHEMA.name: _realized_volatility,
 }

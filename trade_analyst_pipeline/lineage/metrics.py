@@ -32,6 +32,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    term_structure,
     volatility_index,
 )
 from trade_analyst_pipeline.storage.tables import Manifest, Partition, TableStore
@@ -81,13 +82,29 @@ def _implied_volatility(store: Reader, days: Sequence[date]) -> pl.DataFrame:
     )
 
 
+def _term_structure(store: Reader, days: Sequence[date]) -> pl.DataFrame:
+    scan = store.scan("tables", "options", partitions=days, schema=options.SCHEMA)
+    volatilities = store.scan("metrics", "implied_volatility", partitions=days, schema=implied_volatility.SCHEMA)
+    forwards = store.scan("metrics", "forward", partitions=days, schema=forward.SCHEMA)
+    return term_structure.term_structure(
+        scan.select(term_structure.OPTION_COLUMNS).collect(),
+        volatilities.select(term_structure.VOLATILITY_COLUMNS).collect(),
+        forwards.select(term_structure.FORWARD_COLUMNS).collect(),
+    )
+
+
 PUT_CALL_RATIO = SnapshotMetric(put_call_ratio.SCHEMA, (("tables", "options"),), _put_call_ratio)
 FORWARD = SnapshotMetric(forward.SCHEMA, (("tables", "options"),), _forward)
 IMPLIED_VOLATILITY = SnapshotMetric(
     implied_volatility.SCHEMA, (("tables", "options"), ("metrics", "forward")), _implied_volatility
 )
+TERM_STRUCTURE = SnapshotMetric(
+    term_structure.SCHEMA,
+    (("tables", "options"), ("metrics", "forward"), ("metrics", "implied_volatility")),
+    _term_structure,
+)
 # Each after those it is made of.
-SNAPSHOT_METRICS = (PUT_CALL_RATIO, FORWARD, IMPLIED_VOLATILITY)
+SNAPSHOT_METRICS = (PUT_CALL_RATIO, FORWARD, IMPLIED_VOLATILITY, TERM_STRUCTURE)
 
 
 def build_snapshot_metric(

@@ -74,13 +74,13 @@ class TablesAsOf(Reader):
     def scan(
         self, stage: str, name: str, *, partitions: Collection[Partition] | None = None, schema: TableSchema
     ) -> pl.LazyFrame:
-        """The rows of all partitions of a table, or of those given; of a metric always all."""
+        """The rows of all partitions of a table, or of those given; of a series always all."""
         if stage == "metrics":
-            return self._metric(name).lazy()
+            return self._metric(name, partitions).lazy()
         return as_of(self._store.scan(stage, name, partitions=partitions, schema=schema), schema, self._instant)
 
-    def _metric(self, name: str) -> pl.DataFrame:
-        """A metric, computed from tables as of the instant."""
+    def _metric(self, name: str, partitions: Collection[Partition] | None) -> pl.DataFrame:
+        """A metric, computed from tables as of the instant; one kept by the session of those sessions alone."""
         if name in _SERIES:
             return _SERIES[name].compute(self, None)
         days = list(option_sources(self._store))
@@ -88,7 +88,8 @@ class TablesAsOf(Reader):
             return iv_history_of(self, days)
         for metric in SNAPSHOT_METRICS:
             if name == metric.schema.name:
-                chunks = batched(days, CHUNK_SESSIONS)
+                wanted = days if partitions is None else [day for day in days if day in partitions]
+                chunks = batched(wanted, CHUNK_SESSIONS)
                 parts = [part for chunk in chunks for part in snapshot_rows(self, metric, chunk).values()]
                 return pl.concat([metric.schema.empty(), *parts])
         message = f"metrics.{name} cannot be computed as of an instant"

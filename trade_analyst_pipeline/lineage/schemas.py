@@ -11,6 +11,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    term_structure,
     volatility_index,
 )
 from trade_analyst_pipeline.quarantine import quarantine_schema
@@ -20,6 +21,7 @@ METRIC_SCHEMAS: tuple[TableSchema, ...] = (
     put_call_ratio.DAILY_SCHEMA,
     forward.SCHEMA,
     implied_volatility.SCHEMA,
+    term_structure.SCHEMA,
     iv_history.SCHEMA,
     iv_rank.SCHEMA,
     realized_volatility.SCHEMA,

@@ -691,6 +691,44 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
     Column("customer_rule", pl.String(), None, "The rule that decided customer_side; null: no side."),
     Column("customer_confidence", pl.Float64(), "fraction", "Published accuracy of that rule; null: no side."),
     Column("customer_status", pl.String(), None, "ok, no_price, first_trade, undecided, or multi_leg."),
+    # term_structure
+    Column("source", pl.String(), None, "Whose volatilities: own, or vendor; the two are never mixed."),
+    Column(
+        "at_money_volatility", pl.Float64(), "fraction", "Volatility of the expiry at its forward; null: see status."
+    ),
+    Column(
+        "put_25_delta_volatility", pl.Float64(), "fraction", "Of the put of a delta of -0.25; null: see wing_status."
+    ),
+    Column(
+        "call_25_delta_volatility", pl.Float64(), "fraction", "Of the call of a delta of 0.25; null: see wing_status."
+    ),
+    Column(
+        "risk_reversal_25_delta", pl.Float64(), "fraction", "Call less put volatility at 25 delta; null: wing_status."
+    ),
+    Column(
+        "butterfly_25_delta",
+        pl.Float64(),
+        "fraction",
+        "Mean of the 25-delta volatilities less that at the money; null: see wing_status.",
+    ),
+    Column(
+        "skew_slope",
+        pl.Float64(),
+        "fraction per 1.00 of ln(strike / forward)",
+        "Least-squares slope of volatilities out of the money between 25-delta put and call; null: see skew_status.",
+    ),
+    Column("skew_strikes", pl.Int64(), "strikes", "Strikes that skew_slope is of."),
+    Column(
+        "expected_move",
+        pl.Float64(),
+        "dollars",
+        "forward x at_money_volatility x sqrt(years): one standard deviation at the expiry; null without, or vendor's.",
+    ),
+    Column("straddle_strike", pl.Float64(), "dollars", "Strike next to the forward with both mids; null if none."),
+    Column("straddle_price", pl.Float64(), "dollars", "Mid of the call plus mid of the put at straddle_strike."),
+    Column("strikes", pl.Int64(), "strikes", "Strikes of the expiry with a volatility of this source."),
+    Column("wing_status", pl.String(), None, "ok, status where that is not ok, no_delta, or out_of_reach."),
+    Column("skew_status", pl.String(), None, "ok, status where that is not ok, or few_strikes."),
     # realized_volatility
     Column("close_to_close_volatility", pl.Float64(), "fraction", "Sample deviation of daily log returns, annualised."),
     Column("zero_mean_volatility", pl.Float64(), "fraction", "Root mean square of daily log returns, annualised."),

@@ -40,6 +40,7 @@ ASSETS = (
     ["metrics", "put_call_ratio"],
     ["metrics", "forward"],
     ["metrics", "implied_volatility"],
+    ["metrics", "term_structure"],
 )
 PATIENCE = 300  # seconds; a machine with much else to do needs minutes for what takes one
 ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}

@@ -34,6 +34,7 @@ PARTITIONED = (
     "metrics/put_call_ratio",
     "metrics/forward",
     "metrics/implied_volatility",
+    "metrics/term_structure",
 )
 
 

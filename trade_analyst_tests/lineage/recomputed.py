@@ -15,8 +15,12 @@ STAGES = ("tables", "quarantine", "metrics")
 TABLES = ("options", "quotes", "ohlc")
 # Which table or metric is made of which.
 BELOW: Mapping[str, tuple[str, ...]] = {
-    "tables/options": ("metrics/put_call_ratio", "metrics/forward", "metrics/implied_volatility", "metrics/iv_history"),
-    "metrics/forward": ("metrics/implied_volatility",),
+    "tables/options": (
+        *("metrics/put_call_ratio", "metrics/forward", "metrics/implied_volatility", "metrics/term_structure"),
+        "metrics/iv_history",
+    ),
+    "metrics/forward": ("metrics/implied_volatility", "metrics/term_structure"),
+    "metrics/implied_volatility": ("metrics/term_structure",),
     "metrics/iv_history": ("metrics/iv_rank",),
     "metrics/volatility_index": ("metrics/iv_rank",),
     "metrics/put_call_ratio": ("metrics/put_call_ratio_daily",),
@@ -24,7 +28,7 @@ BELOW: Mapping[str, tuple[str, ...]] = {
 }
 # Years that a year's sessions lie in the longest window of (252 sessions): the folder has 2023, 2025 and 2026.
 LATER_YEARS = {"2023": ("2023",), "2025": ("2025", "2026"), "2026": ("2026",)}
-BY_SESSION = ("metrics/put_call_ratio", "metrics/forward", "metrics/implied_volatility")
+BY_SESSION = ("metrics/put_call_ratio", "metrics/forward", "metrics/implied_volatility", "metrics/term_structure")
 WINDOWED = ("metrics/iv_rank", "metrics/put_call_ratio_daily", "metrics/realized_volatility")
 
 

@@ -26,6 +26,7 @@ def test_a_damaged_capture_stops_neither_later_sessions_nor_metrics(captures: Ca
         *(("put_call_ratio", MONDAY, "built"), ("put_call_ratio", WEDNESDAY, "built")),
         *(("forward", MONDAY, "built"), ("forward", WEDNESDAY, "built")),
         *(("implied_volatility", MONDAY, "built"), ("implied_volatility", WEDNESDAY, "built")),
+        *(("term_structure", MONDAY, "built"), ("term_structure", WEDNESDAY, "built")),
     ]
     assert [built.detail.partition(": ")[0] for built in sessions if built.status == "failed"] == [
         str(damaged.path),

@@ -33,6 +33,7 @@ JUNE = date(2023, 6, 1)
 DECEMBER = [date(2025, 12, day) for day in (10, 11, 12, 15, 16, 17, 18, 19, 22, 23, 24, 26, 29, 30)]
 ALL_TABLES = "tables/options tables/quotes tables/ohlc"
 OPTION_METRICS = "metrics/put_call_ratio metrics/iv_history"
+EXPIRY_METRICS = "metrics/forward metrics/implied_volatility metrics/term_structure"
 
 ALL_SERIES = "metrics/iv_rank metrics/put_call_ratio_daily metrics/realized_volatility"
 
@@ -55,13 +56,14 @@ CODE = [
     ("kernels/normal.py", None, ""),
     ("metrics/forward.py", "forward", "metrics/forward"),
     ("metrics/implied_volatility.py", "implied_volatility", "metrics/implied_volatility"),
+    ("metrics/term_structure.py", "term_structure", "metrics/term_structure"),
     ("metrics/put_call_ratio.py", "put_call_ratio", "metrics/put_call_ratio"),
     ("metrics/put_call_ratio.py", "put_call_ratio_daily", "metrics/put_call_ratio_daily"),
     ("metrics/realized_volatility.py", "_estimates", "metrics/realized_volatility"),
     (
         "storage/content_hash.py",
         "canonical",
-        f"{ALL_TABLES} {OPTION_METRICS} metrics/forward metrics/implied_volatility {ALL_SERIES}",
+        f"{ALL_TABLES} {OPTION_METRICS} {EXPIRY_METRICS} {ALL_SERIES}",
     ),
     # part of no making
     ("datasets/options.py", "requests", ""),

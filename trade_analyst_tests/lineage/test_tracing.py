@@ -107,6 +107,7 @@ def test_every_row_of_tables_and_metrics_is_made_again(captures: Captures) -> No
         "metrics.put_call_ratio_daily",
         "metrics.forward",
         "metrics.implied_volatility",
+        "metrics.term_structure",
         "metrics.realized_volatility",
         "metrics.volatility_index",
     ):

@@ -24,6 +24,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    term_structure,
 )
 
 SCHEMAS = (
@@ -38,6 +39,7 @@ SCHEMAS = (
     put_call_ratio.SCHEMA,
     put_call_ratio.DAILY_SCHEMA,
     realized_volatility.SCHEMA,
+    term_structure.SCHEMA,
 )
 MODULES = {
     "forward": forward,
@@ -46,6 +48,7 @@ MODULES = {
     "iv_rank": iv_rank,
     "put_call_ratio": put_call_ratio,
     "realized_volatility": realized_volatility,
+    "term_structure": term_structure,
 }
 
 
@@ -106,6 +109,7 @@ def test_every_column_is_named_in_its_section(sections: dict[str, str], schema: 
         ("iv_rank", 5),
         ("put_call_ratio", 12),
         ("realized_volatility", 2),
+        ("term_structure", 8),
     ],
 )
 def test_every_word_of_the_code_is_named_in_its_section(sections: dict[str, str], name: str, fewest: int) -> None:

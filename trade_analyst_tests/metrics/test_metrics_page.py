@@ -18,6 +18,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    term_structure,
     volatility_index,
 )
 
@@ -48,6 +49,7 @@ def test_every_metric_has_a_section(page: Path) -> None:
         iv_rank.SCHEMA,
         put_call_ratio.SCHEMA,
         put_call_ratio.DAILY_SCHEMA,
+        term_structure.SCHEMA,
         volatility_index.SCHEMA,
     )
     of_trades = (aggressor_side.SCHEMA, aggressor_side.CUSTOMER_SCHEMA, aggressor_confidence.SCHEMA, bulk_volume.SCHEMA)
