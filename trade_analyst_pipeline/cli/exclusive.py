@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trade_analyst_pipeline.errors import AlreadyRunningError
+from trade_analyst_pipeline.storage.stream_status import STREAM_LOCK
 
-RUN_LOCK, STREAM_LOCK = ".run.lock", ".stream.lock"
+RUN_LOCK = ".run.lock"
 _FOLDERS_LOCK = ".lock"
 
 
@@ -40,20 +41,6 @@ def only_stream(data_folder: Path) -> Iterator[None]:
     advice = "The source allows one connection; `trade-analyst stream --take-over` ends that one in good order first"
     with _only_one(data_folder, STREAM_LOCK, "stream", advice):
         yield
-
-
-def stream_process(data_folder: Path) -> int | None:
-    """The process that streams into a data folder; None where none does."""
-    path = data_folder / STREAM_LOCK
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
-        return int(holder) if not _lock(descriptor) and holder.isdecimal() else None
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ async def _stream(settings: Settings, *, at: datetime | None, once: bool) -> Non
 
 def _end_other(data_folder: Path) -> None:
     """End the collector that runs, if any, and wait until it has; raises AlreadyRunningError if it does not end."""
-    from trade_analyst_pipeline.cli.exclusive import stream_process
+    from trade_analyst_pipeline.storage.stream_status import stream_process
 
     if (other := stream_process(data_folder)) is None:
         return

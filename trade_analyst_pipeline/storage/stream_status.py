@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -15,6 +17,7 @@ from trade_analyst_pipeline.storage import durable
 from trade_analyst_pipeline.storage.checked_json import checked_json, refuse_unchecked
 
 STREAM_STATUS: Final = "stream_status.json"
+STREAM_LOCK: Final = ".stream.lock"
 _LIMIT: Final = 1 << 20
 
 StreamingState = Literal["waiting", "connecting", "streaming", "stopped"]
@@ -68,3 +71,25 @@ def last_status(data_folder: Path) -> StreamStatus | None:
     except ValueError as error:
         message = f"{path} is not as it was written ({error}); `trade-analyst stream` writes it anew"
         raise StorageError(message) from error
+
+
+def told_seconds_ago(data_folder: Path, now: datetime) -> float:
+    """How long ago the status was written, by the machine's clock; raises FileNotFoundError before the first."""
+    return now.timestamp() - (data_folder / STREAM_STATUS).lstat().st_mtime
+
+
+def stream_process(data_folder: Path) -> int | None:
+    """The process that streams into a data folder, which holds its lock; None where none does."""
+    try:
+        descriptor = durable.open_file(data_folder / STREAM_LOCK)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+        return int(holder) if holder.isdecimal() else None
+    else:
+        return None
+    finally:
+        os.close(descriptor)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trade_analyst_pipeline.errors import SettingsError
 from trade_analyst_pipeline.market.sessions import latest_complete_session, sessions
-from trade_analyst_pipeline.ops.health import access, folders, machine, stores
+from trade_analyst_pipeline.ops.health import access, folders, machine, stores, stream
 from trade_analyst_pipeline.ops.health.report import Finding, HealthReport, fail, ok, skipped, warn
 from trade_analyst_pipeline.ops.health.running import Probe, Shared, busy, run_probes
 from trade_analyst_pipeline.ops.health.stores import FailedRun, GapCount
@@ -225,6 +225,7 @@ LOOKS: dict[str, Look] = {
     ),
     "catalogue": lambda of: stores.check_catalogue(of.settings.data_folder),
     "verification": lambda of: stores.check_verified(of.settings.data_folder, of.checked),
+    "stream": lambda of: stream.check_stream(of.settings.data_folder, of.checked),
     "freshness": _Examination.freshness,
     "gaps": _Examination.gaps,
     "open errors": _Examination.open_errors,

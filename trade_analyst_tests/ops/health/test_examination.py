@@ -48,7 +48,7 @@ NOW = datetime(2026, 6, 1, 15, 0, tzinfo=UTC)
 NAMES = [
     *("settings", "python", "system", "versions", "calendar", "redirect address", "credentials", "token"),
     *("callbacks", "source", "clock", "adapter", "request budget", "cache folder", "data folder", "free space"),
-    *("local disk", "catalogue", "verification", "freshness", "gaps", "open errors", "dagster"),
+    *("local disk", "catalogue", "verification", "stream", "freshness", "gaps", "open errors", "dagster"),
 ]
 WIRING = Wiring(
     source_address="https://127.0.0.1:1",
@@ -90,6 +90,7 @@ def test_everything_in_order_is_well() -> None:
         "request budget",
         "catalogue",
         "verification",
+        "stream",
         "freshness",
         "gaps",
         "open errors",
