@@ -61,7 +61,7 @@ RULES = (
     Rule(_PACKAGE + "datasets/", ROWS),
     Rule(_PACKAGE + "validation.py", VALIDATION),
     Rule(_PACKAGE + "quarantine.py", VALIDATION),
-    Rule(_PACKAGE + "metrics/sparkline.py", SHOWN),
+    Rule(_PACKAGE + "pictures/", SHOWN),
     Rule(_PACKAGE + "metrics/", METRICS),
     Rule(_PACKAGE + "lineage/metrics.py", METRICS),
     Rule(_PACKAGE + "lineage/tables.py", PARQUET, "_commit"),

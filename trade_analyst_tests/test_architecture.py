@@ -34,6 +34,7 @@ RANKS = {
     "quarantine": 3,
     "datasets": 3,
     "metrics": 3,
+    "pictures": 3,
     "simulator": 3,
     "capture": 4,
     "lineage": 4,
@@ -45,7 +46,7 @@ RANKS = {
     "cli": 7,
 }
 # Rank 3 that uses nothing of rank 2: the simulator must not share the code it tests, the others know no I/O.
-WITHOUT_RANK_2 = {"datasets", "metrics", "simulator"}
+WITHOUT_RANK_2 = {"datasets", "metrics", "pictures", "simulator"}
 # Libraries that only these units may import.
 LIBRARY_HOMES = {
     "dagster": {"defs", "definitions", "cli"},

@@ -9,7 +9,7 @@ import polars as pl
 
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility, volatility_index
-from trade_analyst_pipeline.metrics.sparkline import sparkline
+from trade_analyst_pipeline.pictures.sparkline import sparkline
 from trade_analyst_pipeline.storage.tables import Manifest, TableStore
 
 SHOWN_SESSIONS = 60

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from trade_analyst_pipeline.metrics.sparkline import sparkline
+from trade_analyst_pipeline.pictures.sparkline import sparkline
 
 SVG = "{http://www.w3.org/2000/svg}"
 
