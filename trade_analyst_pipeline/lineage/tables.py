@@ -76,15 +76,18 @@ def _build_session(data_folder: Path, name: str, session_date: date, *, created_
             return built_from(table, kept, name=name, session_date=session_date, status="unchanged")
         return _commit(store, archive, TABLES[name], session_date, captures, created_time)
     except CaptureDamagedError as error:
-        if isinstance(error, CaptureRetiredError) and not again and (made := _made(store, name, session_date)):
+        if isinstance(error, CaptureRetiredError) and not again and (made := _made(archive, store, name, session_date)):
             return built_from(*made, name=name, session_date=session_date, status="unchanged", detail=str(error))
         return Built(name, session_date, "failed", detail=str(error), problems=(str(error),))
 
 
-def _made(store: TableStore, name: str, session_date: date) -> tuple[Manifest, Manifest] | None:
-    """The rows of a session and the judgement of its captures, by whatever version."""
+def _made(archive: Archive, store: TableStore, name: str, session_date: date) -> tuple[Manifest, Manifest] | None:
+    """The rows of a session and the judgement of all its captures, by whatever version."""
     table, kept = store.manifest("tables", name, session_date), store.manifest("quarantine", name, session_date)
-    return None if table is None or kept is None else (table, kept)
+    if table is None or kept is None:
+        return None
+    ids = {capture.capture_id for capture in recorded(archive, TABLES[name].source, session_date)}
+    return (table, kept) if ids <= set(kept.source_captures) else None
 
 
 def _commit(
@@ -148,6 +151,6 @@ def _why_missing(archive: Archive, store: TableStore, name: str, day: date) -> s
             return NO_ROWS
         return None if is_current(table, name, held) else f"{name} has not been built; run this session again"
     except CaptureRetiredError as error:
-        return None if _made(store, name, day) else str(error)
+        return None if _made(archive, store, name, day) else str(error)
     except CaptureDamagedError as error:
         return str(error)

@@ -361,6 +361,21 @@ def test_a_new_capture_never_takes_the_id_of_a_retired_one(old: Path, copy: Path
     assert captures.chain(MONDAY, at=MORNING).capture_id.endswith("options-0001")
 
 
+def test_a_capture_new_in_a_session_with_retired_ones_is_missing_from_the_table(
+    old: Path, copy: Path, captures: Captures
+) -> None:
+    """It can be in no table until they are back: the session is not complete, and says what to import."""
+    retire_all(old, copy)
+    assert missing_sessions(old, "options", [MONDAY]) == {}
+    captures.chain(MONDAY, at=time(18))
+    built = list(build_tables(old, "options", [MONDAY], workers=1, created_time=LATER))
+    assert statuses(built) == {MONDAY: "failed"}
+    assert "archive import" in missing_sessions(old, "options", [MONDAY])[MONDAY]
+    list(import_copy(old, copy, now=LATER.timestamp(), environment="simulate", wanted=lambda *_: True))
+    list(build_tables(old, "options", [MONDAY], workers=1, created_time=LATER))
+    assert missing_sessions(old, "options", [MONDAY]) == {}
+
+
 def test_other_bytes_do_not_come_back_for_a_retired_capture(old: Path, copy: Path, tmp_path: Path) -> None:
     """They are refused by name, and the record stays."""
     retire_all(old, copy)
