@@ -247,13 +247,17 @@ def _minute_candles(
 def _session_minutes(market: Market, moment: Moment, query: HistoryQuery, index: int) -> list[Candle]:
     intraday = market.intraday(query.symbol)
     early, late = intraday.night_bars(index)
-    is_traded = market.instrument(query.symbol).kind in {"stock", "etf"}
+    instrument = market.instrument(query.symbol)
+    is_traded = instrument.kind in {"stock", "etf"}
     parts: tuple[Bars, ...] = (intraday.bars(index),)
     if query.is_extended and is_traded:
         parts = (early, *parts, late)
     if index < moment.index or moment.seconds > float(late.starts[-1]) + 60.0:
-        return [candle for bars in parts for candle in _all_bars(bars) if candle["volume"]]
-    return [candle for bars in parts for candle in _bars_until(bars, moment)]
+        candles = [candle for bars in parts for candle in _all_bars(bars)]
+    else:
+        candles = [candle for bars in parts for candle in _bars_until(bars, moment)]
+    # a minute without a trade has no bar; an index without volume is calculated all the time
+    return [candle for candle in candles if candle["volume"] or not instrument.daily_volume]
 
 
 def _all_bars(bars: Bars) -> list[Candle]:
@@ -270,8 +274,6 @@ def _bars_until(bars: Bars, moment: Moment) -> list[Candle]:
     for start, candle in zip(bars.starts.tolist(), _all_bars(bars), strict=True):
         if start >= moment.seconds:
             break
-        if not candle["volume"]:
-            continue  # nothing was traded in it
         if start + 60.0 > moment.seconds:
             candle = _forming(candle, moment, (moment.seconds - start) / 60.0)
         found.append(candle)
@@ -281,7 +283,8 @@ def _bars_until(bars: Bars, moment: Moment) -> list[Candle]:
 def _forming(candle: Candle, moment: Moment, part: float) -> Candle:
     price = moment.spot
     opened = candle["open"]
-    volume = max(int(candle["volume"] * part), 1)
+    whole = int(candle["volume"])
+    volume = min(max(int(whole * part), 1), whole)
     return _candle(opened, max(opened, price), min(opened, price), price, volume, int(candle["datetime"]))
 
 

@@ -107,6 +107,21 @@ def test_a_minute_going_on_is_forming(market: Market) -> None:
     assert candles[-1]["close"] == market.price("AAPL", instant)
 
 
+def test_an_index_without_volume_has_every_minute(market: Market) -> None:
+    """It is calculated all the time: minutes without volume, the one going on included, within the session's bar."""
+    instant = datetime(2025, 12, 9, 20, 54, 30, tzinfo=UTC)
+    window = {"startDate": milliseconds("2025-12-09T05:00"), "endDate": milliseconds("2025-12-10T05:00")}
+    now = ask(market, instant, symbol="$VIX", frequencyType="minute", **window)["candles"]
+    assert [candle["volume"] for candle in now] == [0] * 385
+    later = datetime(2025, 12, 10, 15, tzinfo=UTC)
+    minutes = ask(market, later, symbol="$VIX", frequencyType="minute", **window)["candles"]
+    assert (len(minutes), minutes[:384]) == (390, now[:384])
+    (session,) = ask(market, later, symbol="$VIX", periodType="year", frequencyType="daily", **window)["candles"]
+    assert (session["open"], session["close"]) == (minutes[0]["open"], minutes[-1]["close"])
+    assert session["high"] == max(candle["high"] for candle in minutes)
+    assert session["low"] == min(candle["low"] for candle in minutes)
+
+
 def test_extended_hours_come_when_asked_for(market: Market) -> None:
     """Regular sessions have 390 minutes (210 on the half day); extended ones start before 07:00 and end after 19:00."""
     window = {
