@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from trade_analyst_pipeline import metrics
 from trade_analyst_pipeline.datasets import TABLES
-from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
+from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, TRADE_SCHEMAS
 from trade_analyst_pipeline.market.columns import Column, TableSchema
 from trade_analyst_pipeline.quarantine import quarantine_schema
 
@@ -69,7 +69,10 @@ def table_schemas() -> Iterator[tuple[str, TableSchema]]:
     for name, dataset in TABLES.items():
         yield f"tables/{name}", dataset.schema
     for schema in metric_schemas():
-        yield f"metrics/{schema.name}" if schema in METRIC_SCHEMAS else f"{schema.name} (not stored)", schema
+        yield (
+            f"metrics/{schema.name}" if schema in (*METRIC_SCHEMAS, *TRADE_SCHEMAS) else f"{schema.name} (not stored)",
+            schema,
+        )
     yield f"quarantine/ ({', '.join(TABLES)})", quarantine_schema(next(iter(TABLES)))
 
 

@@ -149,15 +149,16 @@ def publish_session(
     schemas: Iterable[TableSchema],
     code_version: str,
     created_time: datetime,
+    what: str = "metrics",
 ) -> Publication:
-    """Put the metrics of a session into `exports/metrics/session_date=YYYY-MM-DD/` for readers of plain folders.
+    """Put metrics of a session into `exports/<what>/session_date=YYYY-MM-DD/` for readers of plain folders.
 
     One Parquet and one CSV file for each metric that has a partition, then `manifest.json`, each replaced atomically
     and only when it changes, so doing it again writes nothing; what is no longer published is removed. While a
     changed session is being published a file may be newer than the manifest: compare its SHA-256 and read again.
     Raises PartitionDamagedError, SchemaMismatchError, DiskFullError.
     """
-    folder = durable.make_folders(store.root, "exports", "metrics", f"session_date={session_date.isoformat()}")
+    folder = durable.make_folders(store.root, "exports", what, f"session_date={session_date.isoformat()}")
     found = (_publish_table(store, folder, schema, session_date) for schema in sorted(schemas, key=lambda s: s.name))
     tables = tuple(table for table in found if table is not None)
     publication = Publication(session_date, code_version, created_time.astimezone(UTC), tables)

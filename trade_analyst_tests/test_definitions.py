@@ -51,6 +51,7 @@ ASSETS = {
         "tables/instruments",
         "tables/movers",
     ),
+    *("metrics/aggressor_side", "metrics/aggressor_confidence", "metrics/trade_location", "exports/classification"),
 }
 ONCE_A_DAY = {
     "movers": {"raw/movers", "tables/movers"},

@@ -62,6 +62,11 @@ class Dataset:
     archived_as: str = ""
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether its captures are segments of the stream, each record of which is another part of it."""
+        return bool(self.archived_as)
+
+    @property
     def source(self) -> str:
         """What its captures are filed as."""
         return self.archived_as or self.name

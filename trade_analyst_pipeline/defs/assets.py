@@ -43,8 +43,9 @@ from trade_analyst_pipeline.lineage.metrics import (
     refresh_realized_volatility,
     refresh_volatility_index,
 )
-from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, table_schemas
+from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, TRADE_SCHEMAS, table_schemas
 from trade_analyst_pipeline.lineage.tables import build_tables
+from trade_analyst_pipeline.lineage.trade_metrics import TRADE_METRICS
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility, volatility_index
 from trade_analyst_pipeline.ops.visible import in_markdown
@@ -71,6 +72,7 @@ def all_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsset]
         raw_stream_asset(partitions),
         *(table_asset(dataset, partitions) for dataset in TABLES.values()),
         *snapshot_assets(partitions),
+        *trade_assets(partitions),
         *series_assets(),
         exports_asset(partitions),
     ]
@@ -217,7 +219,7 @@ _USES = {
     "markets": "They tell half days and holidays as the source sees them, beside the exchange calendar.",
     "instruments": "Who is behind a symbol, and the vendor's fundamentals.",
     "movers": "What moved most shortly before the close.",
-    "timesales": "Trades derived from level one, each with the quote in force before it.",
+    "timesales": "Sides of trades, their probabilities and the sums over intervals are made of it.",
 }
 
 
@@ -304,8 +306,21 @@ def snapshot_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefini
     ]
 
 
+def trade_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """What is made of the trades of the stream, kept by the session, and its publication."""
+    told = {
+        "aggressor_side": "Who crossed the spread in each trade by the rule of Lee and Ready, and where it stood.",
+        "aggressor_confidence": "The probability that the buyer was the aggressor of each trade.",
+        "trade_location": "Volume at bid, mid and ask, and the share bought, per minute, half hour and session.",
+    }
+    made = [
+        snapshot_asset(metric, partitions, told[metric.schema.name], made_from="timesales") for metric in TRADE_METRICS
+    ]
+    return [*made, classification_asset(partitions)]
+
+
 def snapshot_asset(
-    metric: SnapshotMetric, partitions: dg.PartitionsDefinition, description: str
+    metric: SnapshotMetric, partitions: dg.PartitionsDefinition, description: str, made_from: str = "options"
 ) -> dg.AssetsDefinition:
     """`metrics/<metric>`: a metric of each snapshot of the session."""
     schema = metric.schema
@@ -317,7 +332,7 @@ def snapshot_asset(
         group_name="metrics",
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
-        description=f"{description} {_filled('options')}",
+        description=f"{description} {_filled(made_from)}",
         metadata=column_metadata(schema),
         code_version=fingerprint(metric.step),
         kinds={"polars", "parquet"},
@@ -436,9 +451,37 @@ def exports_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     return published
 
 
-def _publish(store: TableStore, day: date, now: datetime) -> SessionResult:
-    made_by = code_version("exports/metrics")
-    published = publish_session(store, day, schemas=METRIC_SCHEMAS, code_version=made_by, created_time=now)
+def classification_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`exports/classification`: the session's classified trades as plain files for other programs."""
+    key = asset_key("exports", "classification")
+
+    @dg.asset(
+        key=key,
+        deps=[asset_key("metrics", schema.name) for schema in TRADE_SCHEMAS],
+        group_name="exports",
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+        description=(
+            "A session's classified trades and their sums as Parquet and CSV with a manifest, for readers of plain "
+            f"folders. {_filled('timesales')}"
+        ),
+        code_version=fingerprint("exports/classification"),
+        kinds={"parquet", "csv"},
+    )
+    def classification(context: dg.AssetExecutionContext, source: Source, storage: Storage) -> Iterator[Event]:
+        now = source.now()
+        results = [_publish(storage.tables, day, now, what="classification") for day in sessions_of(context, now)]
+        yield from report_sessions(context, key, results)
+
+    return classification
+
+
+_PUBLISHED = {"metrics": METRIC_SCHEMAS, "classification": TRADE_SCHEMAS}
+
+
+def _publish(store: TableStore, day: date, now: datetime, what: str = "metrics") -> SessionResult:
+    made_by = code_version(f"exports/{what}")
+    published = publish_session(store, day, schemas=_PUBLISHED[what], code_version=made_by, created_time=now, what=what)
     files = [file for table in published.tables for file in table.files]
     return SessionResult(
         day,

@@ -23,7 +23,10 @@ from trade_analyst_pipeline.schwab.budget import Priority
 from trade_analyst_pipeline.storage.archive import Archive
 from trade_analyst_pipeline.storage.segments import NAME, stream_gaps
 
-STREAM_ASSETS = ("raw/stream", "tables/timesales")
+STREAM_ASSETS = (
+    *("raw/stream", "tables/timesales", "metrics/aggressor_side", "metrics/aggressor_confidence"),
+    *("metrics/trade_location", "exports/classification"),
+)
 JOB = "stream"
 _SENSOR_SECONDS = 60
 _SESSIONS_WATCHED = 10  # a segment that comes later still is for `trade-analyst rebuild`

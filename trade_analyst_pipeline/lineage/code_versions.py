@@ -57,8 +57,8 @@ def _table(name: str) -> Step:
     return Step("tables", name, (("datasets", name.upper()), *_JUDGING, *merging, *_CONTENT))
 
 
-def _metric(name: str, root: str) -> Step:
-    return Step("metrics", name, (("lineage.metrics", root), *_CONTENT))
+def _metric(name: str, root: str, module: str = "lineage.metrics") -> Step:
+    return Step("metrics", name, ((module, root), *_CONTENT))
 
 
 STEPS: Final[Mapping[str, Step]] = {
@@ -74,7 +74,11 @@ STEPS: Final[Mapping[str, Step]] = {
         _metric("iv_rank", "IV_RANK"),
         _metric("put_call_ratio_daily", "PUT_CALL_RATIO_DAILY"),
         _metric("realized_volatility", "REALIZED_VOLATILITY"),
+        _metric("aggressor_side", "AGGRESSOR_SIDE", "lineage.trade_metrics"),
+        _metric("aggressor_confidence", "AGGRESSOR_CONFIDENCE", "lineage.trade_metrics"),
+        _metric("trade_location", "TRADE_LOCATION", "lineage.trade_metrics"),
         Step("exports", "metrics", (("export", "publish_session"),)),
+        Step("exports", "classification", (("export", "publish_session"),)),
     )
 }
 

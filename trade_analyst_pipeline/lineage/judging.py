@@ -47,14 +47,13 @@ def recorded(archive: Archive, name: str, session_date: date) -> list[Capture]:
 def judge(archive: Archive, dataset: Dataset, session_date: date, captures: Sequence[Capture]) -> Judged:
     """Normalise, validate and judge each capture; raises CaptureDamagedError when one cannot be read.
 
-    A capture that completes an earlier one of the same snapshot is judged together with it.
+    A capture that completes an earlier one of the same snapshot is judged together with it; a segment of the stream by
+    itself.
     """
     valid, bad, failures, problems = [], [], list[str](), list[str]()
     rules, seen = Counter[str](), Counter[str]()
-    for attempts in archive.completions(captures):
-        found = dataset.normalize(archive.answers(attempts), session_date=session_date)
-        unanswered = [gap.request for gap in archive.open_gaps(attempts) if gap.request is not None]
-        found = dataset.without_proof(found, unanswered)
+    for attempts in [[each] for each in captures] if dataset.is_streamed else archive.completions(captures):
+        found = _normalized(archive, dataset, session_date, attempts)
         judged = validate(found.frame, dataset.schema)
         seen.update(found.counts)
         rules.update(judged.rule_counts)
@@ -72,6 +71,15 @@ def judge(archive: Archive, dataset: Dataset, session_date: date, captures: Sequ
         pl.concat(bad),
         Findings(dict(rules), dict(sorted(seen.items())), tuple(failures), tuple(problems)),
     )
+
+
+def _normalized(archive: Archive, dataset: Dataset, session_date: date, attempts: Sequence[Capture]) -> Normalized:
+    """The rows of attempts at one snapshot, or of one segment, each of whose records counts."""
+    if dataset.is_streamed:
+        return dataset.normalize(archive.responses(attempts[0]), session_date=session_date)
+    found = dataset.normalize(archive.answers(attempts), session_date=session_date)
+    unanswered = [gap.request for gap in archive.open_gaps(attempts) if gap.request is not None]
+    return dataset.without_proof(found, unanswered)
 
 
 def _failure(dataset: Dataset, found: Normalized, judged: Validated) -> str | None:

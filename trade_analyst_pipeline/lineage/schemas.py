@@ -5,6 +5,8 @@ from __future__ import annotations
 from trade_analyst_pipeline.datasets import TABLES
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import (
+    aggressor_confidence,
+    aggressor_side,
     forward,
     implied_volatility,
     iv_history,
@@ -12,6 +14,7 @@ from trade_analyst_pipeline.metrics import (
     put_call_ratio,
     realized_volatility,
     term_structure,
+    trade_location,
     volatility_index,
 )
 from trade_analyst_pipeline.quarantine import quarantine_schema
@@ -27,12 +30,14 @@ METRIC_SCHEMAS: tuple[TableSchema, ...] = (
     realized_volatility.SCHEMA,
     volatility_index.SCHEMA,
 )
+# Of the trades of the stream, published by themselves.
+TRADE_SCHEMAS: tuple[TableSchema, ...] = (aggressor_side.SCHEMA, aggressor_confidence.SCHEMA, trade_location.SCHEMA)
 
 
 def table_schemas() -> dict[str, TableSchema]:
     """Schemas of tables, metrics and quarantine."""
     return {
         **{f"tables.{name}": dataset.schema for name, dataset in TABLES.items()},
-        **{f"metrics.{schema.name}": schema for schema in METRIC_SCHEMAS},
+        **{f"metrics.{schema.name}": schema for schema in (*METRIC_SCHEMAS, *TRADE_SCHEMAS)},
         **{f"quarantine.{name}": quarantine_schema(name) for name in TABLES},
     }

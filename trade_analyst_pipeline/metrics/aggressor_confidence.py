@@ -24,7 +24,7 @@ SCHEMA = table_schema(
     "1.0",
     key=KEY,
     columns=(
-        *KEY,
+        *(*KEY, "session_date"),
         *("buy_probability", "confidence", "aggressor_side", "aggressor_rule"),
         *("quote_quality", "aggressor_status", "posterior_version"),
     ),
@@ -80,7 +80,7 @@ def aggressor_confidence(signed: pl.DataFrame, posterior: Posterior) -> pl.DataF
     )
     likelier = pl.when((chance - 0.5).abs() >= EVEN).then((chance - 0.5).sign())
     return signed.select(
-        *KEY,
+        *(*KEY, "session_date"),
         chance.alias("buy_probability"),
         pl.max_horizontal(chance, 1 - chance).alias("confidence"),
         pl.when(likelier > 0).then(pl.lit("buyer")).when(likelier < 0).then(pl.lit("seller")).alias("aggressor_side"),

@@ -62,13 +62,15 @@ _READS: Final = {
     "trade_size": ("trade_size", "bid_size", "ask_size"),
     "depth": ("bid", "ask", "bid_size", "ask_size"),
 }
+# Of a tape that does not say of which session its trades are.
+NO_SESSION: Final = pl.lit(None, dtype=pl.Date()).alias("session_date")
 _SIDE_COLUMNS = ("trade_price", "trade_size", "bid", "ask", "quote_quality", "trade_location", "tick_direction")
 
 SCHEMA = table_schema(
     "aggressor_side",
     "1.0",
     key=KEY,
-    columns=(*KEY, *_SIDE_COLUMNS, "aggressor_side", "aggressor_rule", "aggressor_status"),
+    columns=(*KEY, "session_date", *_SIDE_COLUMNS, "aggressor_side", "aggressor_rule", "aggressor_status"),
     required=("aggressor_status",),
     rules=(
         Rule("aggressor_side_known", pl.col("aggressor_side").is_in(["buyer", "seller"]), "A side is buyer or seller."),
@@ -104,7 +106,8 @@ def aggressor_side(trades: pl.DataFrame, layers: Sequence[Layer] = LEE_READY) ->
         message = f"{', '.join(wrong)} cannot sign the aggressor: for the customer's side of options call customer_side"
         raise ValueError(message)
     columns = _columns(trades, layers)
-    return trades.with_columns(
+    dated = trades if "session_date" in trades.columns else trades.with_columns(NO_SESSION)
+    return dated.with_columns(
         *_signed("aggressor", trades, columns, layers),
         _location(columns, trades.height),
         _tick_direction(columns, trades.height),

@@ -17,7 +17,7 @@ from small_captures import CREATED, MONDAY, Captures
 from trade_analyst_pipeline.datasets import TABLES
 from trade_analyst_pipeline.lineage import code_versions
 from trade_analyst_pipeline.lineage.code_versions import STEPS, changed_code, code_of, code_version, fingerprint
-from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS
+from trade_analyst_pipeline.lineage.schemas import METRIC_SCHEMAS, TRADE_SCHEMAS
 from trade_analyst_pipeline.lineage.tables import build_tables
 from trade_analyst_pipeline.storage.tables import TableStore
 
@@ -28,7 +28,10 @@ PRINT += "print(json.dumps({step: fingerprint(step) for step in STEPS}))"
 def test_every_table_and_metric_has_a_step() -> None:
     """Each dataset and metric there is has a code version, and so have the exports."""
     tables = {f"tables/{name}" for name in TABLES}
-    assert set(STEPS) == tables | {f"metrics/{schema.name}" for schema in METRIC_SCHEMAS} | {"exports/metrics"}
+    assert set(STEPS) == tables | {f"metrics/{schema.name}" for schema in (*METRIC_SCHEMAS, *TRADE_SCHEMAS)} | {
+        "exports/metrics",
+        "exports/classification",
+    }
 
 
 def test_steps_cover_what_they_are_known_to_use() -> None:

@@ -25,6 +25,7 @@ from trade_analyst_pipeline.metrics import (
     put_call_ratio,
     realized_volatility,
     term_structure,
+    trade_location,
 )
 
 SCHEMAS = (
@@ -40,6 +41,7 @@ SCHEMAS = (
     put_call_ratio.DAILY_SCHEMA,
     realized_volatility.SCHEMA,
     term_structure.SCHEMA,
+    trade_location.SCHEMA,
 )
 MODULES = {
     "forward": forward,

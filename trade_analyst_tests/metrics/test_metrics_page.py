@@ -19,6 +19,7 @@ from trade_analyst_pipeline.metrics import (
     put_call_ratio,
     realized_volatility,
     term_structure,
+    trade_location,
     volatility_index,
 )
 
@@ -55,7 +56,7 @@ def test_every_metric_has_a_section(page: Path) -> None:
     of_trades = (aggressor_side.SCHEMA, aggressor_side.CUSTOMER_SCHEMA, aggressor_confidence.SCHEMA, bulk_volume.SCHEMA)
     assert sections == {
         "prevailing_quote",
-        *(schema.name for schema in (*schemas, *of_trades, realized_volatility.SCHEMA)),
+        *(schema.name for schema in (*schemas, *of_trades, realized_volatility.SCHEMA, trade_location.SCHEMA)),
     }
 
 

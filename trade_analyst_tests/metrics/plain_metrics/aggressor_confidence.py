@@ -33,7 +33,7 @@ def aggressor_confidence(signed: Sequence[Row], posterior: Row) -> list[Row]:
 def judged(row: Row, posterior: Row) -> Row:
     """Probability, side and rule of one trade."""
     made = {name: row[name] for name in ("symbol", "trade_time", "sequence", "quote_quality")}
-    made |= {"posterior_version": posterior["version"]}
+    made |= {"posterior_version": posterior["version"], "session_date": row["session_date"]}
     made |= dict.fromkeys(("buy_probability", "confidence", "aggressor_side", "aggressor_rule"))
     if row["aggressor_status"] == "no_price":
         return made | {"aggressor_status": "no_price"}

@@ -33,6 +33,7 @@ def aggressor_side(trades: Sequence[Row], layers: Layers = LEE_READY) -> list[Ro
     """One row per trade, in the order given."""
     return [
         {name: row[name] for name in SIDE_COLUMNS}
+        | {"session_date": row.get("session_date")}
         | {"trade_location": location(row), "tick_direction": {1: "up", -1: "down", 0: None}[by("tick", "best", row)]}
         | dict(zip(("aggressor_side", "aggressor_rule", "aggressor_status"), judged(row, layers), strict=True))
         for row in with_different_prices(trades)
