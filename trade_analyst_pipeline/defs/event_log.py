@@ -3,10 +3,12 @@
 Dagster 1.13 hands over the events of a range in batches, and its SQLite log then writes each in transactions of its
 own, opening and closing two databases every time. Here a batch is one transaction in each database: the same rows, in
 the order given, durable when the call returns. Batches are only formed where DAGSTER_EVENT_BATCH_SIZE is set.
+A database stays open between two events: SQLite writes all of it back when its last connection is closed.
 The classes underneath are Dagster's own; a test pins what is used of them.
 """
 
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,6 +16,10 @@ from typing import Any
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+from dagster._core.storage.sql import create_engine
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+
+MOST_OPEN = 8  # databases; each run has one
 
 
 class BatchedEventLog(SqliteEventLogStorage):
@@ -21,6 +27,8 @@ class BatchedEventLog(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         self._open: dict[str, Any] = {}
+        self._engines: dict[str, Any] = {}
+        weakref.finalize(self, _close_all, self._engines)
         super().__init__(base_dir, inst_data)
         self._db_lock = threading.RLock()  # type: ignore[assignment]  # serves as the Lock it replaces, and nests
 
@@ -35,7 +43,7 @@ class BatchedEventLog(SqliteEventLogStorage):
 
     @contextmanager
     def _held_open(self, shard: str) -> Iterator[None]:
-        with super()._connect(shard) as connection:
+        with self._connect(shard) as connection:
             self._open[shard] = connection
             try:
                 yield
@@ -48,11 +56,47 @@ class BatchedEventLog(SqliteEventLogStorage):
             if shard in self._open:
                 yield self._open[shard]
                 return
-            with super()._connect(shard) as connection:
+            with self._engine(shard).begin() as connection:
                 yield connection
+
+    def _engine(self, shard: str) -> Any:
+        """The engine of a database, which is made where there is none; of too many, that used longest ago is closed."""
+        engine = self._engines.pop(shard, None)
+        if engine is None:
+            while len(self._engines) >= MOST_OPEN:
+                self._engines.pop(next(iter(self._engines))).dispose()
+            engine = kept_open(self.conn_string_for_shard(shard))
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+        self._engines[shard] = engine
+        return engine
+
+    def wipe(self) -> None:
+        """Delete all events."""
+        with self._db_lock:
+            _close_all(self._engines)
+            super().wipe()
+
+    def dispose(self) -> None:
+        """Close what is open."""
+        with self._db_lock:
+            _close_all(self._engines)
+        super().dispose()
 
     def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
         super()._store_asset_check_evaluation_planned(_without_sessions(event), event_id)
+
+
+def kept_open(address: str) -> Any:
+    """An SQLite database of which one connection stays open, whichever thread uses it."""
+    options = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
+    return create_engine(address, pool_size=1, connect_args=options)
+
+
+def _close_all(engines: dict[str, Any]) -> None:
+    while engines:
+        engines.popitem()[1].dispose()
 
 
 def _without_sessions(event: EventLogEntry) -> EventLogEntry:

@@ -9,7 +9,9 @@ own daemons.
 """
 
 import json
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +26,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._serdes import ConfigurableClassData, deserialize_value, serialize_value
 
-from trade_analyst_pipeline.defs.event_log import BatchedEventLog
+from trade_analyst_pipeline.defs.event_log import BatchedEventLog, kept_open
 from trade_analyst_pipeline.ops.redaction import redact
 
 Record = TypeVar("Record")
@@ -54,6 +56,20 @@ class _MaskedEventLog(BatchedEventLog):
 
 
 class _MaskedRuns(SqliteRunStorage):
+    def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._engine = kept_open(conn_string)
+        weakref.finalize(self, self._engine.dispose)
+        super().__init__(conn_string, inst_data)
+
+    @contextmanager
+    def connect(self) -> Iterator[Any]:
+        with self._engine.begin() as connection:
+            yield connection
+
+    def dispose(self) -> None:
+        self._engine.dispose()
+        super().dispose()
+
     def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
         return super().add_run(masked(dagster_run))
 

@@ -13,7 +13,7 @@ import pytest
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
-from trade_analyst_pipeline.defs.event_log import BatchedEventLog
+from trade_analyst_pipeline.defs.event_log import MOST_OPEN, BatchedEventLog
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*currently in beta:Warning"),
@@ -171,3 +171,21 @@ def test_threads_take_turns(run: Run) -> None:
         thread.join(timeout=60)
     assert len(seen) == 4
     assert len(rows(instance, run_id, EVENTS)) == before + 4 * len(events)
+
+
+def test_databases_stay_open_between_events_and_are_closed_in_the_end(tmp_path: Path) -> None:
+    """A bounded number is held; what was stored is there whether its database was closed meanwhile or not."""
+    log = BatchedEventLog(str(tmp_path))
+    runs = [f"run-{number}" for number in range(MOST_OPEN + 3)]
+    for run_id in [*runs, *runs]:
+        log.store_event(EventLogEntry(error_info=None, level=20, user_message=run_id, run_id=run_id, timestamp=0.0))
+    assert len(log._engines) == MOST_OPEN
+    held = {path.name.removesuffix(".db-wal") for path in tmp_path.glob("*.db-wal")}
+    assert held == set(runs[-MOST_OPEN:])
+    assert [len(log.get_logs_for_run(run_id)) for run_id in runs] == [2] * len(runs)
+    log.dispose()
+    assert list(tmp_path.glob("*.db-wal")) == []
+    log.wipe()
+    assert {path.name for path in tmp_path.glob("*.db")} == {"index.db"}
+    assert log.get_logs_for_run(runs[0]) == []
+    log.dispose()
