@@ -52,23 +52,27 @@ def test_the_document_counts_a_session(capsys: pytest.CaptureFixture[str]) -> No
     }
 
 
-def test_what_does_not_fit_is_shown_with_what_to_change(capsys: pytest.CaptureFixture[str]) -> None:
-    """500 symbols every 15 minutes do not fit before the close; sets are left out."""
-    code, out = run(capsys, "--symbols", "500")
+def test_what_does_not_fit_is_shown_with_what_to_change(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50 symbols every 15 minutes do not fit before the close into a tenth of the limit; sets are left out."""
+    monkeypatch.setenv("TRADE_ANALYST_SCHWAB__RESERVED_PER_MINUTE", "108")
+    code, out = run(capsys, "--symbols", "50")
     assert code == 1
-    assert "500 symbols, 120 requests a minute (120 less 0 reserved)" in out
+    assert "50 symbols, 12 requests a minute (120 less 108 reserved)" in out
     assert "Does not fit:" in out
-    assert "To make it fit: take one closing snapshot" in out
-    assert "Or: take chains of" in out
+    assert "To make it fit: reserve 102 requests a minute instead of 108" in out
+    assert "Or: take one closing snapshot" in out
+    assert "Or: take chains of 36 symbols instead of 50" in out
 
 
 def test_what_is_given_up_is_shown_as_never_complete(capsys: pytest.CaptureFixture[str]) -> None:
-    """At 5 requests a minute chains of 100 stocks keep expirations waiting, six at a time for an hour each."""
-    Path("config.toml").write_text('schwab.reserved_per_minute = 115\nuniverse.symbols = ["AAPL"]\n')
-    code, out = run(capsys, "--symbols", "100")
+    """At 2 requests a minute chains of 40 stocks keep expirations waiting, six at a time for an hour each."""
+    Path("config.toml").write_text('schwab.reserved_per_minute = 118\nuniverse.symbols = ["AAPL"]\n')
+    code, out = run(capsys, "--symbols", "40")
     assert code == 1
     assert "expirations of 09:45 (daily): never complete, " in " ".join(out.split())
-    _, out = run(capsys, "--symbols", "100", "--json")
+    _, out = run(capsys, "--symbols", "40", "--json")
     found = next(each for each in json.loads(out)["snapshots"] if each["dataset"] == "expirations")
     assert (found["finished"], found["fits"]) == (None, False)
     assert 0 < found["given_up"] <= 6 * 14  # 14 whole hours
