@@ -17,6 +17,7 @@ import typer
 from trade_analyst_pipeline.cli import (
     archive,
     calibrate,
+    classify,
     compact,
     data,
     gaps,
@@ -71,6 +72,10 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
     "calibrate": (
         calibrate.calibrate,
         "trade-analyst calibrate trades.parquet --quotes quotes.parquet --column trade_price=px --output table.json",
+    ),
+    "classify": (
+        classify.classify,
+        "trade-analyst classify trades.parquet --quotes quotes.parquet --column trade_price=px --output sides.parquet",
     ),
     "gaps": (gaps.gaps, "trade-analyst gaps --from 2026-01-02 --dataset options"),
     "healthcheck": (healthcheck.healthcheck, "trade-analyst healthcheck --json"),

@@ -14,7 +14,10 @@ from trade_analyst_pipeline.errors import TapeError
 if TYPE_CHECKING:
     import polars as pl
 
-COLUMNS = ("symbol", "session_date", "trade_time", "trade_price", "true_side", "quote_time", "bid", "ask")
+COLUMNS = (
+    *("symbol", "session_date", "trade_time", "trade_price", "trade_size", "conditions", "true_side"),
+    *("quote_time", "bid", "ask"),
+)
 SIDES = {
     **dict.fromkeys(("buyer", "buy", "1", "true"), "buyer"),
     **dict.fromkeys(("seller", "sell", "-1", "false"), "seller"),
