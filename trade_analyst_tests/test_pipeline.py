@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from trade_analyst_pipeline.lineage.tracing import trace
 from trade_analyst_pipeline.market.sessions import sessions_ending
 from trade_analyst_pipeline.settings import load_settings
 from trade_analyst_pipeline.storage.archive import Archive
+from trade_analyst_pipeline.storage.catalogue import query
 from trade_analyst_pipeline.storage.tables import TableStore
 
 TABLES = [
@@ -168,6 +170,23 @@ def _gaps(folder: Path) -> Any:
     assert found["sums"]
     assert {line["type"] for line in found["lines"]} >= {"process_down"}
     return found
+
+
+def test_every_statement_of_the_cookbook_answers(project: Path) -> None:
+    """Each of the ten questions has rows for an answer, and there is nothing in quarantine."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "cookbook.md").read_text(encoding="utf-8")
+    answers = {
+        title: [query(project / "data" / "simulate", sql, declared=table_schemas()).frame.height for sql in found]
+        for title, text in re.findall(r"^## (\d+)\. .*?$(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
+        if (found := re.findall(r"```sql\n(.*?)```", text, flags=re.DOTALL))
+    }
+    assert list(answers) == [str(number) for number in (*range(1, 9), 10)]
+    assert all(rows > 0 for number in range(1, 9) for rows in answers[str(number)])
+    assert answers["10"] == [0]
+    (asked,) = re.findall(r"query --as-of (\S+) (\".*?\")", page)
+    assert "SELECT symbol" in asked[1]
+    shown = _command(project, "query", "--as-of", asked[0], asked[1].strip('"'))
+    assert "atm30" in shown
 
 
 def test_recordings_are_imported_once(project: Path) -> None:
