@@ -35,6 +35,7 @@ ASSETS = {
         "metrics/forward",
         "metrics/implied_volatility",
         "metrics/term_structure",
+        "metrics/surface_check",
         "metrics/realized_volatility",
         "metrics/volatility_index",
         "exports/metrics",

@@ -35,7 +35,7 @@ TABLES = [
         ("metrics", name)
         for name in ("forward", "implied_volatility", "put_call_ratio", "put_call_ratio_daily", "iv_history", "iv_rank")
     ),
-    *(("metrics", name) for name in ("realized_volatility", "volatility_index")),
+    *(("metrics", name) for name in ("realized_volatility", "volatility_index", "surface_check")),
 ]
 LAST = date(2026, 11, 20)
 

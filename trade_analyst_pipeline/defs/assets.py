@@ -34,6 +34,7 @@ from trade_analyst_pipeline.lineage.metrics import (
     FORWARD,
     IMPLIED_VOLATILITY,
     PUT_CALL_RATIO,
+    SURFACE_CHECK,
     TERM_STRUCTURE,
     SnapshotMetric,
     build_snapshot_metric,
@@ -302,6 +303,11 @@ def snapshot_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefini
             TERM_STRUCTURE,
             partitions,
             "Of each expiry: volatility at the money, 25-delta risk reversal and butterfly, skew slope, expected move.",
+        ),
+        snapshot_asset(
+            SURFACE_CHECK,
+            partitions,
+            "How often the quotes of a snapshot contradict each other, across strikes and expiries, or the vendor.",
         ),
     ]
 

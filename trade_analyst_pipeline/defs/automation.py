@@ -42,6 +42,7 @@ CHAIN_ASSETS = (
     "metrics/forward",
     "metrics/implied_volatility",
     "metrics/term_structure",
+    "metrics/surface_check",
     "metrics/put_call_ratio_daily",
     "metrics/iv_history",
     "metrics/iv_rank",

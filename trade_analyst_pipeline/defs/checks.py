@@ -22,6 +22,7 @@ from trade_analyst_pipeline.defs.resources import SourceResource, StorageResourc
 from trade_analyst_pipeline.lineage.built import Built
 from trade_analyst_pipeline.lineage.tables import missing_sessions
 from trade_analyst_pipeline.market.columns import Rule, TableSchema
+from trade_analyst_pipeline.metrics import surface_check
 from trade_analyst_pipeline.storage.tables import TableStore
 from trade_analyst_pipeline.validation import all_rules
 
@@ -140,7 +141,12 @@ def no_gaps(dataset: str) -> dg.AssetChecksDefinition:
 
 def table_checks() -> list[dg.AssetChecksDefinition]:
     """The checks that are steps of their own."""
-    return [*(no_gaps(name) for name in DATASETS), *(every_session(name) for name in TABLES), closes_agree]
+    return [
+        *(no_gaps(name) for name in DATASETS),
+        *(every_session(name) for name in TABLES),
+        closes_agree,
+        surface_holds,
+    ]
 
 
 @dg.asset_check(
@@ -165,6 +171,34 @@ def closes_agree(storage: Storage) -> dg.AssetCheckResult:
             "compared": closes.height,
             "sessions": ", ".join(map(str, sessions)),
             "differing": ", ".join(sorted(differing["symbol"])),
+        },
+    )
+
+
+@dg.asset_check(
+    asset=dg.AssetKey(["metrics", "surface_check"]),
+    description=(
+        "In the latest session no quotes contradict each other by more than their spreads: bounds, strikes, expiries, "
+        "the vendor's volatilities. Nothing to test does not pass."
+    ),
+)
+def surface_holds(storage: Storage) -> dg.AssetCheckResult:
+    """Add up what `metrics/surface_check` has of its latest session: how many of each check were tested and broken."""
+    schema, days = surface_check.SCHEMA, storage.tables.partitions("metrics", surface_check.SCHEMA.name)[-1:]
+    rows = storage.tables.scan("metrics", schema.name, partitions=days, schema=schema)
+    counts = rows.group_by("check").agg(pl.col("tested", "violations", "inside_spread").sum()).sort("check").collect()
+    tested = int(counts["tested"].sum())
+    lines = [f"| {' | '.join(map(str, row))} |" for row in counts.rows()]
+    table = "\n".join(["| check | tested | violations | inside spread |", "|---|---|---|---|", *lines])
+    return dg.AssetCheckResult(
+        passed=bool(tested) and not counts["violations"].sum(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None if tested else "nothing to test: no session has volatilities",
+        metadata={
+            "session": str(days[0]) if days else "none",
+            "tested": tested,
+            "violations": int(counts["violations"].sum()),
+            "by_check": dg.MetadataValue.md(table),
         },
     )
 

@@ -30,6 +30,7 @@ METRIC_DATASETS = {
     forward.SCHEMA.name: "options",
     "implied_volatility": "options",
     "term_structure": "options",
+    "surface_check": "options",
     iv_history.SCHEMA.name: "options",
     "iv_rank": "options",
     "realized_volatility": "ohlc",

@@ -69,6 +69,7 @@ STEPS: Final[Mapping[str, Step]] = {
         _metric("forward", "FORWARD"),
         _metric("implied_volatility", "IMPLIED_VOLATILITY"),
         _metric("term_structure", "TERM_STRUCTURE"),
+        _metric("surface_check", "SURFACE_CHECK"),
         _metric("iv_history", "iv_history_of"),
         _metric("volatility_index", "VOLATILITY_INDEX"),
         _metric("iv_rank", "IV_RANK"),

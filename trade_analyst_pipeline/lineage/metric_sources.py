@@ -24,6 +24,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    surface_check,
     term_structure,
     volatility_index,
 )
@@ -179,6 +180,22 @@ def _term_structure(store: TableStore, row: Row) -> MetricSource:
     return _of_snapshots(below, snapshot, compute)
 
 
+def _surface_check(store: TableStore, row: Row) -> MetricSource:
+    """The whole snapshot, and the forwards and volatilities that are made of it."""
+    snapshot = pl.DataFrame([{name: row[name] for name in _SNAPSHOT}], schema=_schema_of(_SNAPSHOT))
+    below = []
+    for name, schema in (("forward", forward.SCHEMA), ("implied_volatility", implied_volatility.SCHEMA)):
+        rows = store.scan("metrics", name, partitions=[row["session_date"]], schema=schema)
+        held = rows.filter(pl.col(key) == row[key] for key in ("symbol", "snapshot_time"))
+        below.append(_below(f"metrics.{name}", held.select("session_date").collect()))
+
+    def compute(options: pl.DataFrame) -> pl.DataFrame:
+        forwards = forward.forward(options)
+        return surface_check.surface_check(implied_volatility.implied_volatility(options, forwards), forwards, options)
+
+    return _of_snapshots(below, snapshot, compute)
+
+
 def _put_call_ratio_daily(store: TableStore, row: Row) -> MetricSource:
     """The closing snapshots of as many sessions as the longest smoothing counts."""
     days = sessions_ending(row["session_date"], max(put_call_ratio.SMOOTHED_SESSIONS))
@@ -228,6 +245,7 @@ METRIC_SOURCES: Final[Mapping[str, Callable[[TableStore, Row], MetricSource]]] =
     forward.SCHEMA.name: _forward,
     implied_volatility.SCHEMA.name: _implied_volatility,
     term_structure.SCHEMA.name: _term_structure,
+    surface_check.SCHEMA.name: _surface_check,
     put_call_ratio.DAILY_SCHEMA.name: _put_call_ratio_daily,
     realized_volatility.SCHEMA.name: _realized_volatility,
 }

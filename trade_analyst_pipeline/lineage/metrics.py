@@ -32,6 +32,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    surface_check,
     term_structure,
     volatility_index,
 )
@@ -93,6 +94,17 @@ def _term_structure(store: Reader, days: Sequence[date]) -> pl.DataFrame:
     )
 
 
+def _surface_check(store: Reader, days: Sequence[date]) -> pl.DataFrame:
+    options_of = store.scan("tables", "options", partitions=days, schema=options.SCHEMA)
+    forwards = store.scan("metrics", "forward", partitions=days, schema=forward.SCHEMA)
+    volatilities = store.scan("metrics", "implied_volatility", partitions=days, schema=implied_volatility.SCHEMA)
+    return surface_check.surface_check(
+        volatilities.collect(),
+        forwards.select(surface_check.FORWARD_COLUMNS).collect(),
+        options_of.select(surface_check.OPTION_COLUMNS).collect(),
+    )
+
+
 PUT_CALL_RATIO = SnapshotMetric(put_call_ratio.SCHEMA, (("tables", "options"),), _put_call_ratio)
 FORWARD = SnapshotMetric(forward.SCHEMA, (("tables", "options"),), _forward)
 IMPLIED_VOLATILITY = SnapshotMetric(
@@ -103,8 +115,13 @@ TERM_STRUCTURE = SnapshotMetric(
     (("tables", "options"), ("metrics", "forward"), ("metrics", "implied_volatility")),
     _term_structure,
 )
+SURFACE_CHECK = SnapshotMetric(
+    surface_check.SCHEMA,
+    (("tables", "options"), ("metrics", "forward"), ("metrics", "implied_volatility")),
+    _surface_check,
+)
 # Each after those it is made of.
-SNAPSHOT_METRICS = (PUT_CALL_RATIO, FORWARD, IMPLIED_VOLATILITY, TERM_STRUCTURE)
+SNAPSHOT_METRICS = (PUT_CALL_RATIO, FORWARD, IMPLIED_VOLATILITY, TERM_STRUCTURE, SURFACE_CHECK)
 
 
 def build_snapshot_metric(

@@ -574,6 +574,13 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
     Column("far_strikes", pl.Int64(), "strikes", "Strikes of the far expiration with a usable volatility."),
     Column("discount_rate", pl.Float64(), "fraction", "Rate used for discounting, continuous; null if no chain."),
     Column("clean_contracts", pl.Int64(), "contracts", "Contracts of the snapshot that passed the quote filters."),
+    # surface_check
+    Column("check", pl.String(), None, "What the quotes of the snapshot are held to; docs/metrics/surface_check.md."),
+    Column("tested", pl.Int64(), None, "Quotes, or groups of them, that could be held to it."),
+    Column("violations", pl.Int64(), None, "Those that break it by more than their spreads."),
+    Column("inside_spread", pl.Int64(), None, "Those whose mids break it, but no trade at bid and ask would show it."),
+    Column("worst_excess", pl.Float64(), "dollars or fraction", "Most that one breaks it by; null without any."),
+    Column("worst_option_symbol", pl.String(), None, "The contract of that one; null without any."),
     # volatility_index
     Column("index_symbol", pl.String(), None, "The published volatility index that iv is read off, as $VIX."),
     # iv_rank

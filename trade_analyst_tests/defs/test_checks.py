@@ -13,15 +13,16 @@ import polars as pl
 import pytest
 
 from trade_analyst_pipeline.datasets import DATASETS
-from trade_analyst_pipeline.defs.checks import closes_agree, rule_checks, rule_results
+from trade_analyst_pipeline.defs.checks import closes_agree, rule_checks, rule_results, surface_holds
 from trade_analyst_pipeline.lineage.built import Built
+from trade_analyst_pipeline.metrics import surface_check
 from trade_analyst_pipeline.storage.tables import TableStore
 from trade_analyst_pipeline.validation import all_rules
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*currently in beta:Warning")
 KEY = dg.AssetKey(["tables", "options"])
 SCHEMA = DATASETS["options"].schema
-MONDAY, TUESDAY = date(2026, 1, 5), date(2026, 1, 6)
+MONDAY, TUESDAY, WEDNESDAY = date(2026, 1, 5), date(2026, 1, 6), date(2026, 1, 7)
 
 
 def results(*built: Built) -> dict[str, dg.AssetCheckResult]:
@@ -147,3 +148,32 @@ def test_a_close_that_differs_by_more_than_a_percent_is_named(store: TableStore)
         ],
     )
     assert agree(store)[:2] == (False, {"compared": 2, "sessions": "2026-01-05, 2026-01-06", "differing": "XYZ"})
+
+
+def test_violations_of_the_latest_session_are_added_up(store: TableStore) -> None:
+    """Nothing tested does not pass, nor does one violation of the latest session; one of an earlier session does."""
+
+    def held() -> tuple[bool, Any, Any]:
+        result: Any = surface_holds(SimpleNamespace(tables=store))
+        return result.passed, result.metadata["tested"].value, result.metadata["violations"].value
+
+    assert held() == (False, 0, 0)
+    schema = surface_check.SCHEMA
+    for day, violations in ((MONDAY, 2), (TUESDAY, 0), (WEDNESDAY, 1)):
+        moment = datetime.combine(day, time(20, 55), UTC)
+        counts = {"tested": 40, "violations": violations, "inside_spread": 3, "status": "ok"}
+        rows = [
+            {"symbol": symbol, "session_date": day, "snapshot_time": moment, "check": "butterfly"} | counts
+            for symbol in ("XYZ", "ABC")
+        ]
+        store.write(
+            "metrics",
+            pl.DataFrame(rows, schema=schema.polars_schema),
+            schema=schema,
+            partition=day,
+            fence=store.take_fence("metrics", schema.name, day),
+            source_captures=(),
+            code_version="0",
+            created_time=moment,
+        )
+        assert held() == (violations == 0, 80, 2 * violations)

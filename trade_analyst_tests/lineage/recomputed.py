@@ -18,9 +18,10 @@ BELOW: Mapping[str, tuple[str, ...]] = {
     "tables/options": (
         *("metrics/put_call_ratio", "metrics/forward", "metrics/implied_volatility", "metrics/term_structure"),
         "metrics/iv_history",
+        "metrics/surface_check",
     ),
-    "metrics/forward": ("metrics/implied_volatility", "metrics/term_structure"),
-    "metrics/implied_volatility": ("metrics/term_structure",),
+    "metrics/forward": ("metrics/implied_volatility", "metrics/term_structure", "metrics/surface_check"),
+    "metrics/implied_volatility": ("metrics/term_structure", "metrics/surface_check"),
     "metrics/iv_history": ("metrics/iv_rank",),
     "metrics/volatility_index": ("metrics/iv_rank",),
     "metrics/put_call_ratio": ("metrics/put_call_ratio_daily",),
@@ -28,7 +29,13 @@ BELOW: Mapping[str, tuple[str, ...]] = {
 }
 # Years that a year's sessions lie in the longest window of (252 sessions): the folder has 2023, 2025 and 2026.
 LATER_YEARS = {"2023": ("2023",), "2025": ("2025", "2026"), "2026": ("2026",)}
-BY_SESSION = ("metrics/put_call_ratio", "metrics/forward", "metrics/implied_volatility", "metrics/term_structure")
+BY_SESSION = (
+    "metrics/put_call_ratio",
+    "metrics/forward",
+    "metrics/implied_volatility",
+    "metrics/term_structure",
+    "metrics/surface_check",
+)
 WINDOWED = ("metrics/iv_rank", "metrics/put_call_ratio_daily", "metrics/realized_volatility")
 
 

@@ -35,6 +35,7 @@ ALL_TABLES = "tables/options tables/quotes tables/ohlc"
 OPTION_METRICS = "metrics/put_call_ratio metrics/iv_history"
 EXPIRY_METRICS = "metrics/forward metrics/implied_volatility metrics/term_structure"
 
+QUOTE_METRICS = "metrics/surface_check metrics/volatility_index"
 ALL_SERIES = "metrics/iv_rank metrics/put_call_ratio_daily metrics/realized_volatility"
 
 # A function each, and the tables and metrics whose making it is part of.
@@ -57,13 +58,15 @@ CODE = [
     ("metrics/forward.py", "forward", "metrics/forward"),
     ("metrics/implied_volatility.py", "implied_volatility", "metrics/implied_volatility"),
     ("metrics/term_structure.py", "term_structure", "metrics/term_structure"),
+    ("metrics/surface_check.py", "surface_check", "metrics/surface_check"),
+    ("metrics/volatility_index.py", "volatility_index", "metrics/volatility_index"),
     ("metrics/put_call_ratio.py", "put_call_ratio", "metrics/put_call_ratio"),
     ("metrics/put_call_ratio.py", "put_call_ratio_daily", "metrics/put_call_ratio_daily"),
     ("metrics/realized_volatility.py", "_estimates", "metrics/realized_volatility"),
     (
         "storage/content_hash.py",
         "canonical",
-        f"{ALL_TABLES} {OPTION_METRICS} {EXPIRY_METRICS} {ALL_SERIES}",
+        f"{ALL_TABLES} {OPTION_METRICS} {EXPIRY_METRICS} {QUOTE_METRICS} {ALL_SERIES}",
     ),
     # part of no making
     ("datasets/options.py", "requests", ""),

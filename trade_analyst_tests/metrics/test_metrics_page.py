@@ -18,6 +18,7 @@ from trade_analyst_pipeline.metrics import (
     iv_rank,
     put_call_ratio,
     realized_volatility,
+    surface_check,
     term_structure,
     trade_location,
     volatility_index,
@@ -52,6 +53,7 @@ def test_every_metric_has_a_section(page: Path) -> None:
         put_call_ratio.DAILY_SCHEMA,
         term_structure.SCHEMA,
         volatility_index.SCHEMA,
+        surface_check.SCHEMA,
     )
     of_trades = (aggressor_side.SCHEMA, aggressor_side.CUSTOMER_SCHEMA, aggressor_confidence.SCHEMA, bulk_volume.SCHEMA)
     assert sections == {
