@@ -62,6 +62,7 @@ Source = dg.ResourceParam[SourceResource]
 Storage = dg.ResourceParam[StorageResource]
 Refresh = Callable[..., BuiltSeries]
 Picture = Callable[[TableStore], str]
+SessionPicture = Callable[[TableStore, date], str]
 
 
 def all_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsset]:
@@ -298,6 +299,7 @@ def snapshot_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefini
             IMPLIED_VOLATILITY,
             partitions,
             "Our own implied volatility and Greeks of every contract, or why it has none.",
+            by_symbol=pictures.smiles,
         ),
         snapshot_asset(
             TERM_STRUCTURE,
@@ -326,9 +328,14 @@ def trade_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinitio
 
 
 def snapshot_asset(
-    metric: SnapshotMetric, partitions: dg.PartitionsDefinition, description: str, made_from: str = "options"
+    metric: SnapshotMetric,
+    partitions: dg.PartitionsDefinition,
+    description: str,
+    *,
+    made_from: str = "options",
+    by_symbol: SessionPicture | None = None,
 ) -> dg.AssetsDefinition:
-    """`metrics/<metric>`: a metric of each snapshot of the session."""
+    """`metrics/<metric>`: a metric of each snapshot of the session; of the last one a picture of each symbol."""
     schema = metric.schema
     key = asset_key("metrics", schema.name)
 
@@ -349,7 +356,12 @@ def snapshot_asset(
         results = build_snapshot_metric(storage.tables, metric, sessions, created_time=now)
         built = _collect(context, results, len(sessions))
         manifests = storage.tables.manifests("metrics", schema.name)
-        yield from report_sessions(context, key, [_built_result(result, manifests) for result in built])
+        reported = [_built_result(result, manifests) for result in built]
+        last = next((i for i in reversed(range(len(reported))) if not reported[i].failure), None)
+        if by_symbol and last is not None:
+            drawn = dg.MetadataValue.md(by_symbol(storage.tables, reported[last].session_date))
+            reported[last] = replace(reported[last], metadata={**reported[last].metadata, "by_symbol": drawn})
+        yield from report_sessions(context, key, reported)
 
     return snapshots
 
@@ -363,6 +375,7 @@ def series_assets() -> list[dg.AssetsDefinition]:
             [asset_key("tables", "options")],
             "30-day at-the-money implied volatility of each symbol and session, from the best closing snapshot.",
             pictures.iv_history_picture,
+            by_symbol=pictures.term_structures,
         ),
         series_asset(
             iv_rank.SCHEMA,
@@ -370,6 +383,7 @@ def series_assets() -> list[dg.AssetsDefinition]:
             [asset_key("metrics", "iv_history"), asset_key("metrics", "volatility_index")],
             "IV rank and IV percentile over 63, 126 and 252 sessions.",
             pictures.iv_rank_picture,
+            by_symbol=pictures.volatility_histories,
         ),
         series_asset(
             put_call_ratio.DAILY_SCHEMA,
@@ -377,6 +391,7 @@ def series_assets() -> list[dg.AssetsDefinition]:
             [asset_key("metrics", "put_call_ratio")],
             "Put/call ratios of each session's closing snapshot, and smoothed over 5, 10 and 21 sessions.",
             pictures.put_call_ratio_picture,
+            by_symbol=pictures.put_call_histories,
         ),
         series_asset(
             realized_volatility.SCHEMA,
@@ -396,7 +411,13 @@ def series_assets() -> list[dg.AssetsDefinition]:
 
 
 def series_asset(
-    schema: TableSchema, refresh: Refresh, deps: Sequence[dg.AssetKey], description: str, picture: Picture
+    schema: TableSchema,
+    refresh: Refresh,
+    deps: Sequence[dg.AssetKey],
+    description: str,
+    picture: Picture,
+    *,
+    by_symbol: Picture | None = None,
 ) -> dg.AssetsDefinition:
     """`metrics/<series>`: a series kept by the year; a run brings it up to date with its source as it stands."""
 
@@ -419,6 +440,7 @@ def series_asset(
                 "last_session": str(built.last_session),
                 "written_years": ", ".join(map(str, built.written_years)) or "none: unchanged",
                 "picture": dg.MetadataValue.md(picture(storage.tables)),
+                **({"by_symbol": dg.MetadataValue.md(by_symbol(storage.tables))} if by_symbol else {}),
             },
         )
 

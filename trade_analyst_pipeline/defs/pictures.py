@@ -1,18 +1,35 @@
-"""The one picture each asset shows: a small line of the last sessions, drawn inline in Dagster's pages."""
+"""The pictures on the assets' pages: a small line of the last sessions in place, and one of each symbol behind a click.
+
+Dagster shows Markdown of 1,000 characters in place, and more in a dialog. Everything shown is kept in the event log.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 
 import polars as pl
 
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.metrics import iv_history, iv_rank, put_call_ratio, realized_volatility, volatility_index
+from trade_analyst_pipeline.metrics import (
+    implied_volatility,
+    iv_history,
+    iv_rank,
+    put_call_ratio,
+    realized_volatility,
+    volatility_index,
+)
+from trade_analyst_pipeline.ops.visible import in_markdown
+from trade_analyst_pipeline.pictures.chart import markdown_image
+from trade_analyst_pipeline.pictures.put_call_history import put_call_history
+from trade_analyst_pipeline.pictures.smile import smile
 from trade_analyst_pipeline.pictures.sparkline import sparkline
+from trade_analyst_pipeline.pictures.term_structure import term_structure
+from trade_analyst_pipeline.pictures.volatility_history import volatility_history
 from trade_analyst_pipeline.storage.tables import Manifest, TableStore
 
 SHOWN_SESSIONS = 60
+MOST_SYMBOLS = 6
 
 
 def rows_picture(manifests: Sequence[Manifest], session_date: date) -> str:
@@ -55,6 +72,51 @@ def realized_volatility_picture(store: TableStore) -> str:
 def volatility_index_picture(store: TableStore) -> str:
     """The mean of the published volatility indices over the last sessions."""
     return _picture(_rows(store, volatility_index.SCHEMA), pl.col("iv"), "Mean published volatility index", ".1%")
+
+
+def smiles(store: TableStore, session_date: date) -> str:
+    """The volatility smile of each symbol at the session's last snapshot."""
+    schema = implied_volatility.SCHEMA
+    rows = store.scan("metrics", schema.name, partitions=[session_date], schema=schema)
+    last = pl.col("snapshot_time") == pl.col("snapshot_time").max().over("symbol")
+    return _by_symbol(rows.filter(last), _symbols(rows), smile)
+
+
+def term_structures(store: TableStore) -> str:
+    """The volatilities by maturity of each symbol in its last session."""
+    rows = _rows(store, iv_history.SCHEMA)
+    last = pl.col("session_date") == pl.col("session_date").max().over("symbol")
+    return _by_symbol(rows.filter(last), _symbols(rows), term_structure)
+
+
+def volatility_histories(store: TableStore) -> str:
+    """The 30-day volatility of each symbol within the range of the longest window."""
+    rows = _headline(store, iv_rank.SCHEMA).filter(pl.col("window_sessions") == iv_rank.WINDOWS[-1])
+    return _by_symbol(rows, _symbols(rows), volatility_history)
+
+
+def put_call_histories(store: TableStore) -> str:
+    """The put/call ratios of each symbol, in the chain scope of its last session."""
+    rows = _rows(store, put_call_ratio.DAILY_SCHEMA)
+    latest = pl.col("chain_scope") == pl.col("chain_scope").sort_by("session_date", "chain_scope").last().over("symbol")
+    return _by_symbol(rows.filter(latest), _symbols(rows), put_call_history)
+
+
+def _symbols(rows: pl.LazyFrame) -> list[str]:
+    return rows.select(pl.col("symbol").unique().sort()).collect()["symbol"].to_list()
+
+
+def _by_symbol(rows: pl.LazyFrame, symbols: Sequence[str], draw: Callable[[pl.DataFrame], str]) -> str:
+    """A picture of each of the first symbols, and the names of those left out; a word when there is none."""
+    shown = symbols[:MOST_SYMBOLS]
+    held = rows.filter(pl.col("symbol").is_in(shown)).collect().partition_by("symbol", as_dict=True)
+    parts = [markdown_image(draw(held[symbol,]), symbol) for symbol in shown]
+    if left := symbols[MOST_SYMBOLS:]:
+        names = ", ".join(map(in_markdown, left[:MOST_SYMBOLS]))
+        parts.append(
+            f"{len(left)} more ({names}{', …' if len(left) > MOST_SYMBOLS else ''}): docs/python.md draws any."
+        )
+    return "\n\n".join(parts) or "no value yet"
 
 
 def _rows(store: TableStore, schema: TableSchema) -> pl.LazyFrame:

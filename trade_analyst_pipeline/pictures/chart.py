@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from trade_analyst_pipeline.ops.visible import one_line
+from trade_analyst_pipeline.ops.visible import in_markdown, one_line
 
 WIDTH, HEIGHT = 960, 520
 LEFT, RIGHT, TOP, BOTTOM = 104, 930, 132, 424
@@ -190,8 +190,7 @@ def shown(text: str) -> str:
 
 def markdown_image(svg: str, title: str) -> str:
     """The picture as an image in Markdown, which needs no file; `title` is its alternative text."""
-    words = "".join(letter for letter in shown(title) if letter not in "[]\\")
-    return f"![{words}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+    return f"![{in_markdown(shown(title))}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
 def axis(label: str, values: Sequence[float | None], form: str, *, unit: float = 1.0, is_tight: bool = False) -> Axis:

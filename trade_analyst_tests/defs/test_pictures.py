@@ -13,7 +13,7 @@ import pytest
 
 from trade_analyst_pipeline.defs import pictures
 from trade_analyst_pipeline.market.columns import TableSchema
-from trade_analyst_pipeline.metrics import iv_rank, put_call_ratio
+from trade_analyst_pipeline.metrics import implied_volatility, iv_history, iv_rank, put_call_ratio
 from trade_analyst_pipeline.storage.tables import TableStore
 
 DAYS = tuple(date(2026, 1, day) for day in (5, 6, 7))
@@ -85,3 +85,89 @@ def test_without_rows_a_word_stands_there(store: TableStore) -> None:
     for picture in (pictures.put_call_ratio_picture, pictures.iv_history_picture, pictures.realized_volatility_picture):
         assert picture(store) == "no value yet"
     assert pictures.rows_picture([], DAYS[0]) == "no value yet"
+
+
+def images(markdown: str) -> list[str]:
+    """The titles of the pictures in a Markdown text, in order."""
+    found = re.findall(r"!\[[^\n]*\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", markdown)
+    return [re.findall(r"<text[^>]*>([^<]*)<", base64.b64decode(each).decode())[0] for each in found]
+
+
+def test_each_of_the_first_symbols_has_a_picture_of_its_own(store: TableStore) -> None:
+    """Of the headline series and the longest window; those beyond the first six are named, whatever they are called."""
+    symbols = ["!`](x", "B", "C", "D", "E", "F", "`G`", "](H)"]
+    rows = [
+        {"symbol": symbol, "series": series, "window_sessions": 252, "session_date": day, "iv": 0.2, "status": "short"}
+        for symbol in symbols
+        for series in ("atm30", "atm30_vendor")
+        for day in DAYS
+    ]
+    put(store, iv_rank.SCHEMA, rows)
+    text = pictures.volatility_histories(store)
+    assert images(text) == [f"{symbol} implied volatility atm30" for symbol in sorted(symbols)[:6]]
+    assert text.splitlines()[-1] == "2 more (\\]\\(H\\), \\`G\\`): docs/python.md draws any."
+    assert len(text) < 64 * 1024
+
+
+def test_put_call_picture_is_of_the_scope_of_the_last_session(store: TableStore) -> None:
+    """A symbol whose chains were bounded once and are whole now is drawn whole."""
+    rows = [
+        {"symbol": "A", "chain_scope": scope, "session_date": day, "put_call_volume_ratio": 0.5, "volume_status": "ok"}
+        for scope, day in (("full", DAYS[2]), ("bounded strikes=15", DAYS[0]), ("bounded strikes=15", DAYS[1]))
+    ]
+    put(
+        store,
+        put_call_ratio.DAILY_SCHEMA,
+        [row | {"snapshot_time": datetime(2026, 1, 7, 21, tzinfo=UTC)} for row in rows],
+    )
+    assert images(pictures.put_call_histories(store)) == ["A puts per call, full chains"]
+
+
+def test_maturities_are_of_the_last_session(store: TableStore) -> None:
+    """One picture a symbol, of its own last session."""
+    rows = [
+        {"symbol": symbol, "series": series, "session_date": day, "iv": 0.2, "status": "ok", "flags": ""}
+        for symbol, days in (("A", DAYS), ("B", DAYS[:1]))
+        for day in days
+        for series in ("atm7", "atm30")
+    ]
+    put(store, iv_history.SCHEMA, rows)
+    assert images(pictures.term_structures(store)) == [
+        "A volatility by maturity, 2026-01-07",
+        "B volatility by maturity, 2026-01-05",
+    ]
+
+
+def test_smiles_are_of_the_last_snapshot(store: TableStore) -> None:
+    """Of the session's snapshots the last one is drawn."""
+    schema = implied_volatility.SCHEMA
+    rows = [
+        {
+            "option_symbol": f"A     260220C{strike:08}",
+            "symbol": "A",
+            "option_root": "A",
+            "settlement_type": "P",
+            "session_date": DAYS[0],
+            "snapshot_time": datetime(2026, 1, 5, hour, tzinfo=UTC),
+            "option_type": "C",
+            "expiration_date": date(2026, 2, 20),
+            "strike": float(strike),
+            "years": 0.1,
+            "forward": 99.0,
+            "implied_volatility": 0.2,
+            **{f"{side}implied_volatility_status": "ok" for side in ("", "bid_", "ask_")},
+            "greeks_status": "ok",
+        }
+        for hour in (15, 20)
+        for strike in (100, 105)
+    ]
+    frame = pl.concat(
+        [schema.empty(), pl.DataFrame(rows, schema_overrides=schema.polars_schema)], how="diagonal"
+    ).select(schema.names)
+    fence = store.take_fence("metrics", schema.name, DAYS[0])
+    made = {"fence": fence, "source_captures": (), "code_version": "0"}
+    store.write(
+        "metrics", frame, schema=schema, partition=DAYS[0], **made, created_time=datetime(2026, 1, 6, tzinfo=UTC)
+    )
+    assert images(pictures.smiles(store, DAYS[0])) == ["A volatility smile, 2026-01-05 20:00 UTC"]
+    assert pictures.smiles(store, DAYS[1]) == "no value yet"
