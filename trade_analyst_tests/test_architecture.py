@@ -331,3 +331,9 @@ def _of(name: str) -> list[TableSchema]:
     """The schemas a module declares, whatever they are called."""
     module = importlib.import_module(f"{PACKAGE}.{name}")
     return [value for value in vars(module).values() if isinstance(value, TableSchema)]
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """Test folders are no packages: two modules of one name cannot be collected together."""
+    names = [path.name for path in TESTS.rglob("*.py") if path.name not in {"conftest.py", "__init__.py"}]
+    assert sorted({name for name in names if names.count(name) > 1 and name.startswith("test_")}) == []
