@@ -26,6 +26,8 @@ from benchmarks.storage import storage_figures
 from benchmarks.stream_source import LIMIT as STREAM_LIMIT
 from benchmarks.stream_source import SYMBOLS as STREAM_SYMBOLS
 from benchmarks.stream_source import source_figures
+from benchmarks.timesales import AIM as TAPE_AIM
+from benchmarks.timesales import tape_figures
 from benchmarks.volatility import volatility_rows
 from benchmarks.wire_to_table import measure_wire_to_table
 from trade_analyst_pipeline.ops.health.examination import CHECK_SECONDS
@@ -251,6 +253,29 @@ def stream_source_rows() -> Iterator[Row]:
         )
 
 
+def timesales_rows() -> Iterator[Row]:
+    """From a segment to classified trades, beside decoding its messages."""
+    found = tape_figures()
+    for what, each in (
+        ("segment to classified trades", found.classified_per_second),
+        ("  of it, segment to rows", found.rows_per_second),
+    ):
+        yield Row(
+            f"{what}, {found.trades:,} trades",
+            "timesales",
+            f"{each:,.0f} trades/s of the processor",
+            f"msgspec alone, to dictionaries {found.decoded_per_second:,.0f}",
+            each / found.decoded_per_second,
+        )
+    yield Row(
+        "segment to classified trades",
+        "timesales",
+        f"{found.classified_per_second:,.0f} trades/s of the processor",
+        f"aim {TAPE_AIM:,}",
+        found.classified_per_second / TAPE_AIM,
+    )
+
+
 def metric_rows() -> Iterator[Row]:
     """The metrics, one of them beside pandas."""
     found = metrics.iv_rank_against_pandas()
@@ -331,6 +356,7 @@ QUICK: dict[str, Callable[[], Iterator[Row]]] = {
     "storage": storage_rows,
     "ledger": ledger_rows,
     "stream_source": stream_source_rows,
+    "timesales": timesales_rows,
     "metrics": metric_rows,
     "aggressor": aggressor_rows,
     "american": american_rows,
