@@ -30,6 +30,7 @@ from trade_analyst_pipeline.storage.segments import NAME, StreamGap, StreamGapRe
 from trade_analyst_pipeline.storage.stream_status import StreamingState, StreamStatus, keep_status
 
 STATUS_SECONDS: Final = 5.0
+_MIB: Final = 1 << 20
 _LONGEST_WAIT: Final = 30.0  # so that a clock that is set, or a machine that slept, is noticed
 
 SourceAt = Callable[[datetime], AbstractAsyncContextManager[StreamSource]]
@@ -101,8 +102,8 @@ class Collector:
             clock=self._clock,
             carried=state.message,
             segment_seconds=self._settings.segment_seconds,
-            segment_bytes=self._settings.segment_mib << 20,
-            buffer_bytes=self._settings.buffer_mib << 20,
+            segment_bytes=self._settings.segment_mib * _MIB,
+            buffer_bytes=self._settings.buffer_mib * _MIB,
             on_disk=self._on_disk,
         )
         journal.start()

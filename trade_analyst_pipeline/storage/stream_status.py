@@ -56,7 +56,7 @@ _STATUS: Final = msgspec.json.Decoder(StreamStatus)
 
 def keep_status(data_folder: Path, status: StreamStatus) -> None:
     """Put it in place of the one before. Raises DiskFullError, OSError."""
-    durable.write_bytes(data_folder / STREAM_STATUS, checked_json(status))
+    durable.write_bytes(durable.make_folders(data_folder) / STREAM_STATUS, checked_json(status))
 
 
 def last_status(data_folder: Path) -> StreamStatus | None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from streamed import MIDDAY, Streamed, collected
+from streamed import MIDDAY, Streamed, VirtualSource, collected, parts
+from virtual_time import seconds
 
+from trade_analyst_pipeline.capture import collect
+from trade_analyst_pipeline.settings import StreamSettings
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.streamer_desk import StreamerDesk, StreamRules
 from trade_analyst_pipeline.simulator.tape import Tape
@@ -128,3 +134,106 @@ def test_each_fault_with_many_seeds(tmp_path: Path, tape: Tape, name: str, harne
         found = struck(tmp_path / str(number), desk, name, seed=number, start=start)
         assert (found.unexplained(), kept_wrongly(found)) == ([], Counter()), f"seed {number}, from {start}"
         shutil.rmtree(tmp_path / str(number))
+
+
+def test_a_token_that_ends_is_renewed_without_a_wait(tmp_path: Path, desk: StreamerDesk) -> None:
+    """Refused at the log-in after a disconnect, the next one is tried at once: a gap of moments, and no login gap."""
+    good = {"old"}
+    desk.accepts = lambda token: token in good
+
+    async def expire(source: VirtualSource) -> None:
+        await asyncio.sleep(30.0)
+        good.clear()
+        good.add("new")
+        source.connections[-1].abort("broken", "reset")
+
+    found = collected(tmp_path, desk, duration=60.0, tokens=("old", "new"), scene=expire)
+    assert found.source.renewals == 1
+    assert found.unexplained() == []
+    (gap,) = [each for each in found.gaps if each.reason == "disconnect" and each.service != "CHART_EQUITY"]
+    assert (gap.to_time - gap.from_time).total_seconds() < 5.0
+
+
+def test_a_login_that_has_ended_is_waited_for(tmp_path: Path, desk: StreamerDesk) -> None:
+    """It goes on by itself once somebody has logged in; the time between is told as what it was."""
+
+    async def log_in_later(source: VirtualSource) -> None:
+        await asyncio.sleep(90.0)
+        source.tokens.append("good-token")
+
+    found = collected(tmp_path, desk, duration=200.0, tokens=(), scene=log_in_later)
+    reasons = [each.reason for each in found.gaps if each.service == "LEVELONE_EQUITIES"]
+    assert reasons == ["not_running", "login"]
+    assert sum(found.delivered().values()) > 50
+
+
+def test_a_disk_that_stalls_holds_the_source_up(tmp_path: Path, desk: StreamerDesk) -> None:
+    """For a minute nothing is written: no more than the buffer is held, and nothing is lost without a gap."""
+    stalls = iter([60.0])
+
+    async def stalling(work: Callable[[], None]) -> None:
+        if seconds() > 20.0:
+            await asyncio.sleep(next(stalls, 0.0))
+        work()
+
+    held: list[int] = []
+
+    async def look(source: VirtualSource) -> None:
+        for _ in range(100):
+            await asyncio.sleep(1.0)
+            held.append(source.connections[-1]._messages.qsize())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collect, "_MIB", 1 << 10)
+        settings = StreamSettings(buffer_mib=4)
+        found = collected(tmp_path, desk, duration=150.0, settings=settings, on_disk=stalling, scene=look)
+    assert max(held) > 5  # the peer was held up
+    assert found.unexplained() == []
+    assert not kept_wrongly(found)
+
+
+def test_what_a_crash_takes_is_a_gap(tmp_path: Path, desk: StreamerDesk) -> None:
+    """A collector that was killed is followed by one that seals what it left and says from when to when it was away."""
+    collected(tmp_path, desk, duration=40.0)
+    (sealed,) = (tmp_path / "raw/stream/session_date=2025-12-09").glob("*.raw")
+    sealed.rename(sealed.with_suffix(".part"))
+    content = sealed.with_suffix(".part").read_bytes()
+    sealed.with_suffix(".part").write_bytes(content[: len(content) // 2])
+    found = collected(tmp_path, desk, duration=40.0, start=MIDDAY + timedelta(seconds=60))
+    crashes = [each for each in found.gaps if each.reason == "crash" and each.service == "LEVELONE_EQUITIES"]
+    assert [each.symbols for each in crashes] == [()]
+    assert MIDDAY < crashes[0].from_time < MIDDAY + timedelta(seconds=40)
+    assert crashes[0].to_time > MIDDAY + timedelta(seconds=60)
+
+
+def test_a_segment_that_begins_in_the_middle_says_how_things_stand(tmp_path: Path, desk: StreamerDesk) -> None:
+    """What is carried is what the messages before add up to, and each segment is one of its own."""
+    found = collected(tmp_path, desk, duration=40.0, settings=StreamSettings(segment_seconds=10))
+    assert len(found.carried) >= 2
+    plain: dict[str, dict[str, Any]] = {}
+    states = []
+    for _, text in found.messages:
+        for part in parts(text):
+            if part["service"] == "LEVELONE_EQUITIES":
+                for item in part["content"]:
+                    plain[item["key"]] = plain.get(item["key"], {}) | item
+        states.append(json.dumps(plain, sort_keys=True))
+    for text in found.carried:
+        (part,) = parts(text)
+        assert part["command"] == "CARRIED"
+        assert json.dumps({item["key"]: item for item in part["content"]}, sort_keys=True) in states
+
+
+def test_the_hours_of_a_session_are_kept(tmp_path: Path, desk: StreamerDesk) -> None:
+    """It waits until half a minute before they begin, has no gap then, and ends with them where told to."""
+    settings = StreamSettings(before_open_minutes=0, after_close_minutes=0, charts=False)
+    early = datetime(2025, 12, 9, 14, 25, tzinfo=UTC)
+    found = collected(tmp_path / "early", desk, duration=320.0, settings=settings, start=early)
+    assert found.source.tries == [pytest.approx(270.0, abs=0.5)]
+    assert found.gaps == []
+    desk.reset()
+    late = datetime(2025, 12, 9, 20, 59, tzinfo=UTC)
+    found = collected(tmp_path / "late", desk, duration=900.0, settings=settings, start=late, once=True)
+    (gap,) = found.gaps
+    assert (gap.reason, gap.from_time) == ("not_running", datetime(2025, 12, 9, 14, 30, tzinfo=UTC))
+    assert len(found.source.tries) == 1
