@@ -177,7 +177,7 @@ def test_segments_become_tables_metrics_and_files(
     seal_segment(late, segments[1], 1)
     again = made(late)
     assert again == made(late)
-    seal_segment(whole, [block(messages)], 0)
+    seal_segment(whole, [block(messages[:500]), block(messages[500:])], 0)
     assert again == made(whole) != first
     store = TableStore(late)
     gaps = store.scan("tables", "timesales", schema=timesales.SCHEMA).filter(volume_kind="gap").collect()
