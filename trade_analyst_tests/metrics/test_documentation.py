@@ -143,25 +143,6 @@ def test_windows_and_limits_are_those_of_the_code(sections: dict[str, str]) -> N
     assert put_call_ratio.SMOOTHED_SESSIONS == (5, 10, 21)
 
 
-def test_forward_example_by_hand(sections: dict[str, str], inputs: dict[str, Any]) -> None:
-    """From the quotes printed, a straight line through calls minus puts gives discount factor, forward and rate."""
-    mids = {(row["strike"], row["option_type"]): (row["bid"] + row["ask"]) / 2 for row in inputs["expiry"].to_dicts()}
-    gaps = {strike: mids[strike, "C"] - mids[strike, "P"] for strike, letter in mids if letter == "C"}
-    (low, high), first = (80.0, 85.0), inputs["expiry"].row(0, named=True)
-    discount = (gaps[low] - gaps[high]) / (high - low)
-    days = (first["expiration_time"] - first["snapshot_time"]).total_seconds() / 86400
-    forward_price, rate = low + gaps[low] / discount, -math.log(discount) * 365 / days
-    assert all(gap == pytest.approx(discount * (forward_price - strike), abs=0.006) for strike, gap in gaps.items())
-    text = prose(sections["forward"])
-    assert (
-        f"from {gaps[low]:.2f} to {gaps[high]:.2f}, so D = {gaps[low] - gaps[high]:.2f} / 5 = {discount:.2f};" in text
-    )
-    assert f"{gaps[low]:.2f} / {discount:.2f} = {forward_price:.0f}." in text
-    assert f"With {days:.5f} days, " in text
-    assert f"365 / {days:.5f} = {rate:.5f}." in text
-    assert f"('ok', {forward_price:.1f}, {discount:.2f}, 'parity', {rate:.5f})" in sections["forward"]
-
-
 def expiry_by_hand(rows: list[dict[str, Any]]) -> tuple[float, float, float, float]:
     """Days, forward, weight of the upper strike and volatility of an expiry with two strikes and no interest."""
     mids = {(row["strike"], row["option_type"]): (row["bid"] + row["ask"]) / 2 for row in rows}
