@@ -31,9 +31,14 @@ class Outcome:
 
 @pytest.fixture
 def project(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project folder, made the current one, with the settings and the instance of the checkout."""
-    for name in ("config.toml", "dagster.yaml"):
-        (tmp_path / name).write_bytes((repository / name).read_bytes())
+    """An empty project folder, made the current one, with the settings and the instance of the checkout.
+
+    But for the sets of symbols and for daily bars: years of them are most of the work of a first run.
+    """
+    (tmp_path / "dagster.yaml").write_bytes((repository / "dagster.yaml").read_bytes())
+    paragraphs = (repository / "config.toml").read_text(encoding="utf-8").split("\n\n")
+    kept = "\n\n".join(each for each in paragraphs if "\n[universe.sets." not in each)
+    (tmp_path / "config.toml").write_text(kept.replace('bars = ["daily",', 'bars = ["monthly",'), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

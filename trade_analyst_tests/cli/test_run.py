@@ -107,6 +107,7 @@ def test_symbols_that_are_wrong_or_new(run_command: RunCommand, monkeypatch: pyt
     A capture that is damaged later keeps nothing but itself from being run and summed up, and its file is named.
     """
     dates = ("--from", "2026-11-19", "--to", "2026-11-20")
+    monkeypatch.setenv("TRADE_ANALYST_CAPTURE__BARS", '["daily", "minute"]')
     monkeypatch.setenv("TRADE_ANALYST_UNIVERSE__SYMBOLS", '["AAPL", "FOOBAR"]')
     outcome = run_command("run", *dates)
     assert outcome.code == 0, outcome.err
@@ -195,7 +196,7 @@ def test_runs_that_meet_die_or_are_stopped(run_command: RunCommand) -> None:
 
     That one is stopped with Ctrl-C: it ends quietly, says how to go on, and leaves nothing half.
     """
-    first = start("--from", "2025-01-02", "--to", "2026-11-20")
+    first = start("--from", "2026-06-01", "--to", "2026-11-20")
     try:
         lock = Path("data/simulate") / RUN_LOCK
         wait_until(lambda: lock.exists() and lock.read_text() == f"{first.pid}\n", "the first run has begun")
@@ -210,7 +211,7 @@ def test_runs_that_meet_die_or_are_stopped(run_command: RunCommand) -> None:
         first.wait(10)
     wait_until(lambda: not any(map(lives, begun)), "the simulator ends with its run", seconds=20)
     kept = {path: path.read_bytes() for path in RAW.rglob("*.raw")}
-    second = start("--from", "2025-01-02", "--to", "2026-11-20")
+    second = start("--from", "2026-06-01", "--to", "2026-11-20")
     try:
         wait_until(lambda: len(list(RAW.rglob("*.raw"))) > len(kept) + 3, "more captures")
         os.killpg(second.pid, signal.SIGINT)

@@ -41,12 +41,15 @@ def gaps(dataset: str) -> list[tuple[date, str]]:
     return [(capture.session_date, gap.reason) for capture in found for gap in capture.gaps]
 
 
-def test_the_first_day_of_an_account(live: LiveSource, run_command: Callable[..., Outcome]) -> None:
+def test_the_first_day_of_an_account(
+    live: LiveSource, run_command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a login nothing starts. With one, before the close, the session there is comes, and years of daily bars.
 
     Two earlier sessions, named in a second run, are told and recorded as gaps and fail nothing; what is archived is not
     asked for again.
     """
+    monkeypatch.setenv("TRADE_ANALYST_CAPTURE__BARS", '["daily", "minute"]')
     outcome = run_command("run")
     assert (outcome.code, live.requests()) == (1, {})
     assert outcome.err.strip().startswith("nothing was captured: nobody has logged in. Run `trade-analyst login`")
