@@ -36,6 +36,7 @@ ASSETS = {
         "metrics/implied_volatility",
         "metrics/term_structure",
         "metrics/surface_check",
+        "metrics/exposure",
         "metrics/realized_volatility",
         "metrics/volatility_index",
         "exports/metrics",

@@ -31,6 +31,7 @@ from trade_analyst_pipeline.export import publish_session
 from trade_analyst_pipeline.lineage.built import Built, BuiltSeries
 from trade_analyst_pipeline.lineage.code_versions import code_version, fingerprint
 from trade_analyst_pipeline.lineage.metrics import (
+    EXPOSURE,
     FORWARD,
     IMPLIED_VOLATILITY,
     PUT_CALL_RATIO,
@@ -310,6 +311,11 @@ def snapshot_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefini
             SURFACE_CHECK,
             partitions,
             "How often the quotes of a snapshot contradict each other, across strikes and expiries, or the vendor.",
+        ),
+        snapshot_asset(
+            EXPOSURE,
+            partitions,
+            "Gamma and delta exposure of open contracts by strike and expiration, and how much of them has Greeks.",
         ),
     ]
 

@@ -43,6 +43,7 @@ CHAIN_ASSETS = (
     "metrics/implied_volatility",
     "metrics/term_structure",
     "metrics/surface_check",
+    "metrics/exposure",
     "metrics/put_call_ratio_daily",
     "metrics/iv_history",
     "metrics/iv_rank",

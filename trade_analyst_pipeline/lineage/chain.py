@@ -31,6 +31,7 @@ METRIC_DATASETS = {
     "implied_volatility": "options",
     "term_structure": "options",
     "surface_check": "options",
+    "exposure": "options",
     iv_history.SCHEMA.name: "options",
     "iv_rank": "options",
     "realized_volatility": "ohlc",

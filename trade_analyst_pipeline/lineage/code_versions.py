@@ -70,6 +70,7 @@ STEPS: Final[Mapping[str, Step]] = {
         _metric("implied_volatility", "IMPLIED_VOLATILITY"),
         _metric("term_structure", "TERM_STRUCTURE"),
         _metric("surface_check", "SURFACE_CHECK"),
+        _metric("exposure", "EXPOSURE"),
         _metric("iv_history", "iv_history_of"),
         _metric("volatility_index", "VOLATILITY_INDEX"),
         _metric("iv_rank", "IV_RANK"),

@@ -18,6 +18,7 @@ from trade_analyst_pipeline.market.expiry_key import EXPIRY_KEY
 from trade_analyst_pipeline.market.session_hours import up_to_close
 from trade_analyst_pipeline.market.sessions import sessions_ending
 from trade_analyst_pipeline.metrics import (
+    exposure,
     forward,
     implied_volatility,
     iv_history,
@@ -196,6 +197,21 @@ def _surface_check(store: TableStore, row: Row) -> MetricSource:
     return _of_snapshots(below, snapshot, compute)
 
 
+def _exposure(store: TableStore, row: Row) -> MetricSource:
+    """The volatilities of the contracts added up, and the whole snapshot, of which those are made."""
+    snapshot = pl.DataFrame([{name: row[name] for name in _SNAPSHOT}], schema=_schema_of(_SNAPSHOT))
+    schema = implied_volatility.SCHEMA
+    of_snapshot = (*_SNAPSHOT, *(name for name in ("expiration_date", "strike") if row[name] is not None))
+    contracts = store.scan("metrics", schema.name, partitions=[row["session_date"]], schema=schema).filter(
+        pl.col(name) == row[name] for name in of_snapshot
+    )
+
+    def compute(options: pl.DataFrame) -> pl.DataFrame:
+        return exposure.exposure(options, implied_volatility.implied_volatility(options, forward.forward(options)))
+
+    return _of_snapshots([_below(f"metrics.{schema.name}", contracts.collect())], snapshot, compute)
+
+
 def _put_call_ratio_daily(store: TableStore, row: Row) -> MetricSource:
     """The closing snapshots of as many sessions as the longest smoothing counts."""
     days = sessions_ending(row["session_date"], max(put_call_ratio.SMOOTHED_SESSIONS))
@@ -246,6 +262,7 @@ METRIC_SOURCES: Final[Mapping[str, Callable[[TableStore, Row], MetricSource]]] =
     implied_volatility.SCHEMA.name: _implied_volatility,
     term_structure.SCHEMA.name: _term_structure,
     surface_check.SCHEMA.name: _surface_check,
+    exposure.SCHEMA.name: _exposure,
     put_call_ratio.DAILY_SCHEMA.name: _put_call_ratio_daily,
     realized_volatility.SCHEMA.name: _realized_volatility,
 }

@@ -26,6 +26,7 @@ from trade_analyst_pipeline.lineage.code_versions import is_made_by, made_by
 from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.market.sessions import sessions_ending
 from trade_analyst_pipeline.metrics import (
+    exposure,
     forward,
     implied_volatility,
     iv_history,
@@ -105,6 +106,14 @@ def _surface_check(store: Reader, days: Sequence[date]) -> pl.DataFrame:
     )
 
 
+def _exposure(store: Reader, days: Sequence[date]) -> pl.DataFrame:
+    scan = store.scan("tables", "options", partitions=days, schema=options.SCHEMA)
+    volatilities = store.scan("metrics", "implied_volatility", partitions=days, schema=implied_volatility.SCHEMA)
+    return exposure.exposure(
+        scan.select(exposure.OPTION_COLUMNS).collect(), volatilities.select(exposure.VOLATILITY_COLUMNS).collect()
+    )
+
+
 PUT_CALL_RATIO = SnapshotMetric(put_call_ratio.SCHEMA, (("tables", "options"),), _put_call_ratio)
 FORWARD = SnapshotMetric(forward.SCHEMA, (("tables", "options"),), _forward)
 IMPLIED_VOLATILITY = SnapshotMetric(
@@ -120,8 +129,9 @@ SURFACE_CHECK = SnapshotMetric(
     (("tables", "options"), ("metrics", "forward"), ("metrics", "implied_volatility")),
     _surface_check,
 )
+EXPOSURE = SnapshotMetric(exposure.SCHEMA, (("tables", "options"), ("metrics", "implied_volatility")), _exposure)
 # Each after those it is made of.
-SNAPSHOT_METRICS = (PUT_CALL_RATIO, FORWARD, IMPLIED_VOLATILITY, TERM_STRUCTURE, SURFACE_CHECK)
+SNAPSHOT_METRICS = (PUT_CALL_RATIO, FORWARD, IMPLIED_VOLATILITY, TERM_STRUCTURE, SURFACE_CHECK, EXPOSURE)
 
 
 def build_snapshot_metric(

@@ -7,6 +7,7 @@ from trade_analyst_pipeline.market.columns import TableSchema
 from trade_analyst_pipeline.metrics import (
     aggressor_confidence,
     aggressor_side,
+    exposure,
     forward,
     implied_volatility,
     iv_history,
@@ -27,6 +28,7 @@ METRIC_SCHEMAS: tuple[TableSchema, ...] = (
     implied_volatility.SCHEMA,
     term_structure.SCHEMA,
     surface_check.SCHEMA,
+    exposure.SCHEMA,
     iv_history.SCHEMA,
     iv_rank.SCHEMA,
     realized_volatility.SCHEMA,

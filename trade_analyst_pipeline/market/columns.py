@@ -736,6 +736,14 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
     Column("strikes", pl.Int64(), "strikes", "Strikes of the expiry with a volatility of this source."),
     Column("wing_status", pl.String(), None, "ok, status where that is not ok, no_delta, or out_of_reach."),
     Column("skew_status", pl.String(), None, "ok, status where that is not ok, or few_strikes."),
+    # exposure
+    Column("open_interest_coverage", pl.Float64(), "percent", "Share of open contracts with Greeks; null: none open."),
+    Column("call_gamma_exposure", pl.Float64(), "dollars per 1 %", "Gamma x open calls x multiplier x spot² / 100."),
+    Column("put_gamma_exposure", pl.Float64(), "dollars per 1 %", "Gamma x open puts x multiplier x spot² / 100."),
+    Column("gamma_exposure", pl.Float64(), "dollars per 1 %", "Calls less puts: dealers long calls, short puts."),
+    Column("call_delta_exposure", pl.Float64(), "dollars", "Delta x open calls x multiplier x spot."),
+    Column("put_delta_exposure", pl.Float64(), "dollars", "Delta (negative) x open puts x multiplier x spot."),
+    Column("delta_exposure", pl.Float64(), "dollars", "Calls plus puts: what all who hold them are long."),
     # trade_location: sums over the trades of an interval
     Column("interval", pl.String(), None, "minute, minute_30 or session: what is summed over."),
     Column("interval_start", TIME, "UTC", "Start of the interval; of a session its open."),

@@ -229,6 +229,10 @@ def test_rebuild_says_what_it_would_make_and_makes_that(with_quotes: Path, run_c
             f"metrics/surface_check 2026-01-05: {follows} tables/options 2026-01-05; "
             f"{follows} metrics/forward 2026-01-05; {follows} metrics/implied_volatility 2026-01-05"
         ),
+        (
+            f"metrics/exposure 2026-01-05: {follows} tables/options 2026-01-05; "
+            f"{follows} metrics/implied_volatility 2026-01-05"
+        ),
         f"metrics/iv_history 2026: {follows} tables/options 2026-01-05",
         f"metrics/iv_rank 2026: {follows} metrics/iv_history 2026",
         f"metrics/put_call_ratio_daily 2026: {follows} metrics/put_call_ratio 2026-01-05",

@@ -41,6 +41,7 @@ ASSETS = (
     ["metrics", "forward"],
     ["metrics", "implied_volatility"],
     ["metrics", "term_structure"],
+    ["metrics", "exposure"],
 )
 PATIENCE = 300  # seconds; a machine with much else to do needs minutes for what takes one
 ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}

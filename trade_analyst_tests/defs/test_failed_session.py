@@ -35,6 +35,7 @@ PARTITIONED = (
     "metrics/forward",
     "metrics/implied_volatility",
     "metrics/term_structure",
+    "metrics/exposure",
 )
 
 

@@ -19,9 +19,10 @@ BELOW: Mapping[str, tuple[str, ...]] = {
         *("metrics/put_call_ratio", "metrics/forward", "metrics/implied_volatility", "metrics/term_structure"),
         "metrics/iv_history",
         "metrics/surface_check",
+        "metrics/exposure",
     ),
     "metrics/forward": ("metrics/implied_volatility", "metrics/term_structure", "metrics/surface_check"),
-    "metrics/implied_volatility": ("metrics/term_structure", "metrics/surface_check"),
+    "metrics/implied_volatility": ("metrics/term_structure", "metrics/surface_check", "metrics/exposure"),
     "metrics/iv_history": ("metrics/iv_rank",),
     "metrics/volatility_index": ("metrics/iv_rank",),
     "metrics/put_call_ratio": ("metrics/put_call_ratio_daily",),
@@ -35,6 +36,7 @@ BY_SESSION = (
     "metrics/implied_volatility",
     "metrics/term_structure",
     "metrics/surface_check",
+    "metrics/exposure",
 )
 WINDOWED = ("metrics/iv_rank", "metrics/put_call_ratio_daily", "metrics/realized_volatility")
 

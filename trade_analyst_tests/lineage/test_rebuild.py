@@ -28,6 +28,7 @@ def test_a_damaged_capture_stops_neither_later_sessions_nor_metrics(captures: Ca
         *(("implied_volatility", MONDAY, "built"), ("implied_volatility", WEDNESDAY, "built")),
         *(("term_structure", MONDAY, "built"), ("term_structure", WEDNESDAY, "built")),
         *(("surface_check", MONDAY, "built"), ("surface_check", WEDNESDAY, "built")),
+        *(("exposure", MONDAY, "built"), ("exposure", WEDNESDAY, "built")),
     ]
     assert [built.detail.partition(": ")[0] for built in sessions if built.status == "failed"] == [
         str(damaged.path),

@@ -33,7 +33,7 @@ JUNE = date(2023, 6, 1)
 DECEMBER = [date(2025, 12, day) for day in (10, 11, 12, 15, 16, 17, 18, 19, 22, 23, 24, 26, 29, 30)]
 ALL_TABLES = "tables/options tables/quotes tables/ohlc"
 OPTION_METRICS = "metrics/put_call_ratio metrics/iv_history"
-EXPIRY_METRICS = "metrics/forward metrics/implied_volatility metrics/term_structure"
+EXPIRY_METRICS = "metrics/forward metrics/implied_volatility metrics/term_structure metrics/exposure"
 
 QUOTE_METRICS = "metrics/surface_check metrics/volatility_index"
 ALL_SERIES = "metrics/iv_rank metrics/put_call_ratio_daily metrics/realized_volatility"
@@ -60,6 +60,7 @@ CODE = [
     ("metrics/term_structure.py", "term_structure", "metrics/term_structure"),
     ("metrics/surface_check.py", "surface_check", "metrics/surface_check"),
     ("metrics/volatility_index.py", "volatility_index", "metrics/volatility_index"),
+    ("metrics/exposure.py", "exposure", "metrics/exposure"),
     ("metrics/put_call_ratio.py", "put_call_ratio", "metrics/put_call_ratio"),
     ("metrics/put_call_ratio.py", "put_call_ratio_daily", "metrics/put_call_ratio_daily"),
     ("metrics/realized_volatility.py", "_estimates", "metrics/realized_volatility"),

@@ -109,6 +109,7 @@ def test_every_row_of_tables_and_metrics_is_made_again(captures: Captures) -> No
         "metrics.implied_volatility",
         "metrics.term_structure",
         "metrics.surface_check",
+        "metrics.exposure",
         "metrics.realized_volatility",
         "metrics.volatility_index",
     ):

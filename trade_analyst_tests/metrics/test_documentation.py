@@ -18,6 +18,7 @@ from trade_analyst_pipeline.metrics import (
     aggressor_confidence,
     aggressor_side,
     bulk_volume,
+    exposure,
     forward,
     implied_volatility,
     iv_history,
@@ -41,6 +42,7 @@ SCHEMAS = (
     put_call_ratio.DAILY_SCHEMA,
     realized_volatility.SCHEMA,
     term_structure.SCHEMA,
+    exposure.SCHEMA,
     trade_location.SCHEMA,
 )
 MODULES = {
@@ -51,6 +53,7 @@ MODULES = {
     "put_call_ratio": put_call_ratio,
     "realized_volatility": realized_volatility,
     "term_structure": term_structure,
+    "exposure": exposure,
 }
 
 
@@ -112,6 +115,7 @@ def test_every_column_is_named_in_its_section(sections: dict[str, str], schema: 
         ("put_call_ratio", 12),
         ("realized_volatility", 2),
         ("term_structure", 8),
+        ("exposure", 4),
     ],
 )
 def test_every_word_of_the_code_is_named_in_its_section(sections: dict[str, str], name: str, fewest: int) -> None:

@@ -139,7 +139,7 @@ SCHEMAS = [
 
 
 # Pages whose examples are still Python sessions.
-PYTHON_EXAMPLES = {"iv_history", "term_structure"}
+PYTHON_EXAMPLES = {"exposure", "iv_history", "term_structure"}
 
 
 @pytest.mark.parametrize(("page", "schema"), SCHEMAS)

@@ -12,6 +12,7 @@ from trade_analyst_pipeline.metrics import (
     aggressor_confidence,
     aggressor_side,
     bulk_volume,
+    exposure,
     forward,
     implied_volatility,
     iv_history,
@@ -52,6 +53,7 @@ def test_every_metric_has_a_section(page: Path) -> None:
         put_call_ratio.SCHEMA,
         put_call_ratio.DAILY_SCHEMA,
         term_structure.SCHEMA,
+        exposure.SCHEMA,
         volatility_index.SCHEMA,
         surface_check.SCHEMA,
     )
