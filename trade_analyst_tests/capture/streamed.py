@@ -181,10 +181,13 @@ class VirtualSource:
 
 @dataclass
 class Streamed:
-    """What a collector made of a stretch of the stream: messages by epoch, gaps, and what was sent meanwhile."""
+    """What a collector made of a stretch of the stream: messages by epoch, gaps, and what was sent meanwhile.
+
+    With each state that is `carried` comes how many messages the segments before it have.
+    """
 
     messages: list[tuple[int, bytes]]
-    carried: list[bytes]
+    carried: list[tuple[int, bytes]]
     gaps: list[StreamGap]
     sent: list[Sent]
     source: VirtualSource
@@ -288,7 +291,7 @@ def read_back(folder: Path, source: VirtualSource, day: date = DAY) -> Streamed:
         gaps += stream_gaps(capture)
         for block in read_blocks(archive, capture):
             if block.is_carried:
-                carried += [message.data for message in block.messages]
+                carried += [(len(messages), message.data) for message in block.messages]
             else:
                 messages += [(block.epoch, message.data) for message in block.messages]
     return Streamed(messages, carried, gaps, list(source.desk.records), source)
