@@ -62,7 +62,10 @@ def test_what_nobody_took_is_told_with_what_can_be_had(told: Callable[..., tuple
     _, document = told(datetime(2026, 1, 6, 15, 0, tzinfo=UTC), "--dataset", "quotes")
     assert [each["repair"]["state"] for each in document["lines"]] == ["lost", "lost"]
     _, document = told(AFTER, "--dataset", "ohlc")
-    assert [each["type"] for each in document["lines"]] == ["not_scheduled"]
+    watched = {"AAPL", "$VIX", "$VXN", "$RVX"}  # with the set of volatility indices
+    assert {(each["symbol"], each["type"]) for each in document["lines"]} == {
+        (name, "not_scheduled") for name in watched
+    }
 
 
 @pytest.mark.usefixtures("settings")
