@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,10 @@ def placed(
 ) -> pl.DataFrame:
     """One row of `aggressor_side`, as far as it is read."""
     row = {"symbol": "XYZ", "trade_time": 0, "sequence": 0, "trade_location": location, "tick_direction": tick}
-    frame = pl.DataFrame(row | {"quote_quality": quality, "aggressor_status": status, "true_side": true})
+    frame = pl.DataFrame(
+        row
+        | {"session_date": date(2025, 3, 12), "quote_quality": quality, "aggressor_status": status, "true_side": true}
+    )
     words = pl.col("trade_location", "tick_direction").cast(pl.String)
     return frame.with_columns(words, pl.col("trade_time").cast(pl.Datetime("us", "UTC")))
 
