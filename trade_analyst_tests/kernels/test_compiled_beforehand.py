@@ -19,6 +19,7 @@ CALLED_FROM_OUTSIDE = {
     *("american.price", "american.invert", "inversion.invert", "greeks.evaluate", "parity.fit_expiries"),
     *("bulk_shares.bulk_shares", "quote_join.last_before", "quote_join.match_search"),
     *("level_one_json.count_messages", "level_one_json.read_messages", "level_one_trades.level_one_trades"),
+    *("smile.smiles", "strip.strip_variances"),
     *("trade_rules.sign_trades", "trade_rules.different_prices", "trade_rules.locate_trades"),
 }
 COUNT = """
