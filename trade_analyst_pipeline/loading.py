@@ -71,7 +71,7 @@ def _of_symbols(rows: pl.LazyFrame, table: str, symbols: list[str]) -> pl.LazyFr
         message = f"{table} has no symbols to choose from; leave `symbols` out"
         raise LoadError(message)
     known = rows.select(pl.col("symbol").unique()).collect().to_series().drop_nulls().to_list()
-    for symbol in symbols:
+    for symbol in symbols if known else ():
         if symbol not in known:
             near = get_close_matches(symbol, known, n=3)
             hint = f"; is it {' or '.join(near)}?" if near else f"; it has {len(known)} others"

@@ -24,7 +24,7 @@ FOUND = 6
 ZERO_BIDS_THAT_STOP = 2
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _taken(mid: Floats, is_bidless: Flags, first: int, end: int, step: int) -> Integers:
     """The rows taken from `first` to before `end`, in that order."""
     rows = np.empty(max(step * (end - first), 0), dtype=np.int64)
@@ -41,7 +41,7 @@ def _taken(mid: Floats, is_bidless: Flags, first: int, end: int, step: int) -> I
     return rows[:taken]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _variance(strike: Floats, price: Floats, centre: float, forward: float, growth: float, years: float) -> float:
     total, last = 0.0, len(strike) - 1
     for i in range(last + 1):
@@ -51,7 +51,12 @@ def _variance(strike: Floats, price: Floats, centre: float, forward: float, grow
     return (2.0 * total - distance * distance) / years
 
 
-@njit(types.float64[:, ::1](_STARTS, _IN, _IN, _IN, _FLAGS, _FLAGS, _IN, _IN, _IN), cache=True, nogil=True)
+@njit(
+    types.float64[:, ::1](_STARTS, _IN, _IN, _IN, _FLAGS, _FLAGS, _IN, _IN, _IN),
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+)
 def strip_variances(
     starts: Integers,
     strike: Floats,

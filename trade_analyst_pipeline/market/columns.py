@@ -576,9 +576,14 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
     Column("clean_contracts", pl.Int64(), "contracts", "Contracts of the snapshot that passed the quote filters."),
     # surface_check
     Column("check", pl.String(), None, "What the quotes of the snapshot are held to; docs/metrics/surface_check.md."),
-    Column("tested", pl.Int64(), None, "Quotes, or groups of them, that could be held to it."),
-    Column("violations", pl.Int64(), None, "Those that break it by more than their spreads."),
-    Column("inside_spread", pl.Int64(), None, "Those whose mids break it, but no trade at bid and ask would show it."),
+    Column("tested", pl.Int64(), "quotes or groups", "Quotes, or groups of them, that could be held to it."),
+    Column("violations", pl.Int64(), "quotes or groups", "Those that break it by more than their spreads."),
+    Column(
+        "inside_spread",
+        pl.Int64(),
+        "quotes or groups",
+        "Those whose mids break it, but no trade at bid and ask would show it.",
+    ),
     Column("worst_excess", pl.Float64(), "dollars or fraction", "Most that one breaks it by; null without any."),
     Column("worst_option_symbol", pl.String(), None, "The contract of that one; null without any."),
     # volatility_index

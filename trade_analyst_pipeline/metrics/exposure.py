@@ -131,13 +131,16 @@ def _cells(strikes: pl.DataFrame, contracts: pl.DataFrame) -> pl.DataFrame:
     gamma = pl.col("strike_gamma") * size * pl.col("spot") * _MOVE
     is_call = pl.col("option_type") == "C"
     delta = pl.when(is_call).then("strike_call_delta").otherwise("strike_put_delta") * size
-    cents = {"gamma": gamma, "delta": delta}
+    cents = {
+        greek: (value * _CENTS).round().cast(pl.Int64, strict=False)
+        for greek, value in (("gamma", gamma), ("delta", delta))
+    }
     is_valued = pl.all_horizontal(value.is_not_null() for value in cents.values())
     return contracts.join(strikes, on=(*EXPIRY_KEY, "strike"), how="left", nulls_equal=True).select(
         *(*_SNAPSHOT, "expiration_date", "strike", "spot"),
         *(
             pl.when(is_valued & (pl.col("option_type") == letter))
-            .then((value * _CENTS).round().cast(pl.Int64, strict=False))
+            .then(value)
             .otherwise(0)
             .alias(f"{side}_{greek}_exposure")
             for greek, value in cents.items()
@@ -167,7 +170,7 @@ def _judged(sums: pl.DataFrame) -> pl.DataFrame:
     call_gamma, put_gamma, call_delta, put_delta = (pl.col(name) for name in _EXPOSURES)
     nets = {"gamma_exposure": call_gamma - put_gamma, "delta_exposure": call_delta + put_delta}
     status = (
-        pl.when((pl.col("contracts") > 0) & (pl.col("known_open_interests") == 0))
+        pl.when((is_open == 0) & (pl.col("known_open_interests") < pl.col("contracts")))
         .then(pl.lit("unknown"))
         .when(pl.col("contracts") == 0)
         .then(pl.lit("adjusted"))
@@ -184,7 +187,7 @@ def _judged(sums: pl.DataFrame) -> pl.DataFrame:
         *(pl.when(is_ok).then(_dollars(net)).alias(name) for name, net in nets.items()),
         *(pl.when(is_known).then(name).alias(name) for name in ("call_open_interest", "put_open_interest")),
         pl.when(is_known & (is_open > 0))
-        .then(100 * pl.col("valued_open_interest") / is_open)
+        .then(100.0 * pl.col("valued_open_interest") / is_open)
         .alias("open_interest_coverage"),
     )
 

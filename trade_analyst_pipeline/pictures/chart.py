@@ -24,6 +24,7 @@ COLOURS: Final = 4
 _LEGEND, _SAMPLE = 96, 44
 _LETTER = 10.5  # the width of a small letter, about
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
+_FLAT = 1e-9  # of the greater value: less apart than this is one value to the eye and to divisions
 _UNWRITABLE: Final = str.maketrans(dict.fromkeys("\ufffe\uffff", "\ufffd"))
 
 _LIGHT = (
@@ -200,7 +201,7 @@ def axis(label: str, values: Sequence[float | None], form: str, *, unit: float =
     """
     known = [value / unit for value in values if value is not None and math.isfinite(value)]
     low, high = min(known), max(known)
-    if low == high:
+    if high - low <= _FLAT * max(abs(low), abs(high)):
         low, high = low - (abs(low) or 1.0) * 0.05, high + (abs(high) or 1.0) * 0.05
     rough = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(rough))

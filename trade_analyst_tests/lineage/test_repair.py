@@ -216,7 +216,8 @@ def test_a_partition_of_bars_that_is_gone_is_made_again(whole: Path, is_metric_b
     shutil.rmtree(whole / "tables/ohlc/session_date=2026-01-06")
     if is_metric_broken:
         (whole / metric).write_bytes(b"x")
-    assert {flaw.path for flaw in verified(whole)} == {metric}
+    of_bars = {metric, "metrics/volatility_index/year=2026/_manifest.json"}
+    assert {flaw.path for flaw in verified(whole)} == of_bars
     assert all(step.is_mended for step in mended(whole))
     assert verified(whole) == []
     assert contents(whole) == before

@@ -281,7 +281,7 @@ def test_a_damaged_or_missing_capture_is_named(captures: Captures) -> None:
             "tables.nothing",
             {},
             None,
-            "there is no table 'tables.nothing'; choose one of metrics.forward, metrics.implied_volatility",
+            "there is no table 'tables.nothing'; choose one of metrics.aggressor_confidence, metrics.aggressor_side",
         ),
         ("quotes", {"sym": "S1"}, None, "tables.quotes has no column 'sym'"),
         ("quotes", {"symbol": "S1"}, "bidd", "tables.quotes has no column 'bidd'"),

@@ -144,6 +144,7 @@ def test_coverage_tells_what_has_no_greeks() -> None:
     ("rows", "status"),
     [
         (changed(chain(), {"open_interest": None}), "unknown"),
+        ([chain()[0] | {"open_interest": 0}, *changed(chain()[1:], {"open_interest": None})], "unknown"),
         (changed(chain(), {"is_non_standard": True}), "adjusted"),
         (changed(chain(), {"bid": None, "ask": None, "quote_status": "crossed"}), "no_greeks"),
         (chain(strikes=(100.0,), expiration_time=SNAPSHOT), "no_greeks"),

@@ -85,6 +85,12 @@ def strokes(svg: str, kind: str) -> list[list[tuple[int, int]]]:
     return found
 
 
+def test_volatilities_apart_by_a_rounding_are_drawn() -> None:
+    """A flat series is one whose values differ by the last digit, too."""
+    values = [0.25, math.nextafter(0.25, 1.0), 0.25]
+    assert volatility_history(ranks(values)).startswith("<svg")
+
+
 def test_history_is_drawn_to_scale_with_its_gaps() -> None:
     """Six sessions from 10 to 50 %: places are in proportion, the missing one breaks the line and is marked."""
     svg = volatility_history(ranks([0.1, 0.5, None, 0.2, 0.3, 0.3]))

@@ -24,6 +24,7 @@ HIGHEST_IV = 5.0
 LARGEST_SIDE_DIFFERENCE = 0.05
 LARGEST_RELATIVE_SIDE_DIFFERENCE = 0.2
 SIDES = ("call", "put")
+_OF_STRIKES = ("option_type", "exercise_type", "expiration_date", "remaining", "strike", "bid", "ask", "iv")
 
 
 def in_ticks(price: pl.Expr) -> pl.Expr:
@@ -62,9 +63,9 @@ def strikes_of(contracts: pl.DataFrame) -> pl.DataFrame:
     several contracts of one strike and type the greatest figures count.
     """
     clean = contracts.filter("is_clean")
-    expiries, expiry = numbered(clean, ("snapshot", "expiration_time", "option_root", "expiration_date", "remaining"))
+    expiries, expiry = numbered(clean, ("snapshot", "expiration_time", "option_root"))
     order = np.lexsort((clean["strike"].to_numpy(), expiry))
-    expiry, ordered = expiry[order], clean.select("option_type", "exercise_type", "strike", "bid", "ask", "iv")[order]
+    expiry, ordered = expiry[order], clean.select(_OF_STRIKES)[order]
     strike = ordered["strike"].to_numpy()
     starts = np.flatnonzero((np.diff(expiry, prepend=-1) != 0) | (np.diff(strike, prepend=-1.0) != 0))
     figures = {"mid": pl.col("bid") + pl.col("ask"), "spread": pl.col("ask") - pl.col("bid"), "iv": pl.col("iv")}
@@ -74,12 +75,15 @@ def strikes_of(contracts: pl.DataFrame) -> pl.DataFrame:
         for name, figure in figures.items()
     )
     is_european = ordered.select(_is_european()).to_series().to_numpy()
+    dates = ordered["expiration_date"].to_physical().to_numpy()
     return (
         expiries[expiry[starts]]
         .with_columns(_greatest(figure, starts) for figure in sides)
         .with_columns(
             pl.Series("strike", strike[starts]),
             pl.Series("is_european", _of_each(np.logical_and, is_european, starts)),
+            pl.Series("expiration_date", _of_each(np.maximum, dates, starts)).cast(pl.Date),
+            ordered["remaining"].gather(starts),
             pl.Series("expiry", expiry[starts]),
         )
         .with_columns(
@@ -149,10 +153,11 @@ def forwards_of(strikes: pl.DataFrame) -> pl.DataFrame:
     trio = _nearest_three(expiry, strike, at)
     values, slack = parity[trio], half_spread[trio].max(axis=0, initial=0)
     is_spread = np.ptp(values, axis=0) > slack
+    forward = np.where(is_spread, np.median(values, axis=0), parity[at])
     return pl.DataFrame(
         {
             "expiry": expiry[at],
-            "forward": np.where(is_spread, np.median(values, axis=0), parity[at]),
+            "forward": pl.Series(np.where(np.isfinite(forward), forward, np.nan), nan_to_null=True),
             "is_spread": is_spread,
         }
     )

@@ -98,8 +98,10 @@ def _status() -> pl.Expr:
         "no_quotes": either("quotes", lambda quotes: quotes == 0),
         "no_forward": either("forward", _is_null),
         "few_strikes": either("put_strikes", _is_null) | (fewest < FEWEST_STRIKES),
-        "no_volatility": (pl.col("iv").is_null() | (pl.col("iv") >= HIGHEST_IV)),
-        "truncated": either("reach", lambda reach: reach.is_null() | (reach < LEAST_REACH)),
+        "no_volatility": (
+            pl.col("iv").is_null() | (pl.col("iv") >= HIGHEST_IV) | either("variance", lambda each: ~(each > 0))
+        ),
+        "truncated": either("reach", lambda reach: reach.is_null() | reach.is_nan() | (reach < LEAST_REACH)),
     }
     return pl.coalesce(*(pl.when(holds).then(pl.lit(word)) for word, holds in steps.items()), pl.lit("ok"))
 
@@ -149,6 +151,8 @@ def _chosen(snapshots: pl.DataFrame, contracts: pl.DataFrame) -> pl.DataFrame:
         # of two roots of a date the first counts: SPX of the third Friday, settled in the morning, before SPXW
         .sort("snapshot", "expiration_date", "option_root", "expiration_time")
         .unique(("snapshot", "expiration_date"), keep="first", maintain_order=True)
+        # of two dates that end at one instant, as a Saturday and the Friday before, the first
+        .unique(_EXPIRY, keep="first", maintain_order=True)
     )
     near = ((pl.col("remaining") <= MATURITY).cast(pl.Int64).sum() - 1).clip(lower_bound=0).over("snapshot")
     place = pl.int_range(pl.len()).over("snapshot") - near
