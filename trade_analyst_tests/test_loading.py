@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
+from stored import put, rows_of
 
 from trade_analyst_pipeline import load
 from trade_analyst_pipeline.datasets import DATASETS
@@ -46,16 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [bar("SPY", day), bar("AAPL", day)]
         if day == DAYS[0]:
             rows.append(bar("AAPL", day, CORRECTED, 101.0))
-        store.write(
-            "tables",
-            pl.DataFrame(rows, schema=SCHEMA.polars_schema),
-            schema=SCHEMA,
-            partition=day,
-            fence=store.take_fence("tables", "ohlc", day),
-            source_captures=(),
-            code_version="0",
-            created_time=KNOWN,
-        )
+        put(store, SCHEMA, rows_of(SCHEMA, rows), day)
     return folder
 
 

@@ -584,7 +584,9 @@ _METRIC_COLUMNS: tuple[Column, ...] = (
         "quotes or groups",
         "Those whose mids break it, but no trade at bid and ask would show it.",
     ),
-    Column("worst_excess", pl.Float64(), "dollars or fraction", "Most that one breaks it by; null without any."),
+    Column(
+        "worst_excess", pl.Float64(), "dollars, fraction or as a Greek", "Most that one breaks it by; null without any."
+    ),
     Column("worst_option_symbol", pl.String(), None, "The contract of that one; null without any."),
     # volatility_index
     Column("index_symbol", pl.String(), None, "The published volatility index that iv is read off, as $VIX."),

@@ -9,6 +9,7 @@ from typing import Final
 
 import polars as pl
 
+from trade_analyst_pipeline.market.column_arithmetic import years_to_expiry
 from trade_analyst_pipeline.market.columns import Rule
 from trade_analyst_pipeline.market.quote_rules import ANY_QUOTE_RULES, PRICE_SLACK
 
@@ -17,7 +18,6 @@ LAST_DIGIT: Final = 0.001
 # The vendor's clock runs to about the morning after the last instant.
 _VENDOR_CLOCK_YEARS: Final = 1 / 365
 _VENDOR_VEGA_SLACK: Final = 0.05
-_YEAR_MICROSECONDS = 365 * 86_400 * 1_000_000
 
 _SYMBOL = pl.col("option_symbol")
 _STRIKE = pl.col("strike")
@@ -43,8 +43,7 @@ def _symbol_agrees() -> pl.Expr:
 
 def years_left() -> pl.Expr:
     """Years of 365 days from the snapshot to the contract's last instant; 0 after it."""
-    lifetime = pl.col("expiration_time") - pl.col("snapshot_time")
-    return lifetime.dt.total_microseconds().clip(lower_bound=0) / _YEAR_MICROSECONDS
+    return years_to_expiry().clip(lower_bound=0)
 
 
 def _carried(value: pl.Expr, rate: str) -> pl.Expr:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from trade_analyst_pipeline.market.column_arithmetic import quotient
 from trade_analyst_pipeline.market.columns import TIME
 from trade_analyst_pipeline.market.sessions import NEW_YORK
 
@@ -36,12 +37,7 @@ def model_value(column: str) -> pl.Expr:
 
 def fraction(column: str) -> pl.Expr:
     """A percentage as a fraction."""
-    return _hundredth(pl.col(column)).alias(column)
-
-
-def _hundredth(percent: pl.Expr) -> pl.Expr:
-    """The correctly rounded quotient: for a divisor that is one number Polars multiplies by its rounded reciprocal."""
-    return percent / (percent * 0 + 100)
+    return quotient(pl.col(column), 100).alias(column)
 
 
 def volatility(column: str, default: str | None = None) -> pl.Expr:
@@ -50,7 +46,7 @@ def volatility(column: str, default: str | None = None) -> pl.Expr:
     is_value = (percent > 0) & (percent < MAX_VOLATILITY_PERCENT)
     if default is not None:
         is_value &= (percent != pl.col(default)).fill_null(value=True)
-    return pl.when(is_value).then(_hundredth(percent)).alias(column)
+    return pl.when(is_value).then(quotient(percent, 100)).alias(column)
 
 
 def whole(column: str) -> pl.Expr:

@@ -13,6 +13,7 @@ from typing import Final
 
 import polars as pl
 
+from trade_analyst_pipeline.market.column_arithmetic import quotient
 from trade_analyst_pipeline.market.columns import Rule, table_schema
 from trade_analyst_pipeline.market.expiry_key import EXPIRY_KEY
 from trade_analyst_pipeline.market.sessions import previous_session
@@ -183,15 +184,10 @@ def _judged(sums: pl.DataFrame) -> pl.DataFrame:
         pl.col("session_date").replace_strict(previous, return_dtype=pl.Date).alias("open_interest_date"),
         status=status,
     ).with_columns(
-        *(pl.when(is_ok).then(_dollars(pl.col(name))).alias(name) for name in _EXPOSURES),
-        *(pl.when(is_ok).then(_dollars(net)).alias(name) for name, net in nets.items()),
+        *(pl.when(is_ok).then(quotient(pl.col(name), _CENTS)).alias(name) for name in _EXPOSURES),
+        *(pl.when(is_ok).then(quotient(net, _CENTS)).alias(name) for name, net in nets.items()),
         *(pl.when(is_known).then(name).alias(name) for name in ("call_open_interest", "put_open_interest")),
         pl.when(is_known & (is_open > 0))
         .then(100.0 * pl.col("valued_open_interest") / is_open)
         .alias("open_interest_coverage"),
     )
-
-
-def _dollars(cents: pl.Expr) -> pl.Expr:
-    """The correctly rounded quotient: by one number for all rows Polars may multiply by its rounded reciprocal."""
-    return cents / (cents * 0 + _CENTS)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from trade_analyst_pipeline.market.chain_pieces import PARTIAL
+from trade_analyst_pipeline.market.column_arithmetic import YEAR, quotient, years_to_expiry
 from trade_analyst_pipeline.market.columns import Rule, table_schema
 from trade_analyst_pipeline.market.expiry_key import EXPIRY_KEY, root_and_settlement
 from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR, ticks
@@ -37,8 +38,6 @@ LARGEST_RATE: Final = 0.5
 LARGEST_RATE_ERROR: Final = 0.005
 LARGEST_ERROR: Final = 0.1  # of the forward
 FEW_PAIRS: Final = 3
-YEAR: Final = timedelta(days=365)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 SCHEMA = table_schema(
     "forward",
@@ -105,7 +104,7 @@ def _expiries(options: pl.DataFrame) -> pl.DataFrame:
             pl.col("is_non_standard").fill_null(value=False).any().alias("is_adjusted"),
             *(value.filter(is_usable).alias(f"quoted_{name}") for name, value in quotes.items()),
         )
-        .with_columns(years=_years())
+        .with_columns(years=years_to_expiry())
     )
 
 
@@ -115,11 +114,6 @@ def _spot() -> pl.Expr:
     has_quote = (bid > 0) & (ask >= bid) & (ask <= LARGEST_PRICE)
     has_price = (price > 0) & (price <= LARGEST_PRICE)
     return pl.when(has_quote).then((bid + ask) / 2).when(has_price).then(price)
-
-
-def _years() -> pl.Expr:
-    remaining = (pl.col("expiration_time") - pl.col("snapshot_time")).dt.total_microseconds()
-    return remaining / (remaining * 0 + YEAR // _MICROSECOND)
 
 
 def _with_rates(expiries: pl.DataFrame, curve: pl.DataFrame | None) -> pl.DataFrame:
@@ -197,9 +191,8 @@ def _judged(fitted: pl.DataFrame) -> pl.DataFrame:
     figures = ("forward", "forward_error", "at_money_forward", "parity_scale", "discount_rate_error")
     has_rate = pl.col("years") > 0
     discount_rate = pl.coalesce("fitted_rate", "rate")
-    # a divisor that is one value for all rows would be multiplied by its rounded reciprocal
-    spot, years = (pl.col("forward") * 0 + pl.col(name) for name in ("spot", "years"))
-    dividend_yield = pl.col("discount_rate") - (pl.col("forward") / spot).log() / years
+    growth = quotient(pl.col("forward"), pl.col("spot")).log()
+    dividend_yield = pl.col("discount_rate") - quotient(growth, pl.col("years"))
     return (
         fitted.with_columns(
             pl.col("strike_pairs").cast(pl.Int64),

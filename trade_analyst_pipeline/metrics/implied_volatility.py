@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from trade_analyst_pipeline.market.column_arithmetic import floats, years_to_expiry
 from trade_analyst_pipeline.market.columns import Rule, table_schema
 from trade_analyst_pipeline.market.expiry_key import EXPIRY_KEY, root_and_settlement
 from trade_analyst_pipeline.market.prices import HALF_TICK
@@ -39,8 +39,6 @@ GREEKS: Final = ("delta", "gamma", "vega", "theta", "rho")
 _SIDES: Final = {"mid": "implied_volatility", "bid": "bid_implied_volatility", "ask": "ask_implied_volatility"}
 _FORWARD_COLUMNS: Final = ("forward", "discount_factor", "spot")
 _ROWS_PER_THREAD: Final = 16_384
-_YEAR: Final = timedelta(days=365)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 SCHEMA = table_schema(
     "implied_volatility",
@@ -191,12 +189,11 @@ def _in_parts(run: Callable[..., None], columns: tuple[npt.NDArray[Any], ...], t
 
 def _joined(options: pl.DataFrame, forwards: pl.DataFrame) -> pl.DataFrame:
     """The contracts with time to expiry, the forward of their expiry, their mid, and a status for each price."""
-    remaining = (pl.col("expiration_time") - pl.col("snapshot_time")).dt.total_microseconds()
     known = forwards.select(*EXPIRY_KEY, *_FORWARD_COLUMNS)
     bid, ask = pl.col("bid"), pl.col("ask")
     return (
         options.select(INPUT_COLUMNS)
-        .with_columns(*root_and_settlement(), years=remaining / (remaining * 0 + _YEAR // _MICROSECOND))
+        .with_columns(*root_and_settlement(), years=years_to_expiry())
         .join(known, on=EXPIRY_KEY, how="left", validate="m:1")
         .with_columns(
             pl.when(_is_price(name)).then(name).alias(name) for name in ("bid", "ask", "strike", *_FORWARD_COLUMNS)
@@ -236,11 +233,11 @@ def _solved(rows: pl.DataFrame) -> pl.DataFrame:
     ]
     times = len(_SIDES)
     volatility, reason = black_volatility(
-        np.concatenate([_floats(price) for price in prices]),
-        forward=np.tile(_floats(rows["forward"]), times),
-        strike=np.tile(_floats(rows["strike"]), times),
-        years=np.tile(_floats(rows["years"]), times),
-        discount_factor=np.tile(_floats(rows["discount_factor"]), times),
+        np.concatenate([floats(price) for price in prices]),
+        forward=np.tile(floats(rows["forward"]), times),
+        strike=np.tile(floats(rows["strike"]), times),
+        years=np.tile(floats(rows["years"]), times),
+        discount_factor=np.tile(floats(rows["discount_factor"]), times),
         is_call=np.tile(is_call, times),
     )
     words = pl.Series(REASONS)
@@ -254,12 +251,12 @@ def _solved(rows: pl.DataFrame) -> pl.DataFrame:
 def _greeks(rows: pl.DataFrame) -> list[pl.Series]:
     """The Greeks at the volatility of the mid."""
     figures = black_greeks(
-        _floats(rows["implied_volatility"]),
-        forward=_floats(rows["forward"]),
-        strike=_floats(rows["strike"]),
-        years=_floats(rows["years"]),
-        discount_factor=_floats(rows["discount_factor"]),
-        spot=_floats(rows["spot"]),
+        floats(rows["implied_volatility"]),
+        forward=floats(rows["forward"]),
+        strike=floats(rows["strike"]),
+        years=floats(rows["years"]),
+        discount_factor=floats(rows["discount_factor"]),
+        spot=floats(rows["spot"]),
         is_call=rows["option_type"].eq("C").fill_null(value=False).to_numpy(),
     )
     return [pl.Series(name, getattr(figures, name), nan_to_null=True) for name in GREEKS]
@@ -277,8 +274,3 @@ def _greeks_status() -> pl.Expr:
         .otherwise(pl.lit("out_of_range"))
         .alias("greeks_status")
     )
-
-
-def _floats(values: pl.Series) -> Floats:
-    """A column as an array, NaN for null."""
-    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()

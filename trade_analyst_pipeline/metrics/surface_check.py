@@ -14,12 +14,12 @@ import polars as pl
 from trade_analyst_pipeline.market.columns import Rule, table_schema
 from trade_analyst_pipeline.market.expiry_key import EXPIRY_KEY
 from trade_analyst_pipeline.market.prices import HALF_TICK, ticks
+from trade_analyst_pipeline.market.volatility_limits import HIGHEST_IV, LEAST_IV
 
 CHECKS: Final = (
     *("lower_bound", "upper_bound", "monotone", "slope", "butterfly", "calendar"),
     *("volatility_range", "greeks", "vendor_volatility"),
 )
-LEAST_IV, MOST_IV = 0.01, 5.0
 VEGA_IDENTITY: Final = 1e-10
 VENDOR_APART: Final = 0.01
 VENDOR_YEARS: Final = 7 / 365
@@ -130,8 +130,8 @@ def _tests(quotes: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     yield (
         "volatility_range",
         quotes.filter(iv.is_not_null()).with_columns(
-            excess=pl.max_horizontal(LEAST_IV - ask_iv, bid_iv - MOST_IV).fill_null(-LEAST_IV),
-            mid_excess=pl.max_horizontal(LEAST_IV - iv, iv - MOST_IV),
+            excess=pl.max_horizontal(LEAST_IV - ask_iv, bid_iv - HIGHEST_IV).fill_null(-LEAST_IV),
+            mid_excess=pl.max_horizontal(LEAST_IV - iv, iv - HIGHEST_IV),
         ),
     )
     yield (
@@ -202,7 +202,7 @@ def _across_strikes(quotes: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     sold = {"C": ("b1", "a", "m1", "m"), "P": ("b", "a1", "m", "m1")}  # the dearer strike of the two has to be so
     for check, sides, width in (("monotone", sold, pl.lit(0)), ("slope", _turned(sold), k1 - k)):
         # a European vertical pays its width at the end, an American one at once
-        most = pl.when(pl.col("exercise_type") == "E").then(pl.col("discount_factor").clip(upper_bound=1.0) * width)
+        most = pl.when(pl.col("exercise_type") == "E").then(pl.col("discount_factor") * width)
         limit = pl.coalesce(most, width)
         parts = [
             rows.filter(pl.col("option_type") == letter).with_columns(

@@ -8,16 +8,17 @@ at the money are the term structure. The arithmetic is in `kernels/smile`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from trade_analyst_pipeline.market.column_arithmetic import YEAR, floats
 from trade_analyst_pipeline.market.columns import Rule, table_schema
 from trade_analyst_pipeline.market.expiry_key import EXPIRY_KEY
 from trade_analyst_pipeline.market.quote_status import USABLE
+from trade_analyst_pipeline.market.volatility_limits import EUROPEAN_UP_TO, HIGHEST_IV
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,8 +34,6 @@ FORWARD_COLUMNS: Final = (
     *(*EXPIRY_KEY, "session_date", "exercise_type", "expiration_time", "years", "forward", "forward_error"),
     *("status", "flags"),
 )
-HIGHEST_IV: Final = 5.0
-EUROPEAN_UP_TO: Final = timedelta(days=60)
 _WINGS: Final = ("put_25_delta_volatility", "call_25_delta_volatility")
 _VOLATILITIES: Final = ("at_money_volatility", *_WINGS)
 
@@ -124,8 +123,8 @@ def _with_smiles(expiries: pl.DataFrame, contracts: pl.DataFrame, source: str) -
         starts,
         contracts["strike"].to_numpy(),
         contracts["option_type"].eq("C").fill_null(value=False).to_numpy(),
-        *(_floats(contracts[name]) for name in (f"{source}_iv", f"{source}_delta", "mid")),
-        _floats(expiries["forward"]),
+        *(floats(contracts[name]) for name in (f"{source}_iv", f"{source}_delta", "mid")),
+        floats(expiries["forward"]),
     )
     names = {
         "strikes": smile.STRIKES,
@@ -204,12 +203,7 @@ def _skew_status() -> pl.Expr:
 def _flags(source: str) -> pl.Expr:
     """Those of the forward, and that an American expiry was inverted as a European one where that tells."""
     may_be_exercised = (pl.col("exercise_type") != "E").fill_null(value=True)
-    is_long = pl.col("years") > EUROPEAN_UP_TO / timedelta(days=365)
+    is_long = pl.col("years") > EUROPEAN_UP_TO / YEAR
     early = pl.when(may_be_exercised & is_long & pl.lit(source == OWN)).then(pl.lit("early_exercise"))
     kept = pl.when(pl.col("forward_flags") != "").then("forward_flags")
     return pl.concat_str([kept, early], separator=",", ignore_nulls=True)
-
-
-def _floats(values: pl.Series) -> Floats:
-    """A column as an array, NaN for null."""
-    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()

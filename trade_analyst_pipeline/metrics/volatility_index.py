@@ -11,6 +11,7 @@ from typing import Final
 
 import polars as pl
 
+from trade_analyst_pipeline.market.column_arithmetic import quotient
 from trade_analyst_pipeline.market.columns import Rule, table_schema
 
 INPUT_COLUMNS = ("symbol", "frequency", "session_date", "close", "is_complete", "known_time")
@@ -67,11 +68,9 @@ def volatility_index(bars: pl.DataFrame) -> pl.DataFrame:
         .unique(("symbol", "session_date"), keep="last", maintain_order=True)
         .rename({"symbol": "index_symbol"})
     )
-    # by a column, for by a constant Polars multiplies many rows with the rounded reciprocal
-    iv = pl.col("close") / (pl.col("close") * 0 + 100)
     return (
         latest.join(_SERIES, on="index_symbol")
-        .with_columns(iv=iv, status=pl.lit(PUBLISHED))
+        .with_columns(iv=quotient(pl.col("close"), 100), status=pl.lit(PUBLISHED))
         .select(SCHEMA.names)
         .sort(SCHEMA.key)
     )

@@ -12,9 +12,8 @@ from typing import Final
 
 import msgspec
 
-from trade_analyst_pipeline.errors import StorageError
 from trade_analyst_pipeline.storage import durable
-from trade_analyst_pipeline.storage.checked_json import checked_json, refuse_unchecked
+from trade_analyst_pipeline.storage.checked_json import checked_json, read_checked
 
 LAST_VERIFICATION: Final = "last_verify.json"
 _LIMIT: Final = 1 << 20
@@ -43,12 +42,6 @@ def keep_verification(data_folder: Path, found: Verification) -> None:
 
 def last_verification(data_folder: Path) -> Verification | None:
     """The last one kept, None before the first; raises StorageError where it is not as it was written."""
-    path = data_folder / LAST_VERIFICATION
-    try:
-        text = durable.read_bytes(path, limit=_LIMIT)
-        refuse_unchecked(text)
-        return _VERIFICATION.decode(text)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise StorageError(f"{path} is not as it was written ({error}); run `trade-analyst verify` again") from error
+    return read_checked(
+        data_folder / LAST_VERIFICATION, _VERIFICATION, limit=_LIMIT, advice="run `trade-analyst verify` again"
+    )

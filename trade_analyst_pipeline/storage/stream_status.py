@@ -12,9 +12,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from trade_analyst_pipeline.errors import StorageError
 from trade_analyst_pipeline.storage import durable
-from trade_analyst_pipeline.storage.checked_json import checked_json, refuse_unchecked
+from trade_analyst_pipeline.storage.checked_json import checked_json, read_checked
 
 STREAM_STATUS: Final = "stream_status.json"
 STREAM_LOCK: Final = ".stream.lock"
@@ -61,16 +60,9 @@ def keep_status(data_folder: Path, status: StreamStatus) -> None:
 
 def last_status(data_folder: Path) -> StreamStatus | None:
     """What was told last, None before the first; raises StorageError where it is not as it was written."""
-    path = data_folder / STREAM_STATUS
-    try:
-        text = durable.read_bytes(path, limit=_LIMIT)
-        refuse_unchecked(text)
-        return _STATUS.decode(text)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        message = f"{path} is not as it was written ({error}); `trade-analyst stream` writes it anew"
-        raise StorageError(message) from error
+    return read_checked(
+        data_folder / STREAM_STATUS, _STATUS, limit=_LIMIT, advice="`trade-analyst stream` writes it anew"
+    )
 
 
 def told_seconds_ago(data_folder: Path, now: datetime) -> float:

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
-import polars as pl
 import pytest
+import stored
+from stored import rows_of
 
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.defs.checks import closes_agree, rule_checks, rule_results, surface_holds
@@ -78,19 +79,8 @@ def store(tmp_path: Path) -> TableStore:
 def put(store: TableStore, name: str, rows: Sequence[dict[str, Any]]) -> None:
     """Rows as partitions of a table; columns that are not given are null."""
     schema = DATASETS[name].schema
-    frame = pl.DataFrame(rows, schema_overrides=schema.polars_schema)
-    frame = pl.concat([schema.empty(), frame], how="diagonal").select(schema.names)
-    for (day,), part in frame.partition_by("session_date", as_dict=True).items():
-        moment = datetime.combine(day, time(21), UTC)
-        store.write(
-            *("tables", part),
-            schema=schema,
-            partition=day,
-            fence=store.take_fence("tables", name, day),
-            source_captures=(),
-            code_version="0",
-            created_time=moment,
-        )
+    for (day,), part in rows_of(schema, rows).partition_by("session_date", as_dict=True).items():
+        stored.put(store, schema, part, day, created_time=datetime.combine(day, time(21), UTC))
 
 
 def quote(symbol: str, day: date, minute: int, **prices: Any) -> dict[str, Any]:
@@ -166,14 +156,5 @@ def test_violations_of_the_latest_session_are_added_up(store: TableStore) -> Non
             {"symbol": symbol, "session_date": day, "snapshot_time": moment, "check": "butterfly"} | counts
             for symbol in ("XYZ", "ABC")
         ]
-        store.write(
-            "metrics",
-            pl.DataFrame(rows, schema=schema.polars_schema),
-            schema=schema,
-            partition=day,
-            fence=store.take_fence("metrics", schema.name, day),
-            source_captures=(),
-            code_version="0",
-            created_time=moment,
-        )
+        stored.put(store, schema, rows_of(schema, rows), day, stage="metrics", created_time=moment)
         assert held() == (violations == 0, 80, 2 * violations)

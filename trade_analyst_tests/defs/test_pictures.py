@@ -8,8 +8,9 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
+import stored
+from stored import rows_of
 
 from trade_analyst_pipeline.defs import pictures
 from trade_analyst_pipeline.market.columns import TableSchema
@@ -27,18 +28,7 @@ def store(tmp_path: Path) -> TableStore:
 
 def put(store: TableStore, schema: TableSchema, rows: list[dict[str, Any]]) -> None:
     """Rows of one year of a series; columns that are not given are null."""
-    frame = pl.concat(
-        [schema.empty(), pl.DataFrame(rows, schema_overrides=schema.polars_schema)], how="diagonal"
-    ).select(schema.names)
-    store.write(
-        *("metrics", frame),
-        schema=schema,
-        partition=2026,
-        fence=store.take_fence("metrics", schema.name, 2026),
-        source_captures=(),
-        code_version="0",
-        created_time=datetime(2026, 1, 8, tzinfo=UTC),
-    )
+    stored.put(store, schema, rows_of(schema, rows), 2026, stage="metrics")
 
 
 def texts(picture: str) -> list[str]:
@@ -161,13 +151,6 @@ def test_smiles_are_of_the_last_snapshot(store: TableStore) -> None:
         for hour in (15, 20)
         for strike in (100, 105)
     ]
-    frame = pl.concat(
-        [schema.empty(), pl.DataFrame(rows, schema_overrides=schema.polars_schema)], how="diagonal"
-    ).select(schema.names)
-    fence = store.take_fence("metrics", schema.name, DAYS[0])
-    made = {"fence": fence, "source_captures": (), "code_version": "0"}
-    store.write(
-        "metrics", frame, schema=schema, partition=DAYS[0], **made, created_time=datetime(2026, 1, 6, tzinfo=UTC)
-    )
+    stored.put(store, schema, rows_of(schema, rows), DAYS[0], stage="metrics")
     assert images(pictures.smiles(store, DAYS[0])) == ["A volatility smile, 2026-01-05 20:00 UTC"]
     assert pictures.smiles(store, DAYS[1]) == "no value yet"

@@ -14,6 +14,7 @@ import duckdb
 import polars as pl
 import pytest
 from small_captures import CREATED, MONDAY, PAYLOADS, TUESDAY, WEDNESDAY, Captures
+from stored import put
 
 from trade_analyst_pipeline.datasets import DATASETS
 from trade_analyst_pipeline.errors import PointInTimeError, QueryError
@@ -60,16 +61,7 @@ class Bars:
         frame = pl.DataFrame(list(rows), schema=SCHEMA.polars_schema)
         for (day,), part in frame.partition_by("session_date", as_dict=True).items():
             assert isinstance(day, date)
-            store.write(
-                "tables",
-                part,
-                schema=SCHEMA,
-                partition=day,
-                fence=store.take_fence("tables", "ohlc", day),
-                source_captures=(),
-                code_version="0",
-                created_time=START,
-            )
+            put(store, SCHEMA, part, day)
 
     def oracle(self, event: Event, instant: datetime) -> Row | None:
         """The row of an event known last at or before an instant, looked for one by one."""

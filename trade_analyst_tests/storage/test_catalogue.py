@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 import duckdb
 import polars as pl
 import pytest
+from stored import put
 
 from trade_analyst_pipeline.errors import PartitionDamagedError, QueryError
 from trade_analyst_pipeline.lineage.schemas import table_schemas
@@ -278,20 +279,10 @@ def test_without_the_guard_the_payloads_work(store: TableStore, outside: Path) -
 
 def test_odd_folders_are_not_patterns(tmp_path: Path, schema: TableSchema, frame: pl.DataFrame) -> None:
     """A data folder whose name holds quotes and glob signs reads its own files, not those its name would match."""
-    moment = datetime(2026, 1, 5, tzinfo=UTC)
     roots = [tmp_path / name for name in ("d[ab]*'x", "daa'x", "dbb'x")]
     for size, root in enumerate(roots):
         store = TableStore(root)
-        store.write(
-            "tables",
-            frame.head(1).with_columns(size=pl.lit(size, dtype=pl.Int64)),
-            schema=schema,
-            partition=DAY,
-            fence=store.take_fence("tables", "samples", DAY),
-            source_captures=(),
-            code_version="0",
-            created_time=moment,
-        )
+        put(store, schema, frame.head(1).with_columns(size=pl.lit(size, dtype=pl.Int64)), DAY)
     assert [query(root, "SELECT size FROM samples").frame["size"].to_list() for root in roots] == [[0], [1], [2]]
 
 

@@ -14,13 +14,15 @@ from datetime import timedelta
 import polars as pl
 
 from trade_analyst_pipeline.market.chain_pieces import PARTIAL
+from trade_analyst_pipeline.market.column_arithmetic import YEAR, in_units, quotient
 from trade_analyst_pipeline.market.columns import Rule, table_schema
 from trade_analyst_pipeline.market.option_rules import is_above_least, is_below_most
 from trade_analyst_pipeline.market.quote_status import USABLE
 from trade_analyst_pipeline.market.session_hours import up_to_close
+from trade_analyst_pipeline.market.volatility_limits import EUROPEAN_UP_TO, HIGHEST_IV
 from trade_analyst_pipeline.metrics.iv_history import expiries as steps
 from trade_analyst_pipeline.metrics.iv_history import model_free
-from trade_analyst_pipeline.metrics.iv_history.expiries import HIGHEST_IV, YEAR, in_ticks, in_units, quotient
+from trade_analyst_pipeline.metrics.iv_history.expiries import in_ticks
 
 MATURITIES = (7, 30, 60, 90, 180, 365)
 HEADLINE = "atm30"
@@ -37,7 +39,6 @@ INPUT_COLUMNS = (
 SHORTEST = timedelta(days=2)
 SINGLE_FROM, SINGLE_TO = 23, 37  # of 30 parts of the maturity: where a lone expiry may lie
 SHORT_EXPIRY = timedelta(days=7)
-EUROPEAN_UP_TO = timedelta(days=60)
 EARLY_SNAPSHOT = timedelta(minutes=30)
 DAY = timedelta(days=1)
 

@@ -7,20 +7,18 @@ being linear in log-moneyness. Whose volatilities are taken, the vendor's or tho
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from trade_analyst_pipeline.market.column_arithmetic import YEAR, floats, in_units, quotient
 from trade_analyst_pipeline.market.prices import HALF_TICK, TICKS_PER_DOLLAR, ticks
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-YEAR = timedelta(days=365)
-HIGHEST_IV = 5.0
 LARGEST_SIDE_DIFFERENCE = 0.05
 LARGEST_RELATIVE_SIDE_DIFFERENCE = 0.2
 SIDES = ("call", "put")
@@ -30,16 +28,6 @@ _OF_STRIKES = ("option_type", "exercise_type", "expiration_date", "remaining", "
 def in_ticks(price: pl.Expr) -> pl.Expr:
     """A price as an integer of 1/10000 dollar."""
     return ticks(price).cast(pl.Int64)
-
-
-def quotient(dividend: pl.Expr, divisor: int | pl.Expr) -> pl.Expr:
-    """The correctly rounded quotient of each row: many rows at once Polars multiplies by the rounded reciprocal."""
-    return dividend / (dividend * 0 + divisor)
-
-
-def in_units(duration: pl.Expr, unit: timedelta) -> pl.Expr:
-    """A duration as a number of these units."""
-    return quotient(duration.dt.total_microseconds(), unit // timedelta(microseconds=1))
 
 
 def numbered(rows: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, Indices]:
@@ -94,8 +82,7 @@ def strikes_of(contracts: pl.DataFrame) -> pl.DataFrame:
 
 def _greatest(figure: pl.Series, starts: Indices) -> pl.Series:
     """The greatest value of each part that starts at one of these rows; null where it has none."""
-    values = figure.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    return pl.Series(figure.name, _of_each(np.fmax, values, starts), nan_to_null=True).cast(figure.dtype)
+    return pl.Series(figure.name, _of_each(np.fmax, floats(figure), starts), nan_to_null=True).cast(figure.dtype)
 
 
 def _of_each(joined: np.ufunc, values: npt.NDArray[Any], starts: Indices) -> npt.NDArray[Any]:
@@ -116,7 +103,7 @@ def inverted(strikes: pl.DataFrame, highest: float) -> pl.DataFrame:
     from trade_analyst_pipeline.kernels.inversion import invert  # compiled when it is first needed
 
     doubled = 2.0 * TICKS_PER_DOLLAR
-    mids = [strikes[f"{side}_mid"].cast(pl.Float64).fill_null(float("nan")).to_numpy() / doubled for side in SIDES]
+    mids = [floats(strikes[f"{side}_mid"]) / doubled for side in SIDES]
     discount = strikes.select((-pl.col("discount_rate") * pl.col("years")).exp()).to_series().to_numpy()
     columns = [np.tile(each, 2) for each in (*(strikes[name].to_numpy() for name in ("forward", "strike")), discount)]
     years = np.tile(strikes["years"].to_numpy(), 2)

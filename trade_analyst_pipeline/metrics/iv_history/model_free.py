@@ -15,10 +15,12 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from trade_analyst_pipeline.market.column_arithmetic import YEAR, floats, in_units, quotient
 from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR
 from trade_analyst_pipeline.market.quote_status import USABLE
 from trade_analyst_pipeline.market.sessions import is_session
-from trade_analyst_pipeline.metrics.iv_history.expiries import HIGHEST_IV, YEAR, Floats, in_units, quotient
+from trade_analyst_pipeline.market.volatility_limits import HIGHEST_IV
+from trade_analyst_pipeline.metrics.iv_history.expiries import Floats
 
 SERIES: Final = "model_free30"
 MATURITY: Final = timedelta(days=30)
@@ -216,9 +218,9 @@ def strips_of(strikes: pl.DataFrame, expiries: pl.DataFrame) -> pl.DataFrame:
     found = run(
         starts,
         strikes["strike"].to_numpy(),
-        *(strikes[name].fill_null(float("nan")).to_numpy() for name in ("call_mid", "put_mid")),
+        *(floats(strikes[name]) for name in ("call_mid", "put_mid")),
         *(strikes[name].to_numpy() for name in ("is_call_bidless", "is_put_bidless")),
-        expiries["forward"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
+        floats(expiries["forward"]),
         growth.to_numpy(),
         expiries["years"].to_numpy(),
     )

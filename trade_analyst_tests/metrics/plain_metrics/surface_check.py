@@ -112,7 +112,7 @@ def vertical(rows: Sequence[Row], *, is_slope: bool) -> Iterator[Found]:
             sold, bought = (high, low) if (low["option_type"] == "C") != is_slope else (low, high)
             width = (high["strike"] - low["strike"]) if is_slope else Fraction(0)
             if low["exercise_type"] == "E":
-                width *= min(low["discount_factor"], 1)
+                width *= low["discount_factor"]
             yield (
                 less(sold["bid"], bought["ask"], width),
                 less(middle(sold), middle(bought), width),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from stored import put
 
 from trade_analyst_pipeline.errors import QueryError
 from trade_analyst_pipeline.market.columns import Column, TableSchema
@@ -34,16 +35,7 @@ def test_a_catalogue_whose_files_are_gone_is_told(tmp_path: Path) -> None:
     """A view over a file that a newer one replaced cannot be read by other programs any more."""
     schema = TableSchema("samples", "1.0", ("n",), (Column("n", pl.UInt64(), None, ""),), frozenset({"n"}))
     store = TableStore(tmp_path / "o'clock")
-    store.write(
-        "tables",
-        pl.DataFrame({"n": [1]}, schema=schema.polars_schema),
-        schema=schema,
-        partition=FRIDAY,
-        fence=store.take_fence("tables", "samples", FRIDAY),
-        source_captures=(),
-        code_version="1",
-        created_time=ENDED,
-    )
+    put(store, schema, pl.DataFrame({"n": [1]}, schema=schema.polars_schema), FRIDAY)
     build_catalogue(store.root, declared={"tables.samples": schema})
     found = stores.check_catalogue(store.root)
     assert (found.status, found.detail[:8]) == ("ok", "1 views ")
