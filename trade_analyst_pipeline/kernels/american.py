@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, types
 
+from trade_analyst_pipeline.kernels.arrays import BYTES, FLOATS, READ_FLAGS, READ_FLOATS, Bytes, Flags, Floats
 from trade_analyst_pipeline.kernels.black_scholes import undiscounted_price
 from trade_analyst_pipeline.kernels.elementary import exp, log
 from trade_analyst_pipeline.kernels.inversion import (
@@ -35,10 +35,6 @@ from trade_analyst_pipeline.kernels.inversion import (
     SOLVED,
 )
 from trade_analyst_pipeline.kernels.normal import SQRT_2_PI, mills_ratio
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Codes = npt.NDArray[np.int8]
 
 POINTS = 24  # of the boundary, besides t = 0
 FIXED_POINT_NODES, PRICE_NODES = 40, 80  # of the integrals, Gauss-Legendre
@@ -57,11 +53,19 @@ MOST_STEPS = 100
 LARGEST = 1e12  # dollars
 NO_RATE = 1e-12  # what a rate of 0 may come to by rounding
 
-_IN = types.Array(types.float64, 1, "C", readonly=True)
-_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
-_OUT = types.float64[::1]
-_PRICED = types.void(_IN, _IN, _IN, _IN, _IN, _IN, _FLAGS, _OUT)
-_INVERTED = types.void(_IN, _IN, _IN, _IN, _IN, _IN, _FLAGS, types.float64, _OUT, types.int8[::1])
+_PRICED = types.void(READ_FLOATS, READ_FLOATS, READ_FLOATS, READ_FLOATS, READ_FLOATS, READ_FLOATS, READ_FLAGS, FLOATS)
+_INVERTED = types.void(
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLAGS,
+    types.float64,
+    FLOATS,
+    BYTES,
+)
 
 
 def _interpolation(positions: Floats) -> Floats:
@@ -405,7 +409,7 @@ def invert(
     is_call: Flags,
     tolerance: float,
     volatility: Floats,
-    reason: Codes,
+    reason: Bytes,
 ) -> None:
     """Write the volatility at which an American option has each price, or NaN, and why there is none.
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import numpy.typing as npt
 from numba import njit, types
 
-_READ = types.Array(types.float64, 1, "C", readonly=True)
-_STARTS = types.Array(types.int64, 1, "C", readonly=True)
-_MOST_STEPS = 10_000
+from trade_analyst_pipeline.kernels.arrays import FLOATS, READ_FLOATS, READ_INTEGERS, Floats, Integers
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+_MOST_STEPS = 10_000
 
 
 @njit(cache=True, nogil=True)
@@ -55,7 +50,7 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     return front * (ratio - 1.0) / a
 
 
-@njit(types.void(_READ, _STARTS, types.float64, types.float64[::1]), cache=True, nogil=True)
+@njit(types.void(READ_FLOATS, READ_INTEGERS, types.float64, FLOATS), cache=True, nogil=True)
 def bulk_shares(closes: Floats, starts: Integers, freedom: float, shares: Floats) -> None:
     """Into `shares`, Z(change / deviation) of each bar; -1 for fewer than two changes, -2 where the deviation is 0.
 

@@ -9,23 +9,30 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import numpy.typing as npt
 from numba import njit, types
 
+from trade_analyst_pipeline.kernels.arrays import FLOATS, READ_FLAGS, READ_FLOATS, Flags, Floats
 from trade_analyst_pipeline.kernels.black_scholes import log_moneyness, normalised_price
 from trade_analyst_pipeline.kernels.elementary import exp, log
 from trade_analyst_pipeline.kernels.normal import SQRT_2_PI, mills_ratio
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-
 DAYS_PER_YEAR = 365.0
 
-_IN = types.Array(types.float64, 1, "C", readonly=True)
-_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
-_OUT = types.float64[::1]
-_COLUMNS = types.void(_IN, _IN, _IN, _IN, _IN, _IN, _FLAGS, _OUT, _OUT, _OUT, _OUT, _OUT, _OUT)
+_COLUMNS = types.void(
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLAGS,
+    FLOATS,
+    FLOATS,
+    FLOATS,
+    FLOATS,
+    FLOATS,
+    FLOATS,
+)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", forceinline=True)

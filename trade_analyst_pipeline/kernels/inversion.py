@@ -11,16 +11,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, types
 
+from trade_analyst_pipeline.kernels.arrays import BYTES, FLOATS, READ_FLAGS, READ_FLOATS, Bytes, Flags, Floats
 from trade_analyst_pipeline.kernels.black_scholes import log_moneyness, price_over_slope
 from trade_analyst_pipeline.kernels.elementary import exp, log
 from trade_analyst_pipeline.kernels.normal import SQRT_2_PI, mills_ratio
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Codes = npt.NDArray[np.int8]
 
 # Why there is no volatility; SOLVED where there is one.
 SOLVED, NO_PRICE, NO_FORWARD, NO_DISCOUNT, EXPIRED, AT_INTRINSIC, BELOW_INTRINSIC, ABOVE_MAX, OUT_OF_RANGE = range(9)
@@ -42,9 +38,9 @@ HALF_SQRT_2_PI = 0.5 * SQRT_2_PI
 LOG_SQRT_2_PI = 0.9189385332046727
 TWO_OVER_PI = 0.6366197723675814
 
-_IN = types.Array(types.float64, 1, "C", readonly=True)
-_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
-_COLUMNS = types.void(_IN, _IN, _IN, _IN, _IN, _FLAGS, types.float64, types.float64[::1], types.int8[::1])
+_COLUMNS = types.void(
+    READ_FLOATS, READ_FLOATS, READ_FLOATS, READ_FLOATS, READ_FLOATS, READ_FLAGS, types.float64, FLOATS, BYTES
+)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
@@ -98,7 +94,7 @@ def invert(
     is_call: Flags,
     tolerance: float,
     volatility: Floats,
-    reason: Codes,
+    reason: Bytes,
 ) -> None:
     """Write the volatility of each option, or NaN, and why there is none (SOLVED and the others above).
 

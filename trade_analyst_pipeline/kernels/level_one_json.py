@@ -9,12 +9,27 @@ is read, every value is exactly that which a JSON library reads.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, types
 
+from trade_analyst_pipeline.kernels.arrays import (
+    BYTES,
+    FLOAT_ROWS,
+    INTEGER_ROWS,
+    INTEGERS,
+    PLACES,
+    READ_BYTE_ROWS,
+    READ_TEXT,
+    READ_TEXT_ROWS,
+    TEXT,
+    Bytes,
+    Floats,
+    Integers,
+    Places,
+    Text,
+)
+from trade_analyst_pipeline.kernels.level_one_trades import NUMBERS
+
 HEAD_BYTES = 12
-NUMBERS = 9
-"""Columns of numbers of an update: NaN where a field was not sent."""
 VENUE = NUMBERS
 """The slot of the one field that is text, at most 8 bytes of which are kept as an integer; 0 where not sent."""
 UNREAD = -1
@@ -39,17 +54,6 @@ _CUSIP = np.frombuffer(b"cusip", np.uint8)
 _TRUE = np.frombuffer(b"true", np.uint8)
 _FALSE = np.frombuffer(b"false", np.uint8)
 _NULL = np.frombuffer(b"null", np.uint8)
-
-_TEXT = types.Array(types.uint8, 1, "C", readonly=True)
-_SERVICES = types.Array(types.uint8, 2, "C", readonly=True)
-_SLOTS = types.Array(types.int8, 2, "C", readonly=True)
-_COUNTS = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]
-
-Text = npt.NDArray[np.uint8]
-Bytes = npt.NDArray[np.int8]
-Integers = npt.NDArray[np.int64]
-Places = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
 
 
 @njit(inline="always")
@@ -307,7 +311,7 @@ def _received(block: Text, at: int) -> int:
 
 
 @njit(
-    types.int64(_TEXT),
+    types.int64(READ_TEXT),
     cache=True,
     nogil=True,
 )
@@ -357,7 +361,7 @@ def _part(  # noqa: C901  one pass over the members
         name, value = at + 1, name_end + 2
         if _is(text, name, name_end, _CONTENT):
             member = 8
-            if service < 0 or text[value] != 91:
+            if service < 0 or text[value] != 91 or value + 1 >= stop:
                 return -1, at
             end = value + 1
             while text[value + 1] != 93:
@@ -411,21 +415,21 @@ def _part(  # noqa: C901  one pass over the members
 
 
 @njit(
-    _COUNTS(
-        _TEXT,
-        _SERVICES,
-        _SLOTS,
-        types.int32[::1],
-        types.uint8[::1],
-        types.int64[::1],
-        types.int64[:, ::1],
-        types.int64[::1],
-        types.int8[::1],
-        types.int32[::1],
-        types.int8[::1],
-        types.int64[::1],
-        types.float64[:, ::1],
-        types.int64[::1],
+    types.int64(
+        READ_TEXT,
+        READ_TEXT_ROWS,
+        READ_BYTE_ROWS,
+        PLACES,
+        TEXT,
+        INTEGERS,
+        INTEGER_ROWS,
+        INTEGERS,
+        BYTES,
+        PLACES,
+        BYTES,
+        INTEGERS,
+        FLOAT_ROWS,
+        INTEGERS,
     ),
     cache=True,
     nogil=True,
@@ -445,15 +449,15 @@ def read_messages(
     timestamps: Integers,
     numbers: Floats,
     venues: Integers,
-) -> tuple[int, int]:
-    """Read a whole block; how many rows there are, and how many messages are left to the caller.
+) -> int:
+    """Read a whole block; how many rows there are.
 
     `services` has a row per service, its length and its name; `slots` for each of its fields where the value goes:
     `UNREAD`, `VENUE` or a row of `numbers`. `table` (a power of two long), `names` and `lengths`, whose last element
     counts them, keep the symbols met from call to call. Into `messages` go received instant, first byte, the byte after
     the last, and 1 for a message left to the caller. The other arrays, as long as the block has `{`, get a row an item.
     """
-    at, row, message, left = 0, 0, 0, 0
+    at, row, message = 0, 0, 0
     while at < len(block):
         start = at + HEAD_BYTES
         stop = start + _length(block, at)
@@ -479,8 +483,6 @@ def read_messages(
         messages[3, message] = read < 0
         if read >= 0:
             row = read
-        else:
-            left += 1
         message += 1
         at = stop
-    return row, left
+    return row

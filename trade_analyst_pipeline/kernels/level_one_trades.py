@@ -7,12 +7,25 @@ update before: the quote of its own update may already show its effect.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, types
 
-# Rows of `numbers`.
-BID, ASK, LAST, BID_SIZE, ASK_SIZE, VOLUME, LAST_SIZE, QUOTE_TIME, TRADE_TIME = range(9)
+from trade_analyst_pipeline.kernels.arrays import (
+    BYTES,
+    FLOAT_ROWS,
+    INTEGERS,
+    READ_BYTES,
+    READ_FLOAT_ROWS,
+    READ_INTEGERS,
+    READ_PLACES,
+    Bytes,
+    Floats,
+    Integers,
+    Places,
+)
+
 NUMBERS = 9
+"""Rows of `numbers`, NaN where a field was not sent."""
+BID, ASK, LAST, BID_SIZE, ASK_SIZE, VOLUME, LAST_SIZE, QUOTE_TIME, TRADE_TIME = range(NUMBERS)
 
 SHOWN, UNSEEN, GAP = range(3)
 """Kinds of a row: a print that was shown; volume between two updates; volume of which no update is known."""
@@ -23,35 +36,25 @@ OUT_OF_SEQUENCE = 1
 RESETS, TRADES_WITHOUT_VOLUME, SIZES_ABOVE_VOLUME, STATES = range(4)
 COUNTED = 4
 
-_SYMBOLS = types.Array(types.int32, 1, "C", readonly=True)
-_BYTES = types.Array(types.int8, 1, "C", readonly=True)
-_INTEGERS = types.Array(types.int64, 1, "C", readonly=True)
-_NUMBERS = types.Array(types.float64, 2, "C", readonly=True)
-
-Symbols = npt.NDArray[np.int32]
-Bytes = npt.NDArray[np.int8]
-Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
 
 @njit(
     types.int64(
-        _SYMBOLS,
-        _BYTES,
-        _INTEGERS,
-        _NUMBERS,
+        READ_PLACES,
+        READ_BYTES,
+        READ_INTEGERS,
+        READ_FLOAT_ROWS,
         types.int64,
-        types.int64[::1],
-        types.int8[::1],
-        types.int8[::1],
-        types.float64[:, ::1],
-        types.int64[::1],
+        INTEGERS,
+        BYTES,
+        BYTES,
+        FLOAT_ROWS,
+        INTEGERS,
     ),
     cache=True,
     nogil=True,
 )
 def level_one_trades(  # noqa: C901  one pass over the updates
-    symbols: Symbols,
+    symbols: Places,
     images: Bytes,
     stretches: Integers,
     numbers: Floats,
@@ -68,6 +71,9 @@ def level_one_trades(  # noqa: C901  one pass over the updates
     numbers the parts of the stream between which nothing is known: the first update of a symbol in each only sets the
     state. `numbers` has a row per field, NaN where it was not sent.
 
+    Volume that falls is a reset or a correction, and which is not known. Until a state is told anew, a rise that
+    reaches the highest volume before the fall is of what is above that; one that stays below counts whole.
+
     Of each row: `rows` has the number of the update, `kinds` and `flags` as above, and `found` price, size, cumulative
     volume after it, time of the trade, and the quote before the update: bid, ask, their sizes, its time; NaN for none.
     A state has no size: its volume is for those to compare who have the rows before it; one with the volume known
@@ -76,6 +82,7 @@ def level_one_trades(  # noqa: C901  one pass over the updates
     state = np.full((symbol_count, NUMBERS), np.nan)
     stretch_of = np.full(symbol_count, -1, dtype=np.int64)
     last_volume = np.full(symbol_count, np.nan)
+    highest = np.full(symbol_count, np.nan)
     row = 0
     for update in range(len(symbols)):
         symbol = symbols[update]
@@ -85,6 +92,8 @@ def level_one_trades(  # noqa: C901  one pass over the updates
             of[:] = np.nan
         stretch_of[symbol] = stretches[update]
         volume, before = numbers[VOLUME, update], of[VOLUME]
+        if is_new:
+            highest[symbol] = np.nan
         if is_new or before != before:
             for field in range(NUMBERS):
                 if numbers[field, update] == numbers[field, update]:
@@ -107,9 +116,14 @@ def level_one_trades(  # noqa: C901  one pass over the updates
         for field in range(NUMBERS):
             if numbers[field, update] == numbers[field, update]:
                 of[field] = numbers[field, update]
-        if not volume > before:
+        counted = before
+        if volume >= highest[symbol]:
+            counted, highest[symbol] = highest[symbol], np.nan
+        if not volume > counted:
             if volume < before:
                 counts[RESETS] += 1
+                if not highest[symbol] >= before:
+                    highest[symbol] = before
                 rows[row], kinds[row], flags[row] = update, GAP, 0
                 found[:, row] = np.nan
                 found[2, row] = volume
@@ -117,7 +131,7 @@ def level_one_trades(  # noqa: C901  one pass over the updates
             elif has_time:
                 counts[TRADES_WITHOUT_VOLUME] += 1
             continue
-        rise, size, price = volume - before, of[LAST_SIZE], of[LAST]
+        rise, size, price = volume - counted, of[LAST_SIZE], of[LAST]
         is_shown = (is_told or has_time or rise == size) and size > 0.0
         if is_shown and size > rise:
             counts[SIZES_ABOVE_VOLUME] += 1

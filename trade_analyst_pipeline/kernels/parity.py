@@ -11,12 +11,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, types
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.int64]
+from trade_analyst_pipeline.kernels.arrays import (
+    FLOAT_ROWS,
+    READ_FLAGS,
+    READ_FLOATS,
+    READ_INTEGERS,
+    Flags,
+    Floats,
+    Integers,
+)
 
 TICKS_PER_DOLLAR = 10_000.0
 
@@ -39,10 +44,17 @@ NEAR_MONEY = 0.5
 LEAST_NEAR, MOST_NEAR = 3, 15
 STRADDLE = 0.7978845608028654  # of one deviation of the price: sqrt(2 / pi)
 
-_IN = types.Array(types.float64, 1, "C", readonly=True)
-_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
-_STARTS = types.Array(types.int64, 1, "C", readonly=True)
-_COLUMNS = types.float64[:, ::1](_STARTS, _IN, _FLAGS, _IN, _IN, _IN, _IN, _FLAGS, types.float64)
+_COLUMNS = FLOAT_ROWS(
+    READ_INTEGERS,
+    READ_FLOATS,
+    READ_FLAGS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLOATS,
+    READ_FLAGS,
+    types.float64,
+)
 
 
 @njit(cache=True, nogil=True)

@@ -7,27 +7,28 @@ order of time. Answers are row numbers of quotes, or one of the codes below 0.
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 from numba import njit, types
+
+from trade_analyst_pipeline.kernels.arrays import (
+    INTEGERS,
+    READ_FLOATS,
+    READ_INTEGER_ROWS,
+    READ_INTEGERS,
+    Floats,
+    Integers,
+)
 
 NO_QUOTE = -1
 TOO_OLD = -2
 
-_TIMES = types.Array(types.int64, 1, "C", readonly=True)
-_TICKS = types.Array(types.float64, 1, "C", readonly=True)
-_BOUNDS = types.Array(types.int64, 2, "C", readonly=True)
-_FOUND = types.int64[::1]
-_PAIR = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]
-
-Times = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.int64]
-Ticks = npt.NDArray[np.float64]
+_PAIR = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]  # its maker states no types
 
 
-@njit(_PAIR(_TIMES, _TIMES, _BOUNDS, types.int64, types.int64, _FOUND), cache=True, nogil=True)
+@njit(
+    _PAIR(READ_INTEGERS, READ_INTEGERS, READ_INTEGER_ROWS, types.int64, types.int64, INTEGERS), cache=True, nogil=True
+)
 def last_before(
-    trade_times: Times, quote_times: Times, bounds: Rows, tie: int, max_age: int, found: Rows
+    trade_times: Integers, quote_times: Integers, bounds: Integers, tie: int, max_age: int, found: Integers
 ) -> tuple[int, int]:
     """Into `found`, the last quote with time < trade time + `tie`: 0 is strictly before, 1 at or before.
 
@@ -56,20 +57,30 @@ def last_before(
 
 
 @njit(
-    types.void(_TIMES, _TICKS, _TIMES, _TICKS, _TICKS, _BOUNDS, types.int64, types.int64, _FOUND),
+    types.void(
+        READ_INTEGERS,
+        READ_FLOATS,
+        READ_INTEGERS,
+        READ_FLOATS,
+        READ_FLOATS,
+        READ_INTEGER_ROWS,
+        types.int64,
+        types.int64,
+        INTEGERS,
+    ),
     cache=True,
     nogil=True,
 )
 def match_search(
-    trade_times: Times,
-    prices: Ticks,
-    quote_times: Times,
-    bids: Ticks,
-    asks: Ticks,
-    bounds: Rows,
+    trade_times: Integers,
+    prices: Floats,
+    quote_times: Integers,
+    bids: Floats,
+    asks: Floats,
+    bounds: Integers,
     resolution: int,
     max_age: int,
-    found: Rows,
+    found: Integers,
 ) -> None:
     """Into `found`, the first quote in force within [t - resolution, t + resolution) that has the price on one side.
 

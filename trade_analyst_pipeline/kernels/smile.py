@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit, types
+from numba import njit
 
+from trade_analyst_pipeline.kernels.arrays import (
+    FLOAT_ROWS,
+    READ_FLAGS,
+    READ_FLOATS,
+    READ_INTEGERS,
+    Flags,
+    Floats,
+    Integers,
+)
 from trade_analyst_pipeline.kernels.elementary import log
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.int64]
-
-_IN = types.Array(types.float64, 1, "C", readonly=True)
-_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
-_STARTS = types.Array(types.int64, 1, "C", readonly=True)
 
 # What is found of each expiry, the columns of the result of `smiles`.
 STRIKES, AT_MONEY, DISAGREEMENT, PUT, CALL, DELTAS, SLOPE, SLOPE_STRIKES, STRADDLE_STRIKE, STRADDLE = range(10)
@@ -138,7 +138,12 @@ def _straddle(found: Floats, board: Floats, forward: float) -> None:
             found[STRADDLE_STRIKE], found[STRADDLE] = board[k, _STRIKE], price
 
 
-@njit(types.float64[:, ::1](_STARTS, _IN, _FLAGS, _IN, _IN, _IN, _IN), cache=True, nogil=True, error_model="numpy")
+@njit(
+    FLOAT_ROWS(READ_INTEGERS, READ_FLOATS, READ_FLAGS, READ_FLOATS, READ_FLOATS, READ_FLOATS, READ_FLOATS),
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+)
 def smiles(
     starts: Integers, strike: Floats, is_call: Flags, iv: Floats, delta: Floats, mid: Floats, forward: Floats
 ) -> Floats:

@@ -7,16 +7,17 @@ an index is made of, is decided where the metric is.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit, types
+from numba import njit
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.int64]
-
-_IN = types.Array(types.float64, 1, "C", readonly=True)
-_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
-_STARTS = types.Array(types.int64, 1, "C", readonly=True)
+from trade_analyst_pipeline.kernels.arrays import (
+    FLOAT_ROWS,
+    READ_FLAGS,
+    READ_FLOATS,
+    READ_INTEGERS,
+    Flags,
+    Floats,
+    Integers,
+)
 
 # What is found of each expiry, the columns of the result of `strip_variances`.
 VARIANCE, CENTRE, PUTS, CALLS, LOWEST, HIGHEST = range(6)
@@ -52,7 +53,17 @@ def _variance(strike: Floats, price: Floats, centre: float, forward: float, grow
 
 
 @njit(
-    types.float64[:, ::1](_STARTS, _IN, _IN, _IN, _FLAGS, _FLAGS, _IN, _IN, _IN),
+    FLOAT_ROWS(
+        READ_INTEGERS,
+        READ_FLOATS,
+        READ_FLOATS,
+        READ_FLOATS,
+        READ_FLAGS,
+        READ_FLAGS,
+        READ_FLOATS,
+        READ_FLOATS,
+        READ_FLOATS,
+    ),
     cache=True,
     nogil=True,
     error_model="numpy",

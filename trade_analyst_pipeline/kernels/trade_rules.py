@@ -8,8 +8,9 @@ next block, so that every column is read from memory once.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, types
+
+from trade_analyst_pipeline.kernels.arrays import BYTES, FLOATS, READ_FLOATS, READ_INTEGERS, Bytes, Floats, Integers
 
 TICKS_PER_DOLLAR = 10_000.0
 BLOCK_ROWS = 256
@@ -23,14 +24,7 @@ COLUMNS = 2 + 2 * SUBSET_COLUMNS
 
 NO_PLACE = -128
 
-_READ = types.Array(types.float64, 1, "C", readonly=True)
-_STARTS = types.Array(types.int64, 1, "C", readonly=True)
-_WRITTEN, _SIGNS = types.float64[::1], types.int8[::1]
-_COLUMNS = types.UniTuple(_READ, COLUMNS)  # type: ignore[no-untyped-call]
-
-Floats = npt.NDArray[np.float64]
-Bytes = npt.NDArray[np.int8]
-Integers = npt.NDArray[np.int64]
+_COLUMNS = types.UniTuple(READ_FLOATS, COLUMNS)  # type: ignore[no-untyped-call]  # its maker states no types
 
 
 @njit(inline="always")
@@ -125,7 +119,7 @@ def _scan_different(prices: Floats, start: int, stop: int, step: int, out: Float
             out[i] = np.nan
 
 
-@njit(types.void(_STARTS, _STARTS, _COLUMNS, _SIGNS), cache=True, nogil=True)
+@njit(types.void(READ_INTEGERS, READ_INTEGERS, _COLUMNS, BYTES), cache=True, nogil=True)
 def sign_trades(rules: Integers, shifts: Integers, columns: tuple[Floats, ...], signs: Bytes) -> None:
     """Into `signs`, ±(number of the layer that decided), counted from 1: + buyer, - seller, 0 none decides.
 
@@ -165,7 +159,7 @@ def sign_trades(rules: Integers, shifts: Integers, columns: tuple[Floats, ...], 
                     _fill_depth(price, bid, ask, bid_size, ask_size, mark, block)
 
 
-@njit(types.void(_READ, _STARTS, _WRITTEN, _WRITTEN), cache=True, nogil=True)
+@njit(types.void(READ_FLOATS, READ_INTEGERS, FLOATS, FLOATS), cache=True, nogil=True)
 def different_prices(prices: Floats, starts: Integers, earlier: Floats, later: Floats) -> None:
     """Of each trade the last different price before it and the first one after it within its group; NaN for none.
 
@@ -176,7 +170,7 @@ def different_prices(prices: Floats, starts: Integers, earlier: Floats, later: F
         _scan_different(prices, starts[g], starts[g + 1], -1, later)
 
 
-@njit(types.void(_READ, _READ, _READ, _SIGNS), cache=True, nogil=True)
+@njit(types.void(READ_FLOATS, READ_FLOATS, READ_FLOATS, BYTES), cache=True, nogil=True)
 def locate_trades(price: Floats, bid: Floats, ask: Floats, places: Bytes) -> None:
     """Into `places`, steps from the mid: 0 at it, ±1 within 0.4 half-spreads, ±2 inside, ±3 at the quote, more beyond.
 

@@ -24,11 +24,12 @@ MAX_NAME_CHARACTERS = 64
 NOT_STRICT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _REMEMBERED_TYPES = 128
 _LARGEST_EXACT = 2**53
-_LAST_INSTANT_MS = 253_402_300_799_999
+LAST_INSTANT_MS: Final = 253_402_300_799_999
+"""The last millisecond that a date can be made of, in the year 9999."""
 NON_FINITE_TEXTS = ("NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "INF", "-INF", "NAN")
 
 _Whole = Annotated[float, msgspec.Meta(ge=-_LARGEST_EXACT, le=_LARGEST_EXACT, multiple_of=1)]
-_Instant = Annotated[float, msgspec.Meta(ge=0, le=_LAST_INSTANT_MS, multiple_of=1)]
+_Instant = Annotated[float, msgspec.Meta(ge=0, le=LAST_INSTANT_MS, multiple_of=1)]
 _ModelNumber = float | Literal["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf", "INF", "-INF", "NAN"]
 
 Kind = Literal["number", "whole", "instant", "model", "text", "flag", "day", "raw"]

@@ -17,7 +17,7 @@ from trade_analyst_pipeline.market.symbol_runs import RUN_COLUMNS, refuse_disord
 from trade_analyst_pipeline.market.trade_locations import LOCATIONS, MIDDLE
 
 if TYPE_CHECKING:
-    from trade_analyst_pipeline.kernels.trade_rules import Bytes, Floats
+    from trade_analyst_pipeline.kernels.arrays import Bytes, Floats
 
 KEY = ("symbol", "trade_time", "sequence")
 

@@ -16,7 +16,7 @@ from trade_analyst_pipeline.market.prices import TICKS_PER_DOLLAR
 from trade_analyst_pipeline.market.symbol_runs import RUN_COLUMNS, refuse_disorder, symbol_runs
 
 if TYPE_CHECKING:
-    from trade_analyst_pipeline.kernels.quote_join import Rows
+    from trade_analyst_pipeline.kernels.arrays import Integers
 
 Join = Literal["before", "at_or_before", "match"]
 
@@ -96,7 +96,7 @@ def _units(span: timedelta, unit: str) -> int:
     return span // timedelta(microseconds=1) * 1_000 // _NANOSECONDS[unit]
 
 
-def _integers(times: pl.Series) -> Rows:
+def _integers(times: pl.Series) -> Integers:
     if times.null_count():
         message = f"{times.name} is null in {times.null_count()} of {len(times)} rows: without a time nothing is joined"
         raise ValueError(message)
@@ -108,7 +108,7 @@ def _ticks(prices: pl.Series) -> npt.NDArray[np.float64]:
     return ticks
 
 
-def _bounds(trades: pl.DataFrame, quotes: pl.DataFrame) -> Rows:
+def _bounds(trades: pl.DataFrame, quotes: pl.DataFrame) -> Integers:
     """Of every group of trades that has quotes, in order: first and last + 1 row of its trades, then of its quotes."""
     by = [name for name in RUN_COLUMNS if name in trades.columns and name in quotes.columns]
     of_trades, of_quotes = symbol_runs("trades", trades, by), symbol_runs("quotes", quotes, by)

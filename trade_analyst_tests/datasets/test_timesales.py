@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -16,6 +17,7 @@ from trade_analyst_pipeline.market.normalized import Normalized
 from trade_analyst_pipeline.schwab.messages import RawResponse
 from trade_analyst_pipeline.simulator.market import Market
 from trade_analyst_pipeline.simulator.tape import Conflation, Tape
+from trade_analyst_pipeline.storage.tables import TableStore
 from trade_analyst_pipeline.validation import validate
 
 DAY = date(2025, 12, 9)
@@ -179,6 +181,33 @@ def test_a_reset_is_no_trade() -> None:
     assert normalized(segment).counts["volume_reset"] == 1
 
 
+@pytest.mark.parametrize(
+    ("volumes", "expected"),
+    [
+        ([0, 1000], [("start", None, 0)]),  # all of it was counted before the fall
+        ([0, 1000, 1030], [("start", None, 0), ("unseen", 30, 1030)]),
+        ([0, 1040], [("start", None, 0), ("unseen", 40, 1040)]),
+        ([1230, 1130, 1360], [("unseen", 230, 1230), ("start", None, 1130), ("unseen", 130, 1360)]),
+        ([600, 500, 1000, 1010], [("start", None, 600), ("start", None, 500), ("unseen", 10, 1010)]),  # two falls
+        ([0, 430, 900], [("start", None, 0), ("unseen", 430, 430), ("unseen", 470, 900)]),  # it began anew
+    ],
+)
+def test_volume_that_falls_and_comes_back_counts_once(
+    volumes: list[int], expected: list[tuple[str, float | None, int]]
+) -> None:
+    """A rise to where the volume was before a fall is of what is above that; one that stays below counts whole."""
+    found = trades(*({"8": volume} for volume in volumes))
+    assert [(row[0], row[2], row[3]) for row in found] == expected
+
+
+@pytest.mark.parametrize(("volume", "expected"), [(0, []), (1000, []), (1300, [("gap", 300.0, 1300)])])
+def test_a_state_after_a_fall_counts_once_too(volume: int, expected: list[tuple[str, float, int]]) -> None:
+    """A segment that begins where the volume was before a fall tells nothing; above it, what is above."""
+    *fallen, state = of_one(IMAGE, {"8": 0}, IMAGE | {"8": volume})
+    table = derived([block(fallen)], [block([state], is_carried=True)]).sort("known_time", "sequence")
+    assert table.select("volume_kind", "trade_size", "sequence").rows()[2:] == expected
+
+
 def test_after_a_silence_volume_is_a_gap() -> None:
     """More than 60 seconds without any message, not even a heartbeat; a heartbeat between proves the stream."""
     update = {"3": 10.02, "8": 1200, "9": 100, "35": 1765292470000}
@@ -229,6 +258,12 @@ def test_messages_that_are_not_as_usual_give_the_same_rows(messages: list[Messag
         ('{"data":[{"service":"LEVELONE_EQUITIES","content":[{"key":"X","1":NaN}]}]}', "wrong_type"),
         ('{"data":[{"service":"LEVELONE_EQUITIES","content":[{"8":5}]}]}', "no_symbol"),
         ('{"data":[{"service":"LEVELONE_EQUITIES","content":[{"key"', "unreadable_message"),
+        ('{"data":[{"service":"LEVELONE_EQUITIES","content":[{"key":"\\ud800","8":5}]}]}', "no_symbol"),
+        ('{"data":[{"service":[],"content":[{"key":"X","8":5}]}]}', "wrong_type"),
+        ('{"data":[5]}', "wrong_type"),
+        ('{"data":[{"service":"LEVELONE_EQUITIES","content":{"key":"X","8":5}}]}', "wrong_type"),
+        ('{"data":{"service":"LEVELONE_EQUITIES","content":[{"key":"X","8":5}]}}', "wrong_type"),
+        ("[5]", "unreadable_message"),
     ],
 )
 def test_bad_items_are_kept_apart(text: str, rule: str) -> None:
@@ -237,6 +272,26 @@ def test_bad_items_are_kept_apart(text: str, rule: str) -> None:
     found = normalized([block([good[0], (good[0][0], text), good[1]])])
     assert found.rejected["rule"].to_list() == [rule]
     assert found.frame["volume_kind"].to_list() == ["gap", "shown"]
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_time_that_no_date_can_be_made_of_counts_as_not_sent(blank: str, tmp_path: Path) -> None:
+    """In the fields of an update and of its message, read the fast way or the slow one; the table can be written."""
+    impossible = 900_000_000_000_000
+    first, update = of_one(IMAGE, {"3": 10.02, "8": 1100, "9": 100, "34": impossible, "35": impossible})
+    text = blank + update[1].replace(str(update[0] // 1_000_000), str(impossible))
+    found = normalized([block([first, (update[0], text)])])
+    for name in ("update_time", "quote_time", "trade_time"):
+        assert found.counts[f"impossible_time:{name}"] == 1
+    rows = timesales.combine(validate(found.frame, timesales.SCHEMA).valid)
+    shown = rows.filter(volume_kind="shown").select("trade_size", "update_time", "trade_time").row(0)
+    assert shown == (100, None, datetime.fromtimestamp(float(IMAGE["35"]) / 1000, UTC))
+    store = TableStore(tmp_path)
+    written = store.write(
+        "tables", rows, schema=timesales.SCHEMA, partition=DAY, fence=store.take_fence("tables", "timesales", DAY),
+        source_captures=(), code_version="1", created_time=OPEN,
+    )  # fmt: skip
+    assert written.row_count == 2
 
 
 def test_a_damaged_block_is_a_problem() -> None:

@@ -93,14 +93,18 @@ def combine(rows: pl.DataFrame) -> pl.DataFrame:
     """One table of the valid rows of the segments of a session, each key once; a repeated segment changes nothing.
 
     A state whose volume is that of the row before it in its symbol says nothing new and is left out. One with more is a
-    `gap` of the difference; one with less, after a reset, or without a row before is a `start`, of unknown size.
+    `gap` of the difference; one with less, after a reset, or without a row before is a `start`, of unknown size. Where
+    the volume fell, a state that reaches the highest of the rows before is compared with that: it was counted once.
     """
     is_state = pl.col("volume_kind").is_in(["gap", "start"])
     # a state as of the very millisecond of a print has the print's key, and says nothing besides it
     by_kind = rows.sort(is_state, maintain_order=True)
     first = by_kind.unique(subset=SCHEMA.key, keep="first", maintain_order=True).sort(_ORDER, maintain_order=True)
-    missed = (pl.col("sequence") - pl.col("sequence").shift(1)).over("symbol")
-    found = first.with_columns(missed.alias("missed"))
+    volume, before, highest = (
+        each.over("symbol")
+        for each in (pl.col("sequence"), pl.col("sequence").shift(1), pl.col("sequence").cum_max().shift(1))
+    )
+    found = first.with_columns((volume - pl.when(volume >= highest).then(highest).otherwise(before)).alias("missed"))
     kept = found.filter(~is_state | (pl.col("missed") != 0).fill_null(value=True))
     is_gap = is_state & (pl.col("missed") > 0).fill_null(value=False)
     kind = pl.when(is_gap).then(pl.lit("gap")).when(is_state).then(pl.lit("start")).otherwise("volume_kind")

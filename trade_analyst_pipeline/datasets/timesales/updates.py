@@ -19,6 +19,7 @@ import polars as pl
 from trade_analyst_pipeline.errors import StreamFrameError
 from trade_analyst_pipeline.kernels import level_one_json as scanner
 from trade_analyst_pipeline.market.tolerant_json import BadRow
+from trade_analyst_pipeline.market.wire_json import LAST_INSTANT_MS
 
 SILENCE_NS: Final = 60_000_000_000
 """Nothing at all for that long, not even a heartbeat: what happened then is not known."""
@@ -43,6 +44,7 @@ _MOST_FIELDS: Final = 64
 _TABLE: Final = 1 << 17
 _MOST_SYMBOLS: Final = 1 << 16
 _LARGEST_EXACT: Final = 2**53
+_IMPOSSIBLE: Final = -2
 
 
 class Block(NamedTuple):
@@ -57,9 +59,9 @@ class Block(NamedTuple):
 class Updates:
     """Level-one updates in the order they arrived: arrays of one length, `numbers` with a row per column of `NUMBERS`.
 
-     `symbols` are places in `names`; `services` in `PRODUCTS`; `images` 1 for a whole state; `stretches` number the
-     parts of the stream between which nothing is known; `received` nanoseconds, `timestamps` milliseconds since 1970
-    XX
+    `symbols` are places in `names`; `services` in `PRODUCTS`; `images` 1 for a whole state; `stretches` number the
+    parts of the stream between which nothing is known; `received` are nanoseconds, `timestamps` and the times among
+    `numbers` milliseconds since 1970; `venues` texts as `venue_texts` reads them.
     """
 
     names: list[str]
@@ -106,7 +108,7 @@ class UpdateReader:
         services, images = np.empty(room, dtype=np.int8), np.empty(room, dtype=np.int8)
         timestamps, venues = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
         numbers = np.empty((len(NUMBERS), room))
-        rows, left = scanner.read_messages(
+        rows = scanner.read_messages(
             *(body, self._services, self._slots, self._table, self._names, self._lengths, messages, of_message),
             *(services, symbols, images, timestamps, numbers, venues),
         )
@@ -116,7 +118,7 @@ class UpdateReader:
             *(at, symbols[:rows], services[:rows], images[:rows], timestamps[:rows], venues[:rows]),
             numbers[:, :rows],
         )
-        if left:
+        if messages[3].any():
             part = _merged(part, self._slowly(block.body, messages))
         at, symbols, services, images, *rest = part
         if block.is_carried:
@@ -152,26 +154,36 @@ class UpdateReader:
         except (ValueError, RecursionError) as error:
             self._reject("unreadable_message", str(error), text)
             return []
-        parts = value.get("data") if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            self._reject("unreadable_message", "no JSON object", text)
+            return []
         found = list[tuple[Any, ...]]()
-        for part in parts if isinstance(parts, list) else []:
+        for part in self._listed(value, "data") if "data" in value else []:
             service = part.get("service") if isinstance(part, dict) else None
-            if service not in PRODUCTS:
+            if not isinstance(service, str):
+                self._reject("wrong_type", "a part without the text `service`", _source(part))
+            elif service not in PRODUCTS:
                 self._counts["other_service"] += 1
-                continue
-            timestamp, content = _whole(part.get("timestamp")), part.get("content")
-            for item in content if isinstance(content, list) else []:
-                row = self._item(str(service), item)
-                if row is not None:
-                    symbol, image, venue, numbers = row
-                    number = scanner.NO_TIMESTAMP if timestamp is None else timestamp
-                    found.append((symbol, tuple(PRODUCTS).index(str(service)), image, number, venue, numbers))
+            else:
+                number, timestamp = tuple(PRODUCTS).index(service), _timestamp(part.get("timestamp"))
+                rows = [self._item(service, item) for item in self._listed(part, "content")]
+                found += [
+                    (symbol, number, image, timestamp, venue, numbers)
+                    for symbol, image, venue, numbers in filter(None, rows)
+                ]
         return found
 
+    def _listed(self, owner: dict[str, Any], name: str) -> list[Any]:
+        """A member that is to be a list; empty, and rejected, where it is none."""
+        value = owner.get(name)
+        if isinstance(value, list):
+            return value
+        self._reject("wrong_type", f"`{name}` is no list", _source(owner))
+        return []
+
     def _item(self, service: str, item: Any) -> tuple[int, int, int, tuple[float, ...]] | None:
-        source = json.dumps(item, default=repr).encode()
-        if not isinstance(item, dict) or not isinstance(item.get("key"), str) or not item["key"]:
-            self._reject("no_symbol", "an item without the text `key`", source)
+        if not isinstance(item, dict) or not _is_symbol(item.get("key")):
+            self._reject("no_symbol", "an item without the text `key`", _source(item))
             return None
         numbers = []
         fields = _FIELDS[service]
@@ -179,7 +191,7 @@ class UpdateReader:
             stated = item.get(str(field))
             number = _number(stated)
             if number is None and stated is not None:
-                self._reject("wrong_type", f"field {field} ({name}) is {str(stated)[:40]!r}", source)
+                self._reject("wrong_type", f"field {field} ({name}) is {str(stated)[:40]!r}", _source(item))
                 return None
             if stated is None and str(field) in item:
                 self._counts[f"null:{name}"] += 1
@@ -213,7 +225,7 @@ class UpdateReader:
         return bad
 
     def updates(self) -> Updates:
-        """Everything read."""
+        """Everything read; a time that no date can be made of is none, and counted."""
         scanned = self._scanned()
         names = list(dict.fromkeys([*scanned, *self._others]))
         columns = [np.concatenate(each, axis=-1) for each in zip(*self._parts, strict=True)] or _nothing()
@@ -222,10 +234,17 @@ class UpdateReader:
         if len(others):
             symbols = np.where(symbols < 0, others[np.minimum(-1 - symbols, len(others) - 1)], symbols)
         services, images, stretches, received, timestamps, venues, numbers = rest
-        return Updates(
-            names, symbols, services, images, stretches, received, timestamps, venues,
-            np.ascontiguousarray(numbers), self._counts,
-        )  # fmt: skip
+        numbers = np.ascontiguousarray(numbers)
+        for name in ("quote_time", "trade_time"):
+            self._forget_impossible(name, numbers[NUMBERS.index(name)], np.nan)
+        self._forget_impossible("update_time", timestamps, scanner.NO_TIMESTAMP)
+        return Updates(names, symbols, services, images, stretches, received, timestamps, venues, numbers, self._counts)
+
+    def _forget_impossible(self, name: str, times: Any, none: float) -> None:
+        is_impossible = (times > LAST_INSTANT_MS) | ((times < 0) & (times != none))
+        if is_impossible.any():
+            self._counts[f"impossible_time:{name}"] += int(is_impossible.sum())
+            times[is_impossible] = none
 
 
 _NOT_FINITE: Final = object()
@@ -259,8 +278,21 @@ def _number(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+def _timestamp(value: object) -> int:
+    if value is None:
+        return scanner.NO_TIMESTAMP
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST_EXACT:
+        return value
+    return _IMPOSSIBLE
+
+
+def _is_symbol(value: object) -> bool:
+    """Whether it is text that can be shown, and so written: JSON can escape half a character, which cannot."""
+    return isinstance(value, str) and value != "" and value.isprintable()
+
+
+def _source(value: object) -> bytes:
+    return json.dumps(value, default=repr).encode()
 
 
 def venue_texts(packed: Any) -> pl.Series:
